@@ -1,0 +1,1 @@
+"""The convolutions that surgery puts in, and the registry of targets."""

@@ -1,0 +1,201 @@
+"""``ConvAWS2d``: a convolution whose kernel is standardised, filter by filter, around stored statistics.
+
+Source: "AWS" in DetectoRS (Qiao, Chen, Yuille, CVPR 2021, arXiv 2006.02334, section 4.3), which builds on weight
+standardisation (Qiao et al., arXiv 1903.10520).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+EPS = 1e-5
+STATISTICS = ("weight_gamma", "weight_beta")
+
+
+def filter_statistics(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """The deviation and the mean of every filter of a kernel.
+
+    Args:
+        weight: (C_out, C_in/groups, k_h, k_w), any floating dtype.
+
+    Returns:
+        ``sqrt(var + 1e-5)`` and ``mean``, each (C_out, 1, 1, 1), float64 for a float64 kernel and float32 for every
+        other. ``var`` is unbiased; a filter of one element, where that is 0/0, has variance 0.
+    """
+    v = weight.to(statistics_dtype(weight))
+    dims = (1, 2, 3)
+    mean = v.mean(dims, keepdim=True)
+    # Two passes over the kernel: as accurate as Welford's single pass and, on a CPU, an order of magnitude faster
+    # than ``torch.var_mean``, which is not vectorised.
+    var = (v - mean).square().sum(dims, keepdim=True) / max(v[0].numel() - 1, 1)
+    return torch.sqrt(var + EPS), mean
+
+
+def statistics_dtype(weight: Tensor) -> torch.dtype:
+    """What gamma and beta are kept in: rounding them to half precision would move 4-30 % of the weights."""
+    return torch.float64 if weight.dtype == torch.float64 else torch.float32
+
+
+class ConvAWS2d(nn.Conv2d):
+    """``nn.Conv2d`` whose kernel v is used as ``gamma * (v - mean(v)) / sqrt(var(v) + 1e-5) + beta`` per filter.
+
+    ``weight_gamma`` and ``weight_beta``, both (C_out, 1, 1, 1), are buffers and are not trained. A new layer, and one
+    that loads the state dict of a plain convolution, takes them from the kernel itself, so that it computes exactly the
+    plain convolution. Shapes, arguments and the other attributes are those of ``nn.Conv2d``.
+    """
+
+    weight_gamma: Tensor
+    weight_beta: Tensor
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name, statistic in zip(STATISTICS, self._rest_statistics(), strict=True):
+            self.register_buffer(name, statistic)
+
+    @classmethod
+    def from_conv2d(cls, conv: nn.Conv2d) -> Self:
+        """A layer that computes what ``conv`` computes, to the bit. ``conv`` is left unchanged and shares no tensor.
+
+        Carried over: kernel, bias, stride, padding, dilation, groups, padding mode, dtype, device, memory format,
+        ``requires_grad`` (the parameters that are new follow the kernel's), the training flag, and attributes that
+        somebody else's code has put on the object.
+        """
+        # Built on "meta" and filled afterwards: no random number is drawn and no kernel is initialised in vain.
+        layer = cls(
+            conv.in_channels,
+            conv.out_channels,
+            conv.kernel_size,  # type: ignore[arg-type]
+            conv.stride,  # type: ignore[arg-type]
+            conv.padding,  # type: ignore[arg-type]
+            conv.dilation,  # type: ignore[arg-type]
+            conv.groups,
+            conv.bias is not None,
+            conv.padding_mode,
+            device="meta",
+            dtype=conv.weight.dtype,
+        )
+        layer.to_empty(device=conv.weight.device)
+        layer.weight = nn.Parameter(torch.empty_like(conv.weight))
+        layer._reset_new_parameters()
+        layer.load_state_dict(conv.state_dict(), strict=False)
+        for name, parameter in layer.named_parameters():
+            old = conv.get_parameter(name) if name in ("weight", "bias") else conv.weight
+            parameter.requires_grad_(old.requires_grad)
+        # Code that changes a convolution after building it (padding, say) leaves these two in disagreement.
+        layer._reversed_padding_repeated_twice = list(conv._reversed_padding_repeated_twice)
+        for name, value in vars(conv).items():
+            if name not in vars(layer):
+                setattr(layer, name, value)
+        return layer.train(conv.training)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C_in, H, W) or (C_in, H, W) → the convolution with the standardised kernel."""
+        return self._conv_forward(x, self.standardised_weight().to(self.weight.dtype), self.bias)
+
+    def standardised_weight(self) -> Tensor:
+        """The kernel that is convolved with, in the dtype of the statistics (float32 for half-precision layers).
+
+        Written as one affine map per filter, ``v * (gamma/sigma) + (beta - mean * gamma/sigma)``: while gamma = sigma
+        and beta = mean, that is ``v * 1 + 0``, the kernel itself to the bit. The textbook order is not.
+        """
+        sigma, mean = filter_statistics(self.weight)
+        ratio = self.weight_gamma / sigma
+        return torch.addcmul(self.weight_beta - mean * ratio, self.weight.to(sigma.dtype), ratio)
+
+    def reset_parameters(self) -> None:
+        """Draws a new kernel as ``nn.Conv2d`` does and takes the statistics from it."""
+        super().reset_parameters()
+        if "weight_gamma" in self._buffers:  # nn.Conv2d's constructor calls this before they exist
+            self._set_statistics(self._rest_statistics())
+
+    def _reset_new_parameters(self) -> None:
+        """Sets what a plain convolution does not have to values that change nothing."""
+
+    def _rest_statistics(self) -> tuple[Tensor, Tensor]:
+        """The gamma and beta with which the layer uses its kernel as it is."""
+        with torch.no_grad():
+            return filter_statistics(self.weight)
+
+    def _set_statistics(self, values: tuple[Tensor, Tensor]) -> None:
+        for name, value in zip(STATISTICS, values, strict=True):
+            setattr(self, name, value)
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        """Loads, and derives gamma and beta from the kernel where the state dict brings a kernel but not them.
+
+        Decided by the keys that are present: marking "absent" in the buffers before loading, as published versions do,
+        destroys a layer that loads its own state dict, since that holds the very buffers.
+        """
+        kernel = state_dict.get(prefix + "weight")
+        absent = [name for name in STATISTICS if prefix + name not in state_dict]
+        at_rest = None if kernel is None or absent else self._filters_at_rest_in(state_dict, prefix)
+        errors_before = len(error_msgs)
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+        if kernel is None or len(error_msgs) > errors_before:
+            return
+        rest = dict(zip(STATISTICS, self._rest_statistics(), strict=True))
+        for name, value in rest.items():
+            if name in absent:
+                setattr(self, name, value)
+                if prefix + name in missing_keys:
+                    missing_keys.remove(prefix + name)
+            else:
+                loaded = getattr(self, name).to(value.dtype)
+                setattr(self, name, loaded if at_rest is None else _merge(at_rest, value, loaded))
+
+    def _filters_at_rest_in(self, state_dict: dict[str, Any], prefix: str) -> Tensor | None:
+        """Which filters of a state dict are used as they are, (C_out, 1, 1, 1); None where that cannot be told."""
+        kernel, gamma, beta = (state_dict[prefix + name] for name in ("weight", *STATISTICS))
+        if kernel.is_meta or kernel.dim() != 4 or gamma.dtype != statistics_dtype(kernel):
+            return None
+        with torch.no_grad():
+            sigma, mean = filter_statistics(kernel)
+            return (gamma == sigma) & (beta == mean)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Moves or casts the layer; the statistics stay float32 (float64 with a float64 kernel).
+
+        A filter that was used as it is stays so: its statistics are taken again from the cast or moved kernel, whose
+        rounded values, or summation order on another device, have a slightly different deviation.
+        """
+        before = _placement(self.weight)
+        kept = self.weight_gamma, self.weight_beta
+        at_rest = None
+        if not self.weight.is_meta:
+            sigma, mean = self._rest_statistics()
+            at_rest = (kept[0] == sigma) & (kept[1] == mean)
+        super()._apply(fn, recurse)
+        if _placement(self.weight) == before:
+            return self
+        rest = self._rest_statistics()
+        moved = [
+            (getattr(self, name) if old.is_meta else old.to(value.device)).to(value.dtype)
+            for name, old, value in zip(STATISTICS, kept, rest, strict=True)
+        ]
+        if at_rest is not None and not self.weight.is_meta:
+            moved = [_merge(at_rest, value, old) for value, old in zip(rest, moved, strict=True)]
+        self._set_statistics((moved[0], moved[1]))
+        return self
+
+
+def _merge(at_rest: Tensor, rest: Tensor, other: Tensor) -> Tensor:
+    return torch.where(at_rest.to(rest.device), rest, other.to(rest.device))
+
+
+def _placement(tensor: Tensor) -> tuple[object, ...]:
+    return tensor.dtype, tensor.device, tensor.stride()

@@ -1,0 +1,180 @@
+"""``SAConv2d``: switchable atrous convolution.
+
+Source: DetectoRS (Qiao, Chen, Yuille, CVPR 2021, arXiv 2006.02334), section 4, equation 4 and figure 5.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.utils import _pair
+
+from saconv_surgeon.convs.aws import ConvAWS2d
+
+RATE = 3
+"""How many times further apart the taps of the wide branch are."""
+POOL = 5
+"""Side of the window over which the switch averages."""
+
+
+class SAConv2d(ConvAWS2d):
+    r"""Blends a convolution with one of three times its dilation, by a switch computed at every output position.
+
+    With w the standardised kernel of :class:`ConvAWS2d` and S the switch,
+
+    .. math:: y = S \cdot conv(x; w, d) + (1 - S) \cdot conv(x; w + \Delta w, 3d)
+
+    between two global contexts, ``x + A GAP(x) + a`` before and ``y + B GAP(y) + c`` after. S is unbounded: there is no
+    sigmoid. A new layer has S = 1 and zero for A, a, B, c and Δw: it computes the plain convolution, to the bit.
+
+    ``stride``, ``padding`` (``"same"`` and ``"valid"`` included), ``dilation``, ``groups`` and ``padding_mode`` mean
+    what they mean in ``nn.Conv2d``; the wide branch is padded so that both stay aligned and of equal size. The bias is
+    given to both branches, and S + (1 - S) = 1.
+
+    Parameters besides those of ``nn.Conv2d``: ``weight_diff`` (the kernel's shape), ``switch`` (1×1, C_in → 1),
+    ``pre_context`` (1×1, C_in → C_in), ``post_context`` (1×1, C_out → C_out).
+
+    Args:
+        *args: As for ``nn.Conv2d``.
+        bn: A norm that is part of the block, applied to y.
+        act: An activation that is part of the block, applied last.
+        **kwargs: As for ``nn.Conv2d``.
+    """
+
+    weight_diff: Tensor
+
+    def __init__(
+        self, *args: Any, bn: nn.Module | None = None, act: nn.Module | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        where = {"device": self.weight.device, "dtype": self.weight.dtype}
+        self.weight_diff = nn.Parameter(torch.empty_like(self.weight))
+        with torch.random.fork_rng(devices=[]):  # their random initial values are thrown away
+            self.switch = nn.Conv2d(self.in_channels, 1, 1, **where)
+            self.pre_context = nn.Conv2d(self.in_channels, self.in_channels, 1, **where)
+            self.post_context = nn.Conv2d(self.out_channels, self.out_channels, 1, **where)
+        self.register_module("bn", bn)
+        self.register_module("act", act)
+        self.path: str | None = None  # where surgery has put the layer, for messages
+        self._reset_new_parameters()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C_in, H, W) → (N, C_out, H_out, W_out), sizes as in ``nn.Conv2d``; (C_in, H, W) without a batch too.
+
+        Raises:
+            ValueError: The map is too small for the wide branch's ``padding_mode``.
+        """
+        if x.dim() == 3:
+            return self.forward(x.unsqueeze(0)).squeeze(0)
+        x = x + self.pre_context(F.adaptive_avg_pool2d(x, 1))
+        weight = self.standardised_weight()
+        small = self._conv_forward(x, weight.to(self.weight.dtype), self.bias)
+        large = self._wide_forward(x, (weight + self.weight_diff).to(self.weight.dtype))
+        switch = self._switch_at(x, small.shape[-2], small.shape[-1])
+        # lerp returns `small` itself where the switch is 1, which large + S (small - large) does not
+        y = torch.lerp(large, small, switch.to(small.dtype))
+        y = y + self.post_context(F.adaptive_avg_pool2d(y, 1))
+        if self.bn is not None:
+            y = self.bn(y)
+        return y if self.act is None else self.act(y)
+
+    def reset_parameters(self) -> None:
+        """Draws a new kernel as ``nn.Conv2d`` does; the layer then computes the plain convolution with it."""
+        super().reset_parameters()
+        if "weight_diff" in self._parameters:
+            self._reset_new_parameters()
+
+    def _reset_new_parameters(self) -> None:
+        self.weight_diff = nn.Parameter(torch.zeros_like(self.weight))
+        for context in (self.switch, self.pre_context, self.post_context):
+            nn.init.zeros_(context.weight)
+            assert context.bias is not None
+            nn.init.constant_(context.bias, 1.0 if context is self.switch else 0.0)
+
+    def _wide_forward(self, x: Tensor, weight: Tensor) -> Tensor:
+        """The convolution at three times the dilation, aligned with the narrow one."""
+        dilation = tuple(RATE * d for d in _pair(self.dilation))
+        if self.padding_mode == "zeros" and self.padding == "same":
+            return F.conv2d(x, weight, self.bias, 1, "same", dilation, self.groups)
+        left, right, top, bottom = wide_padding(self)
+        padding: tuple[int, int] = (top, left)
+        if self.padding_mode != "zeros":
+            height, width = smallest_map(self)
+            if x.shape[-2] < height or x.shape[-1] < width:
+                raise ValueError(self._too_small(x, height, width))
+            x = F.pad(x, (left, right, top, bottom), mode=self.padding_mode)
+            padding = (0, 0)
+        return F.conv2d(x, weight, self.bias, self.stride, padding, dilation, self.groups)
+
+    def _switch_at(self, x: Tensor, height: int, width: int) -> Tensor:
+        """S at the centre of every output, (N, 1, height, width).
+
+        The published order averages x over 5×5 and then projects C channels to one; both steps are linear and act on
+        different axes, so projecting first gives the same S to rounding without two copies of x.
+        """
+        stride = _pair(self.stride)
+        left, _, top, _ = narrow_padding(self)
+        centre = [
+            d * (k - 1) // 2 - p
+            for d, k, p in zip(_pair(self.dilation), self.kernel_size, (top, left), strict=True)
+        ]
+        projected = _pad_edges(F.conv2d(x, self.switch.weight), POOL // 2)
+        if centre == [0, 0]:
+            pooled = F.avg_pool2d(projected, POOL, stride)[..., :height, :width]
+        else:
+            pooled = F.avg_pool2d(projected, POOL, 1)
+            for axis, size, step, offset in zip(
+                (2, 3), (height, width), stride, centre, strict=True
+            ):
+                index = torch.arange(size, device=x.device) * step + offset
+                pooled = pooled.index_select(axis, index.clamp(0, x.shape[axis] - 1))
+        bias = self.switch.bias
+        assert bias is not None
+        return pooled + bias.reshape(1, 1, 1, 1)
+
+    def _too_small(self, x: Tensor, height: int, width: int) -> str:
+        name = f"SAConv2d at {self.path!r}" if self.path else f"SAConv2d({self.extra_repr()})"
+        return (
+            f"{name}: a map of {x.shape[-2]}x{x.shape[-1]} is too small for padding_mode={self.padding_mode!r} of its wide "
+            f"branch, which needs at least {height}x{width}; use larger inputs or leave this convolution out of the conversion"
+        )
+
+
+def narrow_padding(conv: nn.Conv2d) -> tuple[int, int, int, int]:
+    """What ``conv`` pads with: (left, right, top, bottom)."""
+    if conv.padding_mode != "zeros" or isinstance(conv.padding, str):
+        left, right, top, bottom = conv._reversed_padding_repeated_twice
+        return left, right, top, bottom
+    vertical, horizontal = _pair(conv.padding)
+    return horizontal, horizontal, vertical, vertical
+
+
+def wide_padding(conv: nn.Conv2d) -> tuple[int, int, int, int]:
+    """What the branch at three times the dilation pads with: p + d(k-1)(r-1)/2 on each side, r = 3."""
+    left, right, top, bottom = narrow_padding(conv)
+    vertical, horizontal = (
+        d * (k - 1) * (RATE - 1) // 2
+        for d, k in zip(_pair(conv.dilation), conv.kernel_size, strict=True)
+    )
+    return left + horizontal, right + horizontal, top + vertical, bottom + vertical
+
+
+def smallest_map(conv: nn.Conv2d) -> tuple[int, int]:
+    """The smallest (H, W) that the padding mode of the wide branch can pad."""
+    extra = {"reflect": 1, "circular": 0}.get(conv.padding_mode)
+    if extra is None:
+        return 1, 1
+    left, right, top, bottom = wide_padding(conv)
+    return max(top, bottom, 1 - extra) + extra, max(left, right, 1 - extra) + extra
+
+
+def _pad_edges(x: Tensor, size: int) -> Tensor:
+    """Reflects ``size`` pixels at every edge; repeats the edge along an axis that is too short to be reflected."""
+    modes = ["reflect" if side > size else "replicate" for side in x.shape[-2:]]
+    if modes[0] == modes[1]:
+        return F.pad(x, (size,) * 4, mode=modes[0])
+    x = F.pad(x, (0, 0, size, size), mode=modes[0])
+    return F.pad(x, (size, size, 0, 0), mode=modes[1])

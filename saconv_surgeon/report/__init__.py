@@ -1,0 +1,1 @@
+"""Records rendered for people. Nothing here imports torch."""
