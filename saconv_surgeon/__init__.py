@@ -1,1 +1,88 @@
-"""Swap the convolutions of a trained PyTorch model for switchable atrous ones without losing a prediction."""
+"""Swap the convolutions of a trained PyTorch model for switchable atrous ones without losing a prediction.
+
+    import saconv_surgeon as surgeon
+
+    conversion = surgeon.convert(model, example_inputs)   # ``model`` is not modified
+    surgeon.save(conversion, "out")
+    model = surgeon.restore(make_model(), "out")          # in your training script
+
+The names below are imported when they are first used, so that importing the package does not import torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from saconv_surgeon._version import __version__
+
+if TYPE_CHECKING:
+    from saconv_surgeon.api import convert, diff, inspect, price, profile
+    from saconv_surgeon.convs.aws import ConvAWS2d
+    from saconv_surgeon.convs.published import load_published
+    from saconv_surgeon.convs.saconv import SAConv2d
+    from saconv_surgeon.errors import (
+        ArtefactError,
+        ModelError,
+        NoEffectWarning,
+        NotEquivalentError,
+        SurgeonError,
+        UntrustedError,
+        UsageError,
+        UserCodeError,
+    )
+    from saconv_surgeon.surgery.artefact import restore, save
+    from saconv_surgeon.surgery.conversion import Conversion
+    from saconv_surgeon.surgery.rewriting import apply, new_parameters
+
+_HOMES = {
+    "api": ("convert", "diff", "inspect", "price", "profile"),
+    "convs.aws": ("ConvAWS2d",),
+    "convs.published": ("load_published",),
+    "convs.saconv": ("SAConv2d",),
+    "errors": (
+        *("ArtefactError", "ModelError", "NoEffectWarning", "NotEquivalentError", "SurgeonError"),
+        *("UntrustedError", "UsageError", "UserCodeError"),
+    ),
+    "surgery.artefact": ("restore", "save"),
+    "surgery.conversion": ("Conversion",),
+    "surgery.rewriting": ("apply", "new_parameters"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "ArtefactError",
+    "ConvAWS2d",
+    "Conversion",
+    "ModelError",
+    "NoEffectWarning",
+    "NotEquivalentError",
+    "SAConv2d",
+    "SurgeonError",
+    "UntrustedError",
+    "UsageError",
+    "UserCodeError",
+    "__version__",
+    "apply",
+    "convert",
+    "diff",
+    "inspect",
+    "load_published",
+    "new_parameters",
+    "price",
+    "profile",
+    "restore",
+    "save",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

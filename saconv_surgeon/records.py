@@ -11,7 +11,7 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 Shape = tuple[int, ...]
 Decision = Literal["convert", "refuse"]
@@ -72,28 +72,32 @@ class ConvSite:
     norm: str | None = None
     activation: str | None = None
 
+    IN_JSON: ClassVar = ("executed",)
+
     @property
     def executed(self) -> bool:
+        """Whether it ran in the census."""
         return self.calls > 0
 
 
 @dataclass(frozen=True)
-class PlannedSite:
+class PlannedSite(ConvSite):
     """A convolution with its decision. ``added_*`` is what converting it costs, for the example inputs as given."""
 
-    site: ConvSite
-    decision: Decision
+    decision: Decision = "refuse"
     reason: str | None = None
     reason_code: str | None = None
     added_parameters: int | None = None
     added_macs: int | None = None
 
-    @property
-    def path(self) -> str:
-        return self.site.path
+    @classmethod
+    def of(cls, site: ConvSite, decision: Decision, **rest: Any) -> PlannedSite:
+        """``site`` with a decision."""
+        return cls(**{f.name: getattr(site, f.name) for f in dataclasses.fields(ConvSite)}, decision=decision, **rest)
 
     @property
     def converts(self) -> bool:
+        """Whether it is to be converted."""
         return self.decision == "convert"
 
 
@@ -108,6 +112,7 @@ class Ledger:
 
     @property
     def balances(self) -> bool:
+        """Whether every convolution is accounted for."""
         return self.executed + self.never_ran == self.converted + self.refused
 
 
@@ -133,11 +138,13 @@ class Plan:
 
     @property
     def converted_paths(self) -> tuple[str, ...]:
+        """The paths of the sites that are converted."""
         return tuple(s.path for s in self.sites if s.converts)
 
     @property
     def ledger(self) -> Ledger:
-        executed = sum(s.site.executed for s in self.sites)
+        """The sums over the sites."""
+        executed = sum(s.executed for s in self.sites)
         converted = sum(s.converts for s in self.sites)
         return Ledger(executed, len(self.sites) - executed, converted, len(self.sites) - converted)
 
@@ -308,6 +315,19 @@ class OutputDiff:
     problems: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Diff:
+    """Two variants side by side. ``weights``, ``outputs`` and ``latency_ratio`` are None where only reports were compared."""
+
+    a: Profile
+    b: Profile
+    structure: tuple[StructureChange, ...]
+    weights: WeightDiff | None = None
+    outputs: OutputDiff | None = None
+    latency_ratio: LatencyRatio | None = None
+    schema: str = DIFF_SCHEMA
+
+
 # ------------------------------------------------------------------ as JSON
 
 R = TypeVar("R")
@@ -317,9 +337,7 @@ def to_dict(record: Any) -> Any:
     """Plain dicts, lists, strings and numbers; figures that are not finite become None."""
     if dataclasses.is_dataclass(record) and not isinstance(record, type):
         items = {f.name: to_dict(getattr(record, f.name)) for f in dataclasses.fields(record)}
-        if isinstance(record, PlannedSite):  # the contract has one flat object per convolution
-            items = {**items.pop("site"), "executed": record.site.executed, **items}
-        return items
+        return items | {name: getattr(record, name) for name in getattr(record, "IN_JSON", ())}
     if isinstance(record, Mapping):
         return {str(key): to_dict(value) for key, value in record.items()}
     if isinstance(record, (tuple, list)):
@@ -365,9 +383,7 @@ def _build_record(kind: Any, data: Any, where: str) -> Any:
     hints = typing.get_type_hints(kind)
     values = {}
     for f in dataclasses.fields(kind):
-        if kind is PlannedSite and f.name == "site":
-            values["site"] = _build(ConvSite, data, where)
-        elif f.name in data:
+        if f.name in data:
             values[f.name] = _build(hints[f.name], data[f.name], f"{where}.{f.name}")
         elif f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
             raise ValueError(f"{where}: no field {f.name!r}")

@@ -68,10 +68,10 @@ class ConvAWS2d(nn.Conv2d):
         layer = cls(
             conv.in_channels,
             conv.out_channels,
-            conv.kernel_size,  # type: ignore[arg-type]
-            conv.stride,  # type: ignore[arg-type]
-            conv.padding,  # type: ignore[arg-type]
-            conv.dilation,  # type: ignore[arg-type]
+            conv.kernel_size,
+            conv.stride,
+            conv.padding,
+            conv.dilation,
             conv.groups,
             conv.bias is not None,
             conv.padding_mode,
@@ -104,7 +104,8 @@ class ConvAWS2d(nn.Conv2d):
         """
         sigma, mean = filter_statistics(self.weight)
         ratio = self.weight_gamma / sigma
-        return torch.addcmul(self.weight_beta - mean * ratio, self.weight.to(sigma.dtype), ratio)
+        weight: Tensor = torch.addcmul(self.weight_beta - mean * ratio, self.weight.to(sigma.dtype), ratio)
+        return weight
 
     def reset_parameters(self) -> None:
         """Draws a new kernel as ``nn.Conv2d`` does and takes the statistics from it."""
@@ -165,7 +166,8 @@ class ConvAWS2d(nn.Conv2d):
             return None
         with torch.no_grad():
             sigma, mean = filter_statistics(kernel)
-            return (gamma == sigma) & (beta == mean)
+            at_rest: Tensor = (gamma == sigma) & (beta == mean)
+            return at_rest
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Moves or casts the layer; the statistics stay float32 (float64 with a float64 kernel).

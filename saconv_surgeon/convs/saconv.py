@@ -45,12 +45,12 @@ class SAConv2d(ConvAWS2d):
     """
 
     weight_diff: Tensor
+    bn: nn.Module | None
+    act: nn.Module | None
 
-    def __init__(
-        self, *args: Any, bn: nn.Module | None = None, act: nn.Module | None = None, **kwargs: Any
-    ) -> None:
+    def __init__(self, *args: Any, bn: nn.Module | None = None, act: nn.Module | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        where = {"device": self.weight.device, "dtype": self.weight.dtype}
+        where: dict[str, Any] = {"device": self.weight.device, "dtype": self.weight.dtype}
         self.weight_diff = nn.Parameter(torch.empty_like(self.weight))
         with torch.random.fork_rng(devices=[]):  # their random initial values are thrown away
             self.switch = nn.Conv2d(self.in_channels, 1, 1, **where)
@@ -79,7 +79,9 @@ class SAConv2d(ConvAWS2d):
         y = y + self.post_context(F.adaptive_avg_pool2d(y, 1))
         if self.bn is not None:
             y = self.bn(y)
-        return y if self.act is None else self.act(y)
+        if self.act is not None:
+            y = self.act(y)
+        return y
 
     def reset_parameters(self) -> None:
         """Draws a new kernel as ``nn.Conv2d`` does; the layer then computes the plain convolution with it."""
@@ -118,17 +120,14 @@ class SAConv2d(ConvAWS2d):
         stride = _pair(self.stride)
         left, _, top, _ = narrow_padding(self)
         centre = [
-            d * (k - 1) // 2 - p
-            for d, k, p in zip(_pair(self.dilation), self.kernel_size, (top, left), strict=True)
+            d * (k - 1) // 2 - p for d, k, p in zip(_pair(self.dilation), self.kernel_size, (top, left), strict=True)
         ]
         projected = _pad_edges(F.conv2d(x, self.switch.weight), POOL // 2)
         if centre == [0, 0]:
             pooled = F.avg_pool2d(projected, POOL, stride)[..., :height, :width]
         else:
             pooled = F.avg_pool2d(projected, POOL, 1)
-            for axis, size, step, offset in zip(
-                (2, 3), (height, width), stride, centre, strict=True
-            ):
+            for axis, size, step, offset in zip((2, 3), (height, width), stride, centre, strict=True):
                 index = torch.arange(size, device=x.device) * step + offset
                 pooled = pooled.index_select(axis, index.clamp(0, x.shape[axis] - 1))
         bias = self.switch.bias
@@ -156,8 +155,7 @@ def wide_padding(conv: nn.Conv2d) -> tuple[int, int, int, int]:
     """What the branch at three times the dilation pads with: p + d(k-1)(r-1)/2 on each side, r = 3."""
     left, right, top, bottom = narrow_padding(conv)
     vertical, horizontal = (
-        d * (k - 1) * (RATE - 1) // 2
-        for d, k in zip(_pair(conv.dilation), conv.kernel_size, strict=True)
+        d * (k - 1) * (RATE - 1) // 2 for d, k in zip(_pair(conv.dilation), conv.kernel_size, strict=True)
     )
     return left + horizontal, right + horizontal, top + vertical, bottom + vertical
 

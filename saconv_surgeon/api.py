@@ -1,0 +1,274 @@
+"""The library: what the command line calls, and what a training script does.
+
+``example_inputs`` is everywhere a tensor, a tuple (positional arguments) or a dict (keyword arguments). No function modifies the
+model that it is given.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from saconv_surgeon.convs.targets import Reason, find_target
+from saconv_surgeon.errors import ModelError, NoEffectWarning
+from saconv_surgeon.models.census import Census, take_census
+from saconv_surgeon.models.inputs import Inputs
+from saconv_surgeon.models.tracing import add_context
+from saconv_surgeon.models.weights import fingerprint
+from saconv_surgeon.profiling.comparing import compare_outputs, compare_structure, compare_weights, time_models
+from saconv_surgeon.profiling.profiling import profile_model
+from saconv_surgeon.records import Base, ConvSite, Diff, Equivalence, Latency, Plan, PlannedSite, Profile
+from saconv_surgeon.surgery import planning
+from saconv_surgeon.surgery.artefact import plan_of, read_plan_file
+from saconv_surgeon.surgery.conversion import Conversion
+from saconv_surgeon.surgery.eligibility import Eligibility
+from saconv_surgeon.surgery.equivalence import TOLERANCE, TRIALS, prove, unreached
+from saconv_surgeon.surgery.planning import Selection
+from saconv_surgeon.surgery.rewriting import apply
+
+LATENCY_BUDGET_S = 4.0
+OnStep = Callable[[str, float], None]
+"""Called with what is being done and how much of it is done, 0 to 1."""
+
+HELD_OUTSIDE = Reason(
+    "held-outside-tree",
+    "the model calls it through something other than its module tree (a plain list, a closure), so it stays",
+)
+
+
+def _silent(step: str, done: float) -> None:
+    """Reports progress to nobody."""
+
+
+def inspect(
+    model: nn.Module,
+    example_inputs: Any,
+    *,
+    target: str = "saconv",
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    min_stride: int | None = None,
+    allow_depthwise: bool = False,
+) -> tuple[PlannedSite, ...]:
+    """Every convolution of ``model``, with a decision and, where it is refused, the reason. Nothing is changed.
+
+    Args:
+        model: Any module; it is run once in eval mode.
+        example_inputs: What it is run on.
+        target: What to convert to.
+        include: Only convolutions whose path matches one of these patterns (``fnmatchcase``; ``*`` crosses dots).
+        exclude: None whose path matches one of these.
+        min_stride: Only those whose output map is at least so many times smaller than the input.
+        allow_depthwise: Depthwise ones as well.
+
+    Raises:
+        UsageError: A pattern matches nothing, or there is no such target.
+    """
+    selection = Selection(tuple(include), tuple(exclude), min_stride, allow_depthwise)
+    return make_plan(model, example_inputs, target=target, selection=selection).sites
+
+
+def make_plan(
+    model: nn.Module,
+    example_inputs: Any,
+    *,
+    target: str = "saconv",
+    selection: Selection = Selection(),  # noqa: B008 - frozen
+    recorded: Plan | None = None,
+    base: Base = Base(),  # noqa: B008 - frozen
+    on_step: OnStep = _silent,
+) -> Plan:
+    """What would become of each convolution of ``model``: as ``recorded`` says where it is given, else by ``selection``."""
+    inputs = Inputs.of(example_inputs)
+    census, sites = _see(model, inputs, on_step)
+    size = inputs.image_size
+    if recorded is None:
+        return planning.make_plan(model, sites, census, target=target, selection=selection, image_size=size, base=base)
+    eligibility = Eligibility(model, census, find_target(recorded.target))
+    fresh = planning.make_plan(model, sites, census, target=recorded.target, image_size=size, base=base)
+    return planning.replay(recorded, fresh, lambda site: eligibility.why_not(site, allow_depthwise=True))
+
+
+def convert(
+    model: nn.Module,
+    example_inputs: Any,
+    *,
+    target: str = "saconv",
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    min_stride: int | None = None,
+    allow_depthwise: bool = False,
+    plan: Plan | str | Path | None = None,
+    trials: int = TRIALS,
+    tolerance: float = TOLERANCE,
+    seed: int = 0,
+    base: Base | None = None,
+    on_step: OnStep = _silent,
+) -> Conversion:
+    """Replaces the eligible convolutions in a copy of ``model`` and proves that its outputs did not move.
+
+    ``model`` is not modified. Where there is nothing to convert, a ``NoEffectWarning`` is given and the copy is an unchanged one.
+
+    Args:
+        model: Any module.
+        example_inputs: What it is run on.
+        target: What to convert to.
+        include: See :func:`inspect`.
+        exclude: See :func:`inspect`.
+        min_stride: See :func:`inspect`.
+        allow_depthwise: See :func:`inspect`.
+        plan: Decisions to follow instead of selecting: a plan, or a JSON file with one.
+        trials: On how many inputs the proof compares; the first is ``example_inputs``.
+        tolerance: What still passes as equal, relative to the largest output, where the outputs are not equal to the bit.
+        seed: Of the random inputs.
+        base: Where the model came from, for the record; its fingerprint is added.
+        on_step: Told about progress.
+
+    Returns:
+        The conversion. Look at ``equivalence.passed`` before you use the model.
+
+    Raises:
+        UsageError: A pattern or a plan that does not fit the model.
+        ModelError: The model cannot be copied.
+    """
+    inputs = Inputs.of(example_inputs)
+    recorded = plan_of(read_plan_file(Path(plan)), Path(plan)) if isinstance(plan, (str, Path)) else plan
+    made = make_plan(
+        model,
+        inputs,
+        target=target,
+        selection=Selection(tuple(include), tuple(exclude), min_stride, allow_depthwise),
+        recorded=recorded,
+        base=replace(base or Base(), fingerprint=fingerprint(model)),
+        on_step=on_step,
+    )
+    if not made.converted_paths:
+        warnings.warn(
+            "no convolution of this model can be converted; see the reasons in the plan", NoEffectWarning, stacklevel=2
+        )
+    on_step("rewriting", 0.0)
+    converted, made = _operate(model, inputs, made)
+    on_step("proving", 0.0)
+    equivalence = prove(
+        model,
+        converted,
+        inputs,
+        paths=made.converted_paths,
+        trials=trials,
+        tolerance=tolerance,
+        seed=seed,
+        on_trial=lambda done: on_step("proving", done / trials),
+    )
+    return Conversion(converted, made, equivalence)
+
+
+def price(
+    conversion: Conversion,
+    original: nn.Module,
+    example_inputs: Any,
+    *,
+    name: str | None = None,
+    latency: bool = True,
+    budget_s: float = LATENCY_BUDGET_S,
+    on_step: OnStep = _silent,
+) -> Conversion:
+    """``conversion`` with the profiles of ``original`` and of the converted model, timed alternately in one run."""
+    inputs, device = Inputs.of(example_inputs), device_of(original)
+    label = name or type(original).__name__
+    pair = (original, conversion.model)
+    on_step("counting", 0.0)
+    profiles = []
+    for i, (model, title) in enumerate(zip(pair, (label, f"{label}, converted"), strict=True)):
+        profiles.append(profile_model(model, inputs.args, dict(inputs.kwargs), name=title, device=device))
+        on_step("counting", (i + 1) / 2)
+    ratio = None
+    if latency:
+        times, ratio = time_models(pair, inputs, device, budget_s=budget_s, on_run=lambda done: on_step("timing", done))
+        profiles = [replace(p, latency=t) for p, t in zip(profiles, times, strict=True)]
+    return replace(conversion, before=profiles[0], after=profiles[1], latency_ratio=ratio)
+
+
+def profile(
+    model: nn.Module,
+    example_inputs: Any,
+    *,
+    name: str | None = None,
+    latency: bool = True,
+    budget_s: float = LATENCY_BUDGET_S,
+    on_step: OnStep = _silent,
+) -> Profile:
+    """Parameters, MACs, FLOPs, activations and latency of ``model``, which is left as it was."""
+    inputs, device = Inputs.of(example_inputs), device_of(model)
+    timed: Latency | None = None
+    if latency:
+        (timed,), _ = time_models(
+            [model], inputs, device, budget_s=budget_s, on_run=lambda done: on_step("timing", done)
+        )
+    on_step("counting", 0.0)
+    title = name or type(model).__name__
+    return profile_model(model, inputs.args, dict(inputs.kwargs), name=title, device=device, latency=timed)
+
+
+def diff(
+    a: nn.Module,
+    b: nn.Module,
+    example_inputs: Any,
+    *,
+    names: tuple[str, str] | None = None,
+    latency: bool = True,
+    budget_s: float = LATENCY_BUDGET_S,
+    on_step: OnStep = _silent,
+) -> Diff:
+    """Structure, price, weights and outputs of two variants; ratios are b/a."""
+    inputs, device = Inputs.of(example_inputs), device_of(a)
+    times: list[Latency | None] = [None, None]
+    ratio = None
+    if latency:
+        measured, ratio = time_models(
+            (a, b), inputs, device, budget_s=budget_s, on_run=lambda done: on_step("timing", done)
+        )
+        times = [*measured]
+    on_step("comparing", 0.0)
+    titles = names or (type(a).__name__, type(b).__name__)
+    first, second = (
+        profile_model(model, inputs.args, dict(inputs.kwargs), name=title, device=device, latency=timed)
+        for model, title, timed in zip((a, b), titles, times, strict=True)
+    )
+    return Diff(first, second, compare_structure(a, b), compare_weights(a, b), compare_outputs(a, b, inputs), ratio)
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where the first parameter or buffer of ``model`` is; the CPU where it has none."""
+    first = next(iter(model.parameters()), next(iter(model.buffers()), None))
+    return torch.device("cpu") if first is None else first.device
+
+
+def _see(model: nn.Module, inputs: Inputs, on_step: OnStep) -> tuple[Census, tuple[ConvSite, ...]]:
+    if any(nn.parameter.is_lazy(p) for p in [*model.parameters(), *model.buffers()]):
+        raise ModelError(
+            f"{type(model).__name__} has lazy modules without weights yet; run it once on an input before converting it"
+        )
+    on_step("looking", 0.0)
+    census = take_census(model, inputs)
+    on_step("tracing", 0.5)
+    return census, add_context(model, census)
+
+
+def _operate(model: nn.Module, inputs: Inputs, plan: Plan) -> tuple[nn.Module, Plan]:
+    """Applies ``plan``; refuses afterwards what turns out not to be called, and starts again from the original."""
+    calls = {site.path: site.calls for site in plan.sites if site.converts}
+    converted = apply(model, plan)
+    lost = unreached(converted, inputs, calls)
+    if not lost:
+        return converted, plan
+    plan = planning.refuse(plan, lost, HELD_OUTSIDE)
+    return apply(model, plan), plan
+
+
+__all__ = ["Equivalence", "convert", "diff", "inspect", "make_plan", "price", "profile"]

@@ -1,0 +1,411 @@
+"""The command line: parse, one library call, render, exit code. torch is imported inside the commands only."""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from saconv_surgeon._version import __version__
+from saconv_surgeon.cli_options import (
+    base_option,
+    input_options,
+    json_option,
+    latency_options,
+    overwrite_option,
+    selection_options,
+    talk_options,
+    trust_option,
+    weights_option,
+)
+from saconv_surgeon.errors import NoEffectWarning, SurgeonError, UsageError, UserCodeError
+
+if TYPE_CHECKING:
+    from saconv_surgeon.opening import Opened
+    from saconv_surgeon.surgery.conversion import Conversion
+
+EXIT_CHECK_FAILED, EXIT_NOTHING_ELIGIBLE, EXIT_INTERRUPTED = 1, 4, 130
+NARROWEST, OFF_TERMINAL = 80, 120
+PACKAGE = str(Path(__file__).parent)
+
+
+class SurgeonGroup(click.Group):
+    """Turns what went wrong into one message and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """See ``click.Group``."""
+        try:
+            return super().invoke(ctx)
+        except SurgeonError as error:
+            if isinstance(error, UserCodeError) and error.__cause__ is not None:
+                _show_traceback(error.__cause__)
+            _fail(str(error), error.exit_code)
+        except KeyboardInterrupt:
+            _fail("interrupted; nothing half-written was left", EXIT_INTERRUPTED)
+
+
+@click.group(cls=SurgeonGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="saconv-surgeon")
+def cli() -> None:
+    """Swap the convolutions of a trained PyTorch model for switchable atrous ones without losing a prediction.
+
+    MODEL is file.py:factory, package.module:factory(arguments), a pickled model.pt with --trust, or the folder that an earlier
+    convert wrote. A factory is a function or class that returns the model.
+
+    \b
+    saconv-surgeon inspect sample_models/tiny_resnet.py:build
+    saconv-surgeon convert sample_models/tiny_resnet.py:build -o out
+    saconv-surgeon profile my.nets:make(depth=18) --input 1x3x224x224
+    saconv-surgeon diff    sample_models/tiny_resnet.py:build out
+
+    Exit codes: 0 done, 1 a check failed, 2 usage, 3 a model cannot be found, loaded, run or saved, 4 nothing eligible,
+    130 interrupted.
+    """
+
+
+@cli.command()
+@click.argument("model")
+@weights_option
+@base_option
+@trust_option
+@input_options
+@selection_options
+@json_option
+@talk_options
+def inspect(model: str, json_to: str | None, quiet: bool, verbose: bool, **options: Any) -> None:
+    """List every convolution of MODEL: what it does, whether it can be converted, or why not."""
+    from saconv_surgeon import api
+    from saconv_surgeon.records import INSPECTION_SCHEMA, to_dict
+    from saconv_surgeon.report import console as render
+
+    opened = _open(model, options)
+    with _progress(quiet) as on_step:
+        plan = api.make_plan(
+            opened.model,
+            opened.inputs,
+            target=options["target"],
+            selection=_selection(options),
+            base=opened.base,
+            on_step=on_step,
+        )
+    record = to_dict(plan) | {"schema": INSPECTION_SCHEMA, "model": opened.name, "ledger": to_dict(plan.ledger)}
+    out = _out(json_to, quiet)
+    _show(out, render.inspection(plan, opened.name, out.width))
+    _write_json(record, json_to)
+
+
+@cli.command()
+@click.argument("model")
+@click.option(
+    "-o", "--output", "outputs", multiple=True, type=click.Path(path_type=Path), help="Folder, or file.pt; repeatable."
+)
+@weights_option
+@base_option
+@trust_option
+@input_options
+@selection_options
+@click.option(
+    "--plan",
+    "plan_file",
+    type=click.Path(path_type=Path),
+    help="Follow the decisions in this JSON instead of selecting.",
+)
+@click.option("--dry-run", is_flag=True, help="Everything but saving.")
+@click.option("--force", is_flag=True, help="Save even if the outputs moved; the exit code stays 1.")
+@click.option(
+    "--trials", type=click.IntRange(min=1), default=3, show_default=True, help="Inputs that the proof compares on."
+)
+@click.option(
+    "--tolerance", type=click.FloatRange(min=0), default=1e-5, show_default=True, help="Largest relative movement."
+)
+@overwrite_option
+@latency_options
+@json_option
+@talk_options
+def convert(
+    model: str,
+    outputs: tuple[Path, ...],
+    plan_file: Path | None,
+    dry_run: bool,
+    force: bool,
+    overwrite: bool,
+    json_to: str | None,
+    quiet: bool,
+    verbose: bool,
+    **options: Any,
+) -> None:
+    """Convert MODEL, prove that its outputs did not move, price it, and save it."""
+    _check_outputs(outputs, dry_run, overwrite)
+    _check_plan_alone(plan_file, options)
+    from saconv_surgeon import api
+    from saconv_surgeon.report import console as render
+
+    opened = _open(model, options)
+    with _progress(quiet) as on_step, warnings.catch_warnings():
+        warnings.simplefilter("ignore", NoEffectWarning)  # said below, by the report and the exit code
+        conversion = api.convert(
+            opened.model,
+            opened.inputs,
+            **{name: options[name] for name in ("target", "include", "exclude", "min_stride", "allow_depthwise")},
+            **{name: options[name] for name in ("trials", "tolerance", "seed")},
+            plan=plan_file,
+            base=opened.base,
+            on_step=on_step,
+        )
+        if conversion.converted:
+            conversion = api.price(
+                conversion,
+                opened.model,
+                opened.inputs,
+                name=opened.name,
+                latency=options["latency"],
+                budget_s=options["budget"],
+                on_step=on_step,
+            )
+    out = _out(json_to, quiet)
+    _show(
+        out,
+        render.conversion(
+            conversion.plan,
+            conversion.equivalence,
+            conversion.before,
+            conversion.after,
+            conversion.latency_ratio,
+            opened.name,
+            out.width,
+            every_site=verbose or not conversion.converted,
+        ),
+    )
+    _write_json(conversion.to_dict(), json_to)
+    if not conversion.converted:
+        _fail(
+            f"nothing to convert in {opened.name}: all {conversion.plan.ledger.refused} convolutions are refused",
+            EXIT_NOTHING_ELIGIBLE,
+        )
+    if not dry_run:
+        _save_all(conversion, outputs, overwrite=overwrite, force=force, quiet=quiet)
+    if not conversion.equivalence.passed:
+        _fail(
+            "the outputs moved: " + ("saved all the same (--force)" if force and outputs else "nothing was saved"),
+            EXIT_CHECK_FAILED,
+        )
+
+
+@cli.command()
+@click.argument("model")
+@weights_option
+@base_option
+@trust_option
+@input_options
+@latency_options
+@json_option
+@talk_options
+def profile(model: str, json_to: str | None, quiet: bool, verbose: bool, **options: Any) -> None:
+    """Price MODEL: parameters, MACs, FLOPs, activations, memory, latency; totals and per layer."""
+    from saconv_surgeon import api
+    from saconv_surgeon.records import to_dict
+    from saconv_surgeon.report import console as render
+
+    opened = _open(model, options)
+    with _progress(quiet) as on_step:
+        record = api.profile(
+            opened.model,
+            opened.inputs,
+            name=opened.name,
+            latency=options["latency"],
+            budget_s=options["budget"],
+            on_step=on_step,
+        )
+    out = _out(json_to, quiet)
+    _show(out, render.profile(record, out.width, every_layer=verbose))
+    _write_json(to_dict(record), json_to)
+
+
+@cli.command()
+@click.argument("a")
+@click.argument("b")
+@click.option(
+    "--weights", "weights_pair", multiple=True, type=click.Path(path_type=Path), help="Weights for A; again for B."
+)
+@base_option
+@trust_option
+@input_options
+@latency_options
+@json_option
+@talk_options
+def diff(
+    a: str, b: str, weights_pair: tuple[Path, ...], json_to: str | None, quiet: bool, verbose: bool, **options: Any
+) -> None:
+    """Compare two variants: structure, price, weights and outputs. A and B are models, or two reports saved with --json."""
+    from saconv_surgeon.records import to_dict
+    from saconv_surgeon.report import console as render
+
+    if len(weights_pair) > 2:
+        raise UsageError(f"--weights was given {len(weights_pair)} times; it is given once for A and once for B")
+    if a.endswith(".json") and b.endswith(".json"):
+        from saconv_surgeon.report.saved import diff_of_reports
+
+        record = diff_of_reports(Path(a), Path(b))
+    else:
+        from saconv_surgeon import api
+
+        pair = (*weights_pair, None, None)
+        first = _open(a, {**options, "weights": pair[0]})
+        second = _open(b, {**options, "weights": pair[1]}, inputs_of=first)
+        with _progress(quiet) as on_step:
+            record = api.diff(
+                first.model,
+                second.model,
+                first.inputs,
+                names=(first.name, second.name),
+                latency=options["latency"],
+                budget_s=options["budget"],
+                on_step=on_step,
+            )
+    out = _out(json_to, quiet)
+    _show(out, render.diff(record, out.width))
+    _write_json(to_dict(record), json_to)
+
+
+@cli.command()
+@json_option
+def env(json_to: str | None) -> None:
+    """Show versions, devices and optional packages: what a bug report needs."""
+    from saconv_surgeon.environment import environment
+    from saconv_surgeon.report import console as render
+
+    facts = environment()
+    _show(_out(json_to, quiet=False), render.environment(facts))
+    _write_json(facts, json_to)
+
+
+def main() -> None:
+    """The console script."""
+    cli(prog_name="saconv-surgeon")
+
+
+# ------------------------------------------------------------------ from options to the library
+
+
+def _open(model: str, options: dict[str, Any], inputs_of: Opened | None = None) -> Opened:
+    from saconv_surgeon.opening import Request, open_model
+
+    names = ("weights", "base", "trust", "inputs", "device", "dtype", "channels_last", "seed")
+    request = Request(model, **{name: options[name] for name in names if name in options})
+    return open_model(request, inputs=inputs_of.inputs if inputs_of else None)
+
+
+def _selection(options: dict[str, Any]) -> Any:
+    from saconv_surgeon.surgery.planning import Selection
+
+    return Selection(options["include"], options["exclude"], options["min_stride"], options["allow_depthwise"])
+
+
+def _check_outputs(outputs: tuple[Path, ...], dry_run: bool, overwrite: bool) -> None:
+    """Before anything slow is done."""
+    if not outputs and not dry_run:
+        raise UsageError("where to? give -o FOLDER (or -o file.pt), or --dry-run to see what would happen")
+    if len({p.resolve() for p in outputs}) < len(outputs):
+        raise UsageError("the same -o was given twice")
+    if outputs and not dry_run:
+        from saconv_surgeon.surgery.artefact import check_output
+
+        for path in outputs:
+            check_output(path, overwrite=overwrite)
+
+
+def _check_plan_alone(plan_file: Path | None, options: dict[str, Any]) -> None:
+    chosen = [name for name in ("include", "exclude", "min_stride", "allow_depthwise") if options[name]]
+    if plan_file is not None and chosen:
+        option = "--" + chosen[0].replace("_", "-")
+        raise UsageError(
+            f"--plan follows the decisions in {plan_file}; it does not go together with {option}: edit the plan instead"
+        )
+
+
+def _save_all(conversion: Conversion, outputs: tuple[Path, ...], *, overwrite: bool, force: bool, quiet: bool) -> None:
+    from saconv_surgeon.surgery.artefact import save
+
+    if not conversion.equivalence.passed and not force:
+        return
+    talk = _talk(quiet)
+    for path in outputs:
+        save(conversion, path, overwrite=overwrite, force=force)
+        talk.print(f"saved {path}", markup=False, highlight=False, soft_wrap=True)
+    folder = next((path for path in outputs if path.suffix not in (".pt", ".pth")), None)
+    if folder is not None:
+        call = f"model = saconv_surgeon.restore(build_your_model(), {str(folder)!r})"
+        talk.print(f"in your training script: {call}", markup=False, highlight=False, soft_wrap=True)
+
+
+# ------------------------------------------------------------------ talking
+
+
+def _out(json_to: str | None, quiet: bool) -> Console:
+    """Where the report goes: stdout, or stderr where the JSON takes stdout."""
+    return _console(stderr=json_to == "-", quiet=quiet)
+
+
+def _talk(quiet: bool = False) -> Console:
+    return _console(stderr=True, quiet=quiet)
+
+
+def _console(*, stderr: bool, quiet: bool) -> Console:
+    console = Console(stderr=stderr, quiet=quiet)
+    if not console.is_terminal and "COLUMNS" not in console._environ:
+        console.width = OFF_TERMINAL  # Rich's 80 would fold every name in a log file
+    console.width = max(console.width, NARROWEST)
+    return console
+
+
+def _show(console: Console, renderable: RenderableType) -> None:
+    console.print(renderable, highlight=False)
+
+
+def _write_json(record: Any, json_to: str | None) -> None:
+    if json_to is None:
+        return
+    content = json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    if json_to == "-":
+        click.echo(content, nl=False)
+        return
+    path = Path(json_to)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        temporary.write_text(content, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UsageError(f"--json {path} cannot be written: {error}") from error
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[Callable[[str, float], None]]:
+    """A progress bar on a terminal, nothing elsewhere."""
+    console = _talk(quiet)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
+        task = bar.add_task("", total=1.0)
+        yield lambda step, done: bar.update(task, description=step, completed=done)
+
+
+def _show_traceback(error: BaseException) -> None:
+    """The user's own frames: those of this package, through which their code was called, are left out."""
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(PACKAGE):
+        frames = frames.tb_next
+    click.echo("".join(traceback.format_exception(type(error), error, frames)), err=True, nl=False)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    click.echo(f"saconv-surgeon: {message}", err=True)
+    sys.exit(code)

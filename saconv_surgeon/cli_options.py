@@ -1,0 +1,103 @@
+"""Options that several commands share, and how their values are checked. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+DTYPES = ("float32", "float16", "bfloat16", "float64")
+
+weights_option = click.option(
+    "--weights",
+    type=click.Path(path_type=Path),
+    help="Weights for the model: .safetensors, or a state dict in .pt/.pth. Data only; prefixes such as module. are understood.",
+)
+trust_option = click.option("--trust", is_flag=True, help="Load pickled models, which runs code that is in the file.")
+base_option = click.option(
+    "--base", metavar="MODEL", help="The original model, where MODEL is the folder of a conversion."
+)
+json_option = click.option(
+    "--json",
+    "json_to",
+    metavar="FILE|-",
+    help="Write the record as JSON to FILE; with - to stdout, the report then to stderr.",
+)
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
+
+
+def input_options(command: F) -> F:
+    """What the model is run on, and where."""
+    return _chain(
+        command,
+        click.option(
+            "--input",
+            "inputs",
+            multiple=True,
+            metavar="SIZE|FILE:NAME",
+            help="Size of an input, as in 1x3x224x224; repeat it for several inputs. Or file.py:make_inputs for anything else. "
+            "Default: example_inputs() beside the factory.",
+        ),
+        click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
+        click.option("--dtype", type=click.Choice(DTYPES), help="Cast model and inputs. Default: as the model is."),
+        click.option("--channels-last", is_flag=True, help="Lay out weights and inputs in channels_last."),
+        click.option("--seed", default=0, show_default=True, help="For random weights and inputs."),
+    )
+
+
+def selection_options(command: F) -> F:
+    """Which convolutions to convert."""
+    return _chain(
+        command,
+        click.option("--to", "target", default="saconv", show_default=True, help="What to convert to."),
+        click.option(
+            "--include", multiple=True, metavar="GLOB", help="Only these module paths (* crosses dots); repeatable."
+        ),
+        click.option("--exclude", multiple=True, metavar="GLOB", help="Not these module paths; repeatable."),
+        click.option(
+            "--min-stride",
+            type=click.IntRange(min=1),
+            metavar="N",
+            help="Only layers whose output map is at least N times smaller than the input (DetectoRS' stages 2-4: 8).",
+        ),
+        click.option(
+            "--allow-depthwise", is_flag=True, help="Depthwise convolutions too: their contexts cost C² weights."
+        ),
+    )
+
+
+def latency_options(command: F) -> F:
+    """Whether and how long to measure time."""
+    return _chain(
+        command,
+        click.option(
+            "--latency/--no-latency", default=True, show_default=True, help="Measure the time of a forward pass."
+        ),
+        click.option(
+            "--budget",
+            type=click.FloatRange(min=0.1),
+            default=4.0,
+            show_default=True,
+            metavar="SECONDS",
+            help="How long to measure.",
+        ),
+    )
+
+
+def talk_options(command: F) -> F:
+    """How much to say."""
+    return _chain(
+        command,
+        click.option("-q", "--quiet", is_flag=True, help="No report, only errors."),
+        click.option("-v", "--verbose", is_flag=True, help="Every row of every table."),
+    )
+
+
+def _chain(command: F, *decorators: Callable[[F], F]) -> F:
+    for decorate in reversed(decorators):
+        command = decorate(command)
+    return command

@@ -1,0 +1,228 @@
+"""The census: one real run, to see which convolutions execute, how often and at which sizes.
+
+Two witnesses watch the same run. Hooks follow which module is running; below them a dispatch mode sees every convolution
+that reaches the tensor library, also one that no module stands for. What both see together is complete.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from saconv_surgeon.convs.aws import ConvAWS2d
+from saconv_surgeon.models.copying import paths_of
+from saconv_surgeon.models.inputs import Inputs
+from saconv_surgeon.models.state import preserved
+from saconv_surgeon.records import CallShape, ConvArguments, ConvSite, Shape
+
+CONVOLUTION_OPS = frozenset(
+    {
+        *("convolution", "_convolution", "convolution_overrideable", "_convolution_mode"),
+        *("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
+        *("mkldnn_convolution", "cudnn_convolution", "cudnn_convolution_transpose", "miopen_convolution"),
+        *("_slow_conv2d_forward", "_conv_depthwise2d", "conv_depthwise3d", "slow_conv3d"),
+    }
+)
+
+
+class Given:
+    """Stands for an argument that held a tensor, where the others stand for themselves."""
+
+
+@dataclass(frozen=True)
+class Census:
+    """What one run showed. Modules are named by their first path.
+
+    ``sites`` has every convolution, in the order of first calls, those that never ran last. ``calls`` counts the calls of
+    each module; ``calls_within[a][c]`` those of convolution c while a was running; ``arguments`` holds the first call's
+    arguments by parameter name, tensors replaced by ``Given``.
+    """
+
+    sites: tuple[ConvSite, ...]
+    calls: Mapping[str, int]
+    calls_within: Mapping[str, Counter[str]]
+    arguments: Mapping[str, Mapping[str, Any]]
+    weights_used_elsewhere: Mapping[str, str] = field(default_factory=dict)
+
+
+def take_census(model: nn.Module, inputs: Inputs) -> Census:
+    """Runs ``model`` once in eval mode, without gradients, and reports what its convolutions did.
+
+    The model is left as it was: modes, buffers, hooks and the global random state. What it raises goes through unchanged.
+    """
+    watch = _Watch(model)
+    with preserved(model), watch.hooks(), watch:
+        inputs.run(model)
+    return watch.census()
+
+
+@dataclass
+class _Frame:
+    path: str
+    functional_calls: int = 0
+
+
+class _Watch(TorchDispatchMode):
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.paths = paths_of(model)
+        self.weight_owner = {
+            id(p): path
+            for path, m in model.named_modules()
+            if isinstance(m, _ConvNd)
+            for p in (m._parameters.get("weight"),)
+        }
+        self.stack: list[_Frame] = []
+        self.calls: Counter[str] = Counter()
+        self.calls_within: dict[str, Counter[str]] = {}
+        self.shapes: dict[str, Counter[tuple[Shape, Shape]]] = {}
+        self.types: dict[str, str] = {}
+        self.arguments: dict[str, dict[str, Any]] = {}
+        self.used_elsewhere: dict[str, str] = {}
+        self.inside_target = 0
+
+    # ------------------------------------------------------------ watching modules
+
+    @contextmanager
+    def hooks(self) -> Iterator[None]:
+        with ExitStack() as handles:
+            for module in self.model.modules():
+                for handle in (
+                    module.register_forward_pre_hook(self._enter, with_kwargs=True),
+                    module.register_forward_hook(self._leave, with_kwargs=True, always_call=True),
+                ):
+                    handles.callback(handle.remove)
+            yield
+
+    def _enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        path = self.paths[id(module)][0]
+        self.stack.append(_Frame(path))
+        if isinstance(module, ConvAWS2d):
+            self.inside_target += 1
+        elif self.inside_target:
+            return
+        self.calls[path] += 1
+        if path not in self.arguments and not isinstance(module, _ConvNd):
+            self.arguments[path] = _bind(module, args, kwargs)
+
+    def _leave(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        path = self.stack.pop().path
+        if isinstance(module, ConvAWS2d):
+            self.inside_target -= 1
+        if isinstance(module, _ConvNd) and not self.inside_target and isinstance(output, Tensor):
+            given = args[0] if args else next(iter(kwargs.values()), None)
+            self._saw(path, given, output)
+
+    # ------------------------------------------------------------ watching operations
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        output = func(*args, **(kwargs or {}))
+        name = func.overloadpacket.__name__
+        if name in CONVOLUTION_OPS and self.stack and not self.inside_target:
+            self._saw_operation(args, output)
+        return output
+
+    def _saw_operation(self, args: tuple[Any, ...], output: Tensor) -> None:
+        frame = self.stack[-1]
+        if isinstance(self.model.get_submodule(frame.path), _ConvNd):
+            return  # the module's hook reports it
+        weight = args[1]
+        transposed = len(args) > 6 and bool(args[6])
+        kind = f"conv{'_transpose' if transposed else ''}{weight.dim() - 2}d"
+        path = f"{frame.path}::{kind}[{frame.functional_calls}]"
+        frame.functional_calls += 1
+        self.types[path] = f"F.{kind}"
+        owner = self.weight_owner.get(id(weight))
+        if owner is not None:
+            self.used_elsewhere[owner] = frame.path
+        self._saw(path, args[0], output)
+
+    def _saw(self, path: str, given: Any, output: Tensor) -> None:
+        shape = tuple(given.shape) if isinstance(given, Tensor) else ()
+        self.shapes.setdefault(path, Counter())[(shape, tuple(output.shape))] += 1
+        for frame in {f.path for f in self.stack}:
+            self.calls_within.setdefault(frame, Counter())[path] += 1
+
+    # ------------------------------------------------------------ reporting
+
+    def census(self) -> Census:
+        modules = dict(_convolutions(self.model))
+        order = [*self.shapes, *(path for path in modules if path not in self.shapes)]
+        return Census(
+            sites=tuple(self._site(path, modules.get(path)) for path in order),
+            calls=dict(self.calls),
+            calls_within=self.calls_within,
+            arguments=self.arguments,
+            weights_used_elsewhere=self.used_elsewhere,
+        )
+
+    def _site(self, path: str, module: _ConvNd | None) -> ConvSite:
+        seen = self.shapes.get(path, Counter())
+        shapes = tuple(CallShape(i, o, n) for (i, o), n in seen.items())
+        if module is None:
+            return ConvSite(path, self.types[path], sum(seen.values()), shapes)
+        return ConvSite(
+            path=path,
+            type=type(module).__name__,
+            calls=sum(seen.values()),
+            shapes=shapes,
+            aliases=self.paths[id(module)][1:],
+            arguments=conv_arguments(module),
+            parameters=sum(p.numel() for p in module.parameters()),
+        )
+
+
+def conv_arguments(module: _ConvNd) -> ConvArguments:
+    """What ``module`` was built with, as plain numbers."""
+    padding = module.padding
+    return ConvArguments(
+        in_channels=module.in_channels,
+        out_channels=module.out_channels,
+        kernel_size=_numbers(module.kernel_size),
+        stride=_numbers(module.stride),
+        padding=padding if isinstance(padding, str) else _numbers(padding),
+        dilation=_numbers(module.dilation),
+        groups=module.groups,
+        bias=module.bias is not None,
+        padding_mode=module.padding_mode,
+        dtype=str(module.weight.dtype).removeprefix("torch."),
+    )
+
+
+def _convolutions(model: nn.Module) -> Iterator[tuple[str, _ConvNd]]:
+    """Every convolution module by its first path, the parts of a converted layer left out."""
+    inside: set[int] = set()
+    for path, module in model.named_modules():
+        if isinstance(module, ConvAWS2d):
+            inside |= {id(part) for part in module.modules() if part is not module}
+        if isinstance(module, _ConvNd) and id(module) not in inside:
+            yield path, module
+
+
+def _numbers(value: Any) -> Shape:
+    return tuple(int(v) for v in (value if isinstance(value, (tuple, list)) else (value, value)))
+
+
+def _bind(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a call by parameter name; {} where the signature cannot be read."""
+    try:
+        bound = inspect.signature(module.forward).bind(*args, **kwargs)
+    except (TypeError, ValueError):
+        return {}
+    bound.apply_defaults()
+    return {name: _without_tensors(value) for name, value in bound.arguments.items()}
+
+
+def _without_tensors(value: Any) -> Any:
+    plain = value is None or isinstance(value, (bool, int, float, str, torch.dtype, torch.device))
+    return value if plain else Given

@@ -1,0 +1,52 @@
+"""Copies of models: whole ones to operate on, and cheap ones to trace."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from typing import TypeVar
+
+from torch import Tensor, nn
+
+from saconv_surgeon.errors import ModelError
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def copy_model(model: M, *, share_parameters: bool = False) -> M:
+    """A deep copy that shares nothing with ``model``, or only its parameters: those are what weighs.
+
+    ``copy.deepcopy`` refuses tensors with a gradient history, which modules leave in their attributes (``weight_norm`` of
+    old does); here their values are copied.
+
+    Raises:
+        ModelError: The model holds something that cannot be copied.
+    """
+    memo: dict[int, object] = {}
+    for tensor in _attribute_tensors(model.modules()):
+        if not tensor.is_leaf:
+            memo[id(tensor)] = tensor.detach().clone()
+    if share_parameters:
+        memo |= {id(p): p for p in model.parameters()}
+    try:
+        return copy.deepcopy(model, memo)
+    except Exception as error:
+        raise ModelError(
+            f"{type(model).__name__} cannot be copied ({type(error).__name__}: {error}), and surgery works on a copy; "
+            "take the attribute that cannot be copied out of the model, or give the class a __deepcopy__"
+        ) from error
+
+
+def paths_of(model: nn.Module) -> dict[int, tuple[str, ...]]:
+    """All dotted paths of every module, by ``id``; the first is the one that ``named_modules`` gives."""
+    paths: dict[int, list[str]] = {}
+    for path, module in model.named_modules(remove_duplicate=False):
+        paths.setdefault(id(module), []).append(path)
+    return {key: tuple(names) for key, names in paths.items()}
+
+
+def _attribute_tensors(modules: Iterable[nn.Module]) -> Iterable[Tensor]:
+    for module in modules:
+        for value in vars(module).values():
+            if isinstance(value, Tensor):
+                yield value

@@ -1,0 +1,41 @@
+"""Running a model without leaving a trace on it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import nn
+
+
+@contextmanager
+def preserved(model: nn.Module) -> Iterator[None]:
+    """Eval mode inside; afterwards the model and the world are as they were.
+
+    Restored are every module's own training flag (a frozen norm in a training model stays frozen), the values of the buffers,
+    in place and only where they changed, and the random state of torch, Python and numpy.
+    """
+    flags = [(module, module.training) for module in model.modules()]
+    buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
+    python, numpy = random.getstate(), np.random.get_state()
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    try:
+        with torch.random.fork_rng(devices=devices):
+            model.eval()
+            yield
+    finally:
+        for module, flag in flags:
+            module.training = flag
+        with torch.no_grad():
+            for buffer, value in buffers:
+                if not (buffer.is_meta or _same(buffer, value)):
+                    buffer.copy_(value)
+        random.setstate(python)
+        np.random.set_state(numpy)
+
+
+def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return torch.equal(a, b) or bool(((a == b) | (a.isnan() & b.isnan())).all())

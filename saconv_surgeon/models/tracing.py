@@ -1,0 +1,190 @@
+"""What follows each convolution, read from torch.fx graphs of the largest parts of a model that can be traced."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd
+
+from saconv_surgeon.errors import ModelError
+from saconv_surgeon.models.census import Census, Given
+from saconv_surgeon.models.copying import copy_model, paths_of
+from saconv_surgeon.records import ConvSite
+
+NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
+NORM_FUNCTIONS = frozenset({"batch_norm", "group_norm", "layer_norm", "instance_norm"})
+ACTIVATION_FUNCTIONS = frozenset(
+    {
+        *(
+            "relu",
+            "relu_",
+            "relu6",
+            "leaky_relu",
+            "leaky_relu_",
+            "prelu",
+            "elu",
+            "elu_",
+            "selu",
+            "celu",
+            "gelu",
+            "silu",
+        ),
+        *("mish", "softplus", "sigmoid", "sigmoid_", "tanh", "tanh_", "hardswish", "hardsigmoid", "hardtanh", "clamp"),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a convolution alone feeds, as ``path (Type)``."""
+
+    norm: str | None
+    activation: str | None
+
+
+class ConvTracer(fx.Tracer):
+    """Keeps every convolution and norm whole, also those of classes that live outside torch.nn."""
+
+    def __init__(self) -> None:
+        super().__init__(param_shapes_constant=True)
+        self.proxy_buffer_attributes = True  # a buffer that forward updates must not be updated by tracing
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """See ``torch.fx.Tracer``."""
+        return isinstance(m, (_ConvNd, *NORMS)) or super().is_leaf_module(m, module_qualified_name)
+
+
+def add_context(model: nn.Module, census: Census) -> tuple[ConvSite, ...]:
+    """The census' sites, with what follows each where a graph shows it; ``found_by`` then names the traced part.
+
+    ``model`` is not touched: a copy is traced, since tracing leaves its placeholders behind in attributes.
+    """
+    found = {path: (context, root) for path, context, root in _traced_contexts(model, census)}
+    return tuple(_with_context(site, *found[site.path]) if site.path in found else site for site in census.sites)
+
+
+def _with_context(site: ConvSite, context: Context, root: str) -> ConvSite:
+    return replace(
+        site, norm=context.norm, activation=context.activation, found_by=f"fx, traced from {root!r}" if root else "fx"
+    )
+
+
+def _traced_contexts(model: nn.Module, census: Census) -> Iterator[tuple[str, Context, str]]:
+    try:
+        skeleton = copy_model(model, share_parameters=True).eval()
+    except ModelError:
+        return
+    first = {path: names[0] for names in paths_of(model).values() for path in names}
+    for root, graph in _graphs(skeleton, census):
+        part = skeleton.get_submodule(root)
+        found: dict[str, set[Context]] = {}
+        for node in _conv_nodes(graph, part):
+            found.setdefault(first[_join(root, str(node.target))], set()).add(_context_of(node, part, root))
+        for path, contexts in found.items():
+            yield path, contexts.pop() if len(contexts) == 1 else Context(None, None), root
+
+
+def _graphs(skeleton: nn.Module, census: Census) -> Iterator[tuple[str, fx.Graph]]:
+    """The graphs of the largest parts that can be traced and whose calls agree with the census."""
+    pending, seen = [("", skeleton)], set()
+    while pending:
+        path, module = pending.pop()
+        if id(module) in seen or isinstance(module, _ConvNd):
+            continue
+        seen.add(id(module))
+        if census.calls.get(path, 0) and path in census.calls_within:
+            graph = _trace(module, census.arguments.get(path, {}))
+            if graph is not None and _agrees(graph, module, path, census):
+                yield path, graph
+                continue
+        pending += [(_join(path, name), child) for name, child in module.named_children()]
+
+
+def _trace(module: nn.Module, arguments: Any) -> fx.Graph | None:
+    """The graph of ``module``, or None: tracing runs the user's forward on placeholders, which can raise anything."""
+    concrete = {name: value for name, value in arguments.items() if value is not Given}
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            return ConvTracer().trace(module, concrete or None)
+    except (Exception, RecursionError):
+        return None
+
+
+def _agrees(graph: fx.Graph, module: nn.Module, path: str, census: Census) -> bool:
+    """Whether every convolution is called as often in the graph as it was in the census."""
+    names = paths_of(module)
+    counted: dict[str, int] = {}
+    for node in _conv_nodes(graph, module):
+        name = _join(path, names[id(module.get_submodule(str(node.target)))][0])
+        counted[name] = counted.get(name, 0) + census.calls[path]
+    watched = {p: n for p, n in census.calls_within[path].items() if "::" not in p}
+    # the census knows a module by its first path in the whole model, which may lie outside this part
+    return sorted(counted.values()) == sorted(watched.values())
+
+
+def _conv_nodes(graph: fx.Graph, module: nn.Module) -> Iterator[fx.Node]:
+    for node in graph.nodes:
+        if node.op == "call_module":
+            leaf = module.get_submodule(str(node.target))
+            if isinstance(leaf, _ConvNd):
+                yield node
+
+
+def _context_of(node: fx.Node, part: nn.Module, root: str) -> Context:
+    norm = activation = None
+    follower = _only_user(node, part)
+    if follower is not None and _is_norm(follower, part):
+        norm = _describe(follower, part, root)
+        follower = _only_user(follower, part)
+    if follower is not None and _is_activation(follower, part):
+        activation = _describe(follower, part, root)
+    return Context(norm, activation)
+
+
+def _only_user(node: fx.Node, part: nn.Module) -> fx.Node | None:
+    if len(node.users) != 1:
+        return None
+    user = next(iter(node.users))
+    if isinstance(_module_of(user, part), nn.Identity):
+        return _only_user(user, part)
+    return user
+
+
+def _is_norm(node: fx.Node, part: nn.Module) -> bool:
+    module = _module_of(node, part)
+    if module is None:
+        return _function_name(node) in NORM_FUNCTIONS
+    return isinstance(module, NORMS) or type(module).__name__.endswith(("Norm", "Norm2d"))
+
+
+def _is_activation(node: fx.Node, part: nn.Module) -> bool:
+    module = _module_of(node, part)
+    if module is None:
+        return _function_name(node) in ACTIVATION_FUNCTIONS
+    return type(module).__module__ == "torch.nn.modules.activation" and not isinstance(module, nn.MultiheadAttention)
+
+
+def _module_of(node: fx.Node, part: nn.Module) -> nn.Module | None:
+    return part.get_submodule(str(node.target)) if node.op == "call_module" else None
+
+
+def _function_name(node: fx.Node) -> str:
+    if node.op == "call_method":
+        return str(node.target)
+    return getattr(node.target, "__name__", "") if node.op == "call_function" else ""
+
+
+def _describe(node: fx.Node, part: nn.Module, root: str) -> str:
+    module = _module_of(node, part)
+    return _function_name(node) if module is None else f"{_join(root, str(node.target))} ({type(module).__name__})"
+
+
+def _join(root: str, name: str) -> str:
+    return f"{root}.{name}" if root and name else root or name

@@ -1,0 +1,113 @@
+"""From the command line's arguments to a model that runs: module, inputs, device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from saconv_surgeon.errors import ModelError, UsageError, UserCodeError
+from saconv_surgeon.models.inputs import Inputs
+from saconv_surgeon.models.source import LoadedModel, load_model, make_inputs, offered_inputs
+from saconv_surgeon.models.state import preserved
+from saconv_surgeon.records import Base
+from saconv_surgeon.report.text import shape
+from saconv_surgeon.surgery.artefact import PLAN, read_plan_file, restore
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user typed about one model."""
+
+    spec: str
+    weights: Path | None = None
+    base: str | None = None
+    trust: bool = False
+    inputs: tuple[str, ...] = ()
+    device: str = "auto"
+    dtype: str | None = None
+    channels_last: bool = False
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A model that has run once on its inputs."""
+
+    model: nn.Module
+    inputs: Inputs
+    name: str
+    base: Base
+
+
+def open_model(request: Request, inputs: Inputs | None = None) -> Opened:
+    """Loads the model, makes its inputs unless they are given, moves both to the device, and runs it once to see that it does.
+
+    Raises:
+        SurgeonError: One of the user's mistakes, or an exception in the user's code.
+    """
+    torch.manual_seed(request.seed)
+    loaded = _load(request)
+    device, dtype = _device(request.device), _dtype(request.dtype)
+    model = loaded.module.to(device=device, dtype=dtype)
+    if request.channels_last:
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if inputs is None:
+        inputs = make_inputs(request.inputs, seed=request.seed) if request.inputs else offered_inputs(loaded)
+    inputs = inputs.to(device, dtype or _dtype_of(model), channels_last=request.channels_last)
+    _check_runs(model, inputs, loaded.name)
+    base = Base(model=request.spec, weights=str(request.weights) if request.weights else None)
+    return Opened(model, inputs, loaded.name, base)
+
+
+def _load(request: Request) -> LoadedModel:
+    folder = Path(request.spec)
+    if not folder.is_dir():
+        return load_model(request.spec, weights=request.weights, trust=request.trust)
+    content = read_plan_file(folder)
+    recorded = (content.get("base") or {}).get("model")
+    spec = request.base or recorded
+    if spec is None:
+        raise UsageError(f"{folder / PLAN} does not say which model it was made from; give it as --base MODEL")
+    if Path(spec).is_dir():
+        raise ModelError(f"the base of {folder} is the folder {spec}; give the original model as --base MODEL")
+    original = load_model(spec, trust=request.trust)
+    return LoadedModel(restore(original.module, folder), request.spec, original.example_inputs)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"no device {name!r}; use auto, cpu, cuda or cuda:N") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UsageError(
+            f"no device {name!r} here: {torch.cuda.device_count()} CUDA devices are visible; use --device cpu"
+        )
+    return device
+
+
+def _dtype(name: str | None) -> torch.dtype | None:
+    return None if name is None else getattr(torch, name)
+
+
+def _dtype_of(model: nn.Module) -> torch.dtype | None:
+    """The dtype that a model saved in half precision wants its inputs in; None leaves the inputs as they are."""
+    kinds = {p.dtype for p in model.parameters() if p.is_floating_point()}
+    return kinds.pop() if len(kinds) == 1 else None
+
+
+def _check_runs(model: nn.Module, inputs: Inputs, name: str) -> None:
+    try:
+        with preserved(model):
+            inputs.run(model)
+    except Exception as error:
+        sizes = ", ".join(map(shape, inputs.shapes)) or "no tensors"
+        raise UserCodeError(
+            f"{name} raised {type(error).__name__} when run on {sizes}: {error}\n"
+            "If the inputs are not what it needs, give others with --input"
+        ) from error

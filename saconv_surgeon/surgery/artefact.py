@@ -1,0 +1,246 @@
+"""Saving a conversion so that it can be loaded again: data only, atomic, verified.
+
+The folder holds ``plan.json`` (what was done, and the sha256 of the other files), ``model.safetensors`` and ``report.json``.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_model, save_model
+from torch import Tensor, nn
+
+from saconv_surgeon.errors import ArtefactError, ModelError, NotEquivalentError, UsageError
+from saconv_surgeon.records import PLAN_SCHEMA, Plan, from_dict, to_dict
+from saconv_surgeon.surgery.conversion import Conversion
+from saconv_surgeon.surgery.rewriting import apply
+
+PLAN, WEIGHTS, REPORT = "plan.json", "model.safetensors", "report.json"
+
+
+def save(conversion: Conversion, path: str | Path, *, overwrite: bool = False, force: bool = False) -> None:
+    """Writes a conversion: to a folder, or, where ``path`` ends in ``.pt`` or ``.pth``, as one pickled module.
+
+    A folder loads with :func:`restore` into the model that the user's code builds; a pickled module loads with
+    ``torch.load(path, weights_only=False)`` where its classes can be imported. Files appear whole or not at all; in the folder
+    ``plan.json`` is replaced last, so that a mix of two conversions is recognised.
+
+    Raises:
+        NotEquivalentError: The proof failed and ``force`` was not given.
+        UsageError: ``path`` exists and ``overwrite`` was not given, or is of a kind that cannot be written.
+        ModelError: The disk is full, or the state of the model is not all tensors. Nothing half-written stays.
+    """
+    path = Path(path)
+    if not conversion.equivalence.passed and not force:
+        raise NotEquivalentError(
+            "the converted model does not compute what the original computes; not saved without force"
+        )
+    check_output(path, overwrite=overwrite)
+    if path.suffix in (".pt", ".pth"):
+        with _writing(path) as written:
+            written(path, lambda temporary: torch.save(conversion.model, temporary))
+    else:
+        _save_folder(conversion, path)
+
+
+def check_output(path: Path, *, overwrite: bool) -> None:
+    """Raises ``UsageError`` if ``path`` must not or cannot be written to; nothing is written."""
+    if path.suffix in (".pt2", ".onnx", ".safetensors", ".torchscript"):
+        raise UsageError(f"cannot save to {path}: give a folder, or a file that ends in .pt for a pickled module")
+    is_file = path.suffix in (".pt", ".pth")
+    if path.exists() and path.is_dir() == is_file:
+        raise UsageError(f"{path} is a {'folder' if is_file else 'file'}; choose another name")
+    occupied = path.exists() if is_file else any((path / name).exists() for name in (PLAN, WEIGHTS, REPORT))
+    if occupied and not overwrite:
+        raise UsageError(f"{path} exists already; choose another name, or give --overwrite to replace it")
+    if not is_file and path.is_dir() and any(path.iterdir()) and not (path / PLAN).exists():
+        raise UsageError(f"{path} is a folder with other files in it; choose a new or empty one")
+
+
+def restore(model: nn.Module, folder: str | Path) -> nn.Module:
+    """The converted model that was saved to ``folder``, from the original ``model``, which is not modified.
+
+    The recorded plan is replayed (nothing is selected again) and the weights are loaded strictly, in the dtype and memory
+    format in which they were saved. The training flags stay those of ``model``.
+
+    Raises:
+        ArtefactError: The folder is damaged, mixed from two conversions, or made from another architecture.
+    """
+    folder = Path(folder)
+    content = read_plan_file(folder)
+    _verify_files(folder, content)
+    converted = apply(model, plan_of(content, folder / PLAN))
+    if content.get("memory_format") == "channels_last":
+        converted = converted.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    weights = folder / WEIGHTS
+    try:
+        _adopt_dtypes(converted, weights)
+        load_model(converted, weights)
+    except (RuntimeError, SafetensorError, OSError) as error:
+        raise ArtefactError(
+            f"the weights in {folder} do not fit {type(model).__name__}: {error}; "
+            "build the model with the same code and arguments as for the conversion"
+        ) from error
+    return converted
+
+
+def read_plan_file(path: Path) -> dict[str, Any]:
+    """The JSON object of a plan, a conversion or an inspection; ``path`` is the file or the folder that has it.
+
+    Raises:
+        ArtefactError: There is none, or it cannot be read.
+    """
+    file = path / PLAN if path.is_dir() else path
+    if not file.exists():
+        raise ArtefactError(
+            f"{path} is not a saved conversion: there is no {file.name} (was it interrupted while saving?)"
+        )
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise ArtefactError(f"{file} is not readable as JSON: {error}") from error
+    if not isinstance(content, dict) or "sites" not in content:
+        raise ArtefactError(f"{file} is no plan: it has no list of sites")
+    return content
+
+
+def plan_of(content: dict[str, Any], source: Path) -> Plan:
+    """The plan in what ``read_plan_file`` gave.
+
+    Raises:
+        ArtefactError: It does not follow the schema; names the field.
+    """
+    schema = str(content.get("schema", PLAN_SCHEMA))
+    if schema.rpartition("/")[2] != "1":
+        raise ArtefactError(f"{source} has schema {schema!r}, which this version does not read; it reads …/1")
+    try:
+        return from_dict(Plan, content)
+    except ValueError as error:
+        raise ArtefactError(f"{source} is not a plan: {error}") from error
+
+
+def _save_folder(conversion: Conversion, folder: Path) -> None:
+    model = conversion.model
+    strange = [key for key, value in model.state_dict().items() if not isinstance(value, Tensor)]
+    if strange:
+        raise ModelError(
+            f"the state of the model holds more than tensors (first: {strange[0]}); save to a .pt file instead"
+        )
+    with _writing(folder) as written:
+        written(folder / WEIGHTS, lambda temporary: save_model(model, str(temporary), metadata={"format": "pt"}))
+        written(folder / REPORT, lambda temporary: _write_json(temporary, conversion.to_dict()))
+        written(folder / PLAN, lambda temporary: _write_json(temporary, _plan_content(conversion, temporary.parent)))
+
+
+def _plan_content(conversion: Conversion, folder: Path) -> dict[str, Any]:
+    return {
+        **to_dict(conversion.plan),
+        "model_class": f"{type(conversion.model).__module__}.{type(conversion.model).__qualname__}",
+        "memory_format": _memory_format(conversion.model),
+        "equivalence": to_dict(conversion.equivalence),
+        "files": {name: _sha256(folder / _temporary_name(name)) for name in (WEIGHTS, REPORT)},
+    }
+
+
+Written = Callable[[Path, Callable[[Path], object]], None]
+
+
+@contextmanager
+def _writing(target: Path) -> Iterator[Written]:
+    """Collects files under temporary names and renames them all at the end, in the order of writing.
+
+    Whatever happens before that, a full disk or an interruption, what was there stays and what was begun is removed.
+    """
+    folder = target if target.suffix not in (".pt", ".pth") else target.parent
+    created = [p for p in (folder, *folder.parents) if not p.exists()]
+    done: list[tuple[Path, Path]] = []
+
+    def write(path: Path, writer: Callable[[Path], object]) -> None:
+        temporary = path.with_name(_temporary_name(path.name))
+        done.append((temporary, path))
+        writer(temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+
+    finished = False
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield write
+        for temporary, path in done:
+            temporary.replace(path)
+        finished = True
+    except (OSError, SafetensorError, RuntimeError) as error:
+        full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
+        advice = "the disk is full; free some space or choose another place" if full else "is the place writable?"
+        raise ModelError(f"{target} could not be written ({error}): {advice}. Nothing was saved") from error
+    finally:
+        if not finished:
+            for temporary, _ in done:
+                temporary.unlink(missing_ok=True)
+            for path in created:
+                if path.exists() and not any(path.iterdir()):
+                    path.rmdir()
+
+
+def _temporary_name(name: str) -> str:
+    return f".{name}.{os.getpid()}.tmp"
+
+
+def _write_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _verify_files(folder: Path, content: dict[str, Any]) -> None:
+    files = content.get("files")
+    if not isinstance(files, dict) or WEIGHTS not in files:
+        raise ArtefactError(f"{folder / PLAN} belongs to no saved weights: it was not written by save()")
+    for name in (WEIGHTS, REPORT):
+        if not (folder / name).exists():
+            raise ArtefactError(f"{folder} is incomplete: {name} is missing")
+        if _sha256(folder / name) != files.get(name):
+            raise ArtefactError(
+                f"{folder / name} is not the file that {PLAN} was written for: it was changed, damaged, or comes from another "
+                "conversion; save the conversion again"
+            )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _adopt_dtypes(model: nn.Module, weights: Path) -> None:
+    """Casts the model's tensors to the dtypes in the file, so that loading rounds nothing."""
+    with safe_open(weights, framework="pt") as file:
+        saved = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 - no mapping
+        probe = {name: torch.empty(0, dtype=_DTYPES.get(kind)) for name, kind in saved.items() if kind in _DTYPES}
+    for prefix, module in model.named_modules(remove_duplicate=False):
+        for name, tensor in [*module._parameters.items(), *module._buffers.items()]:
+            like = probe.get(f"{prefix}.{name}" if prefix else name)
+            if tensor is not None and like is not None and like.dtype != tensor.dtype:
+                tensor.data = tensor.data.to(like.dtype)
+
+
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+}
+
+
+def _memory_format(model: nn.Module) -> str:
+    """``channels_last`` if every kernel that has a choice is laid out so."""
+    kernels = [p for p in model.parameters() if p.dim() == 4 and not p.is_contiguous()]
+    undecided = [p for p in model.parameters() if p.dim() == 4 and p.is_contiguous()]
+    only_trivial = all(p.is_contiguous(memory_format=torch.channels_last) for p in undecided)
+    return "channels_last" if kernels and only_trivial else "contiguous"

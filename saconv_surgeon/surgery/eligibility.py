@@ -1,0 +1,103 @@
+"""Why a convolution cannot be converted, whatever the user selects."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+from torch import nn
+from torch.nn.utils import parametrize
+
+from saconv_surgeon.convs.aws import ConvAWS2d
+from saconv_surgeon.convs.targets import Reason, Target
+from saconv_surgeon.models.census import Census
+from saconv_surgeon.records import ConvSite
+
+HOOKS = (
+    *("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"),
+    *("_state_dict_hooks", "_state_dict_pre_hooks", "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks"),
+)
+
+
+class Eligibility:
+    """Answers for one model and its census; the questions that need the whole model are worked out once."""
+
+    def __init__(self, model: nn.Module, census: Census, target: Target) -> None:
+        self.model = model
+        self.census = census
+        self.target = target
+        self.holders = Counter(
+            _memory(tensor) for m in model.modules() for tensor in m._parameters.values() if tensor is not None
+        )
+
+    def why_not(self, site: ConvSite, *, allow_depthwise: bool) -> Reason | None:
+        """The reason to refuse, the most fundamental first; None where the convolution can be converted."""
+        if "::" in site.path:
+            return Reason(
+                "functional", f"{site.type} called without a module: give it an nn.Conv2d to have it converted"
+            )
+        module = self.model.get_submodule(site.path)
+        wrong = _wrong_kind(module)
+        if wrong is not None or not isinstance(module, nn.Conv2d):
+            return wrong
+        return (
+            self._not_called(site)
+            or _changed_by_hand(module)
+            or self._shared_weight(site, module)
+            or self.target.refuses(module, site.shapes, allow_depthwise)
+        )
+
+    def _not_called(self, site: ConvSite) -> Reason | None:
+        user = self.census.weights_used_elsewhere.get(site.path)
+        if site.executed:
+            return None
+        if user is not None:
+            return Reason(
+                "bypassed", f"{user or 'the model'} uses its weight or forward directly, without calling the module"
+            )
+        return Reason("never-ran", "never ran on these inputs")
+
+    def _shared_weight(self, site: ConvSite, module: nn.Module) -> Reason | None:
+        user = self.census.weights_used_elsewhere.get(site.path)
+        if user is not None:
+            return Reason("weight-used-elsewhere", f"its weight is used by {user or 'the model'} as well")
+        if any(self.holders[_memory(p)] > 1 for p in module._parameters.values() if p is not None):
+            return Reason("tied-weight", "its weight or bias is tied to another module's")
+        return None
+
+
+def _wrong_kind(module: nn.Module) -> Reason | None:
+    name = type(module).__name__
+    if isinstance(module, ConvAWS2d):
+        return Reason("already-converted", f"already a {name}")
+    if parametrize.is_parametrized(module) or {"weight_g", "weight_orig"} & set(module._parameters):
+        return Reason(
+            "parametrised", "its weight is computed by a parametrisation (weight_norm, spectral_norm, pruning …)"
+        )
+    if isinstance(module, nn.Conv2d) and type(module) is not nn.Conv2d:
+        return Reason("subclass", f"{name} is a subclass of Conv2d with a behaviour of its own")
+    if type(module) is not nn.Conv2d:
+        return Reason("not-conv2d", f"{name}: only Conv2d is converted")
+    return None
+
+
+def _changed_by_hand(module: nn.Module) -> Reason | None:
+    """Things on a plain ``nn.Conv2d`` that a replacement would lose."""
+    if "forward" in vars(module):
+        return Reason("patched-forward", "its forward was replaced on the object")
+    hooks: Mapping[str, int] = {name: len(getattr(module, name, ()) or ()) for name in HOOKS}
+    if sum(hooks.values()):
+        found = ", ".join(name.strip("_") for name, n in hooks.items() if n)
+        return Reason("hooks", f"it has hooks that would be lost ({found})")
+    extra = {*module._parameters, *module._buffers, *module._modules} - {"weight", "bias"}
+    if extra:
+        return Reason("extra-state", f"it holds more than weight and bias: {', '.join(sorted(extra))}")
+    weight = module._parameters["weight"]
+    if weight is None or not weight.is_floating_point():
+        return Reason("dtype", f"its weight is {'absent' if weight is None else weight.dtype}, not a floating type")
+    return None
+
+
+def _memory(tensor: nn.Parameter) -> tuple[object, ...]:
+    """The same for two tensors only if they are the same memory."""
+    return (tensor.device, tensor.data_ptr()) if tensor.numel() and not tensor.is_meta else (id(tensor),)

@@ -1,0 +1,162 @@
+"""The proof that surgery changed no prediction: both models run on the same inputs, their outputs compared leaf by leaf."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from saconv_surgeon.models.comparison import Difference, Leaf, compare
+from saconv_surgeon.models.inputs import Inputs
+from saconv_surgeon.models.outputs import leaves
+from saconv_surgeon.models.state import preserved
+from saconv_surgeon.records import Equivalence
+
+TOLERANCE = 1e-5
+TRIALS = 3
+NOISE_RUNS = 3
+NOISE_MARGIN = 2.0
+
+
+def prove(
+    original: nn.Module,
+    converted: nn.Module,
+    inputs: Inputs,
+    *,
+    paths: Sequence[str],
+    trials: int = TRIALS,
+    tolerance: float = TOLERANCE,
+    seed: int = 0,
+    on_trial: Callable[[int], None] = lambda done: None,
+) -> Equivalence:
+    """Compares the outputs of both models in eval mode. Both are left as they were.
+
+    The first trial takes ``inputs`` as they are, the others the same shapes with other random values. Every run starts from
+    the same state of buffers and random generators. A model that then still differs from itself is recognised by running it
+    again; its outputs may move by twice its own noise, and every converted layer must equal the convolution it replaced on the
+    inputs that it really sees.
+
+    Args:
+        original: The model as it was.
+        converted: The model after surgery.
+        inputs: What to run them on.
+        paths: The converted layers, for naming the first one that moves.
+        trials: How many different inputs.
+        tolerance: The largest ``max_rel`` that passes where the outputs are not equal to the bit.
+        seed: For the random inputs and for random numbers drawn by the models.
+        on_trial: Called after each trial with the number done.
+    """
+    worst, noise = Difference(), Difference()
+    for trial in range(trials):
+        batch = inputs if trial == 0 else inputs.redrawn(seed + trial)
+        reference = run(original, batch, seed)
+        if trial == 0:
+            noise = _noise(original, batch, reference, seed)
+        worst |= compare(reference, run(converted, batch, seed))
+        on_trial(trial + 1)
+    passed, problems, moved = worst.within(tolerance), worst.problems, None
+    if not worst.bit_equal or not noise.bit_equal:
+        moves = layer_differences(original, converted, inputs, paths, seed)
+        moved = next((path for path, difference in moves.items() if not difference.bit_equal), None)
+        if not noise.bit_equal:
+            layers_equal = all(difference.within(tolerance) for difference in moves.values())
+            within_noise = bool(noise.problems) or worst.within(max(tolerance, NOISE_MARGIN * noise.max_rel))
+            passed = layers_equal and within_noise
+        elif moved is None:
+            problems += ("every converted layer by itself equals its convolution: something else looks at the layers",)
+    parameter = next(iter(original.parameters()), torch.empty(0))
+    return Equivalence(
+        passed=passed,
+        bit_equal=worst.bit_equal,
+        max_abs=worst.max_abs,
+        max_rel=worst.max_rel,
+        tolerance=tolerance,
+        trials=trials,
+        tensors=worst.tensors,
+        deterministic=noise.bit_equal,
+        noise_max_rel=None if noise.bit_equal else noise.max_rel,
+        first_moved=moved,
+        problems=problems,
+        dtype=str(parameter.dtype).removeprefix("torch."),
+        device=str(parameter.device),
+    )
+
+
+def run(model: nn.Module, inputs: Inputs, seed: int) -> list[Leaf]:
+    """The leaves of the output for ``inputs``, in eval mode; random generators start from ``seed``, the state is restored."""
+    with preserved(model):
+        _seed_all(seed)
+        output = inputs.run(model)
+        # copied, since a model may return its own buffers, which are put back
+        return [(name, leaf.clone() if isinstance(leaf, Tensor) else leaf) for name, leaf in leaves(output)]
+
+
+def layer_differences(
+    original: nn.Module, converted: nn.Module, inputs: Inputs, paths: Iterable[str], seed: int
+) -> dict[str, Difference]:
+    """How far each converted layer is from its convolution on the very inputs that this gets, in the order of execution."""
+    found: dict[str, Difference] = {}
+
+    def watch(path: str, layer: nn.Module) -> Callable[..., None]:
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
+            difference = compare([(path, output)], [(path, layer(*args, **kwargs))])
+            found[path] = found.get(path, Difference()) | difference
+
+        return hook
+
+    with preserved(converted), ExitStack() as handles:
+        for path in paths:
+            module, layer = original.get_submodule(path), converted.get_submodule(path)
+            handles.callback(module.register_forward_hook(watch(path, layer), with_kwargs=True).remove)
+        run(original, inputs, seed)
+    return found
+
+
+def unreached(
+    converted: nn.Module, inputs: Inputs, expected_calls: Mapping[str, int], seed: int = 0
+) -> tuple[str, ...]:
+    """The converted layers that are called less often than the convolutions they replaced.
+
+    A model that holds a convolution outside its module tree as well (in a plain list, a closure) still calls the old one.
+    """
+    with _counting(converted, expected_calls) as calls:
+        run(converted, inputs, seed)
+    return tuple(path for path, n in expected_calls.items() if calls[path] != n)
+
+
+@contextmanager
+def _counting(model: nn.Module, paths: Iterable[str]) -> Iterator[Counter[str]]:
+    calls: Counter[str] = Counter()
+
+    def count(path: str) -> Callable[..., None]:
+        def hook(*_: object) -> None:
+            calls[path] += 1
+
+        return hook
+
+    with ExitStack() as handles:
+        for path in paths:
+            handles.callback(model.get_submodule(path).register_forward_hook(count(path)).remove)
+        yield calls
+
+
+def _noise(model: nn.Module, inputs: Inputs, reference: list[Leaf], seed: int) -> Difference:
+    """How far ``model`` is from itself. One more run tells whether it is; only then are there others."""
+    noise = compare(reference, run(model, inputs, seed))
+    if noise.bit_equal:
+        return noise
+    for _ in range(NOISE_RUNS):
+        noise |= compare(reference, run(model, inputs, seed))
+    return noise
+
+
+def _seed_all(seed: int) -> None:
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed)

@@ -1,0 +1,92 @@
+"""The operation itself: new convolutions in a copy of the user's own module tree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import nn
+
+from saconv_surgeon.convs.aws import ConvAWS2d
+from saconv_surgeon.convs.targets import find_target
+from saconv_surgeon.errors import ArtefactError
+from saconv_surgeon.models.census import conv_arguments
+from saconv_surgeon.models.copying import copy_model, paths_of
+from saconv_surgeon.records import Plan, PlannedSite
+
+PLAIN_PARAMETERS = ("weight", "bias")
+
+
+def apply(model: nn.Module, plan: Plan) -> nn.Module:
+    """A copy of ``model`` in which the convolutions that ``plan`` converts are replaced. ``model`` is not modified.
+
+    A convolution registered under several names is replaced once and stays shared. Where the model itself is the
+    convolution, the new layer is returned.
+
+    Raises:
+        ArtefactError: The plan does not fit the model; nothing was changed.
+    """
+    sites = [site for site in plan.sites if site.converts]
+    for site in sites:
+        _check_fits(model, site)
+    layer_type = find_target(plan.target).layer
+    copied = copy_model(model)
+    paths = paths_of(copied)
+    for site in sites:
+        conv = copied.get_submodule(site.path)
+        assert isinstance(conv, nn.Conv2d)
+        layer = layer_type.from_conv2d(conv)
+        layer.path = site.path or type(layer).__name__  # type: ignore[assignment]
+        if conv is copied:
+            return layer
+        for path in paths[id(conv)]:
+            copied.set_submodule(path, layer)
+    return copied
+
+
+def new_parameters(model: nn.Module) -> Iterator[nn.Parameter]:
+    """The parameters that surgery added to ``model``, each once: an optimiser group of their own.
+
+    Those that a convolution brought along (kernel and bias), and those of a norm inside the block, are not among them.
+    """
+    seen: set[int] = set()
+    for layer in model.modules():
+        if isinstance(layer, ConvAWS2d):
+            for name, parameter in layer.named_parameters():
+                old = name in PLAIN_PARAMETERS or name.startswith(("bn.", "act."))
+                if not old and id(parameter) not in seen:
+                    seen.add(id(parameter))
+                    yield parameter
+
+
+def _check_fits(model: nn.Module, site: PlannedSite) -> None:
+    try:
+        conv = model.get_submodule(site.path)
+    except AttributeError:
+        raise ArtefactError(
+            f"the plan converts {site.path!r}, which {type(model).__name__} does not have; "
+            "build the model with the same code and arguments as for the conversion"
+        ) from None
+    if isinstance(conv, ConvAWS2d):
+        raise ArtefactError(f"{site.path!r} is converted already; give the original model")
+    if type(conv) is not nn.Conv2d:
+        raise ArtefactError(f"the plan converts {site.path!r}, but that is a {type(conv).__name__}, not an nn.Conv2d")
+    wanted, found = site.arguments, conv_arguments(conv)
+    if wanted is None:
+        return
+    differing = [
+        f"{name} is {getattr(found, name)}, planned {getattr(wanted, name)}"
+        for name in (
+            "in_channels",
+            "out_channels",
+            "kernel_size",
+            "stride",
+            "padding",
+            "dilation",
+            "groups",
+            "bias",
+            "padding_mode",
+        )
+        if getattr(found, name) != getattr(wanted, name)
+    ]
+    if differing:
+        raise ArtefactError(f"{site.path!r} differs from the plan: {'; '.join(differing)}")
