@@ -1,0 +1,111 @@
+"""What an operation costs, as pure functions of shapes.
+
+One multiply–accumulate is 1 MAC and 2 FLOPs. A convolution's or a linear layer's bias is not counted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+Shape = Sequence[int]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """MACs, other floating-point operations, and elements produced by a convolution, linear layer or matrix product."""
+
+    macs: int = 0
+    other_flops: int = 0
+    activations: int = 0
+
+    @property
+    def flops(self) -> int:
+        """2·MACs and the other operations."""
+        return 2 * self.macs + self.other_flops
+
+
+def numel(shape: Shape) -> int:
+    """Elements of a tensor."""
+    return math.prod(shape)
+
+
+def convolution(x: Shape, weight: Shape, out: Shape, *, transposed: bool) -> Cost:
+    """A convolution: weight is (C_out, C_in/g, *k), transposed (C_in, C_out/g, *k). Dilation costs nothing."""
+    sources = x if transposed else out
+    return Cost(macs=numel(sources) * math.prod(weight[1:]), activations=numel(out))
+
+
+def matrix_product(left: Shape, out: Shape) -> Cost:
+    """(…, n, k) times (…, k, m), also vectors: every output is a sum over the last axis of ``left``."""
+    return Cost(macs=numel(out) * left[-1], activations=numel(out))
+
+
+def attention(query: Shape, key: Shape, value: Shape) -> Cost:
+    """Scaled dot-product attention: (…, L, E), (…, S, E), (…, S, E_v). Two matrix products and a softmax."""
+    scores = numel(query[:-1]) * key[-2]
+    out = numel(query[:-1]) * value[-1]
+    return Cost(scores * query[-1] + out * key[-2], other_flops=SOFTMAX * scores, activations=scores + out)
+
+
+def einsum(equation: str, shapes: Sequence[Shape]) -> Cost:
+    """As torch executes it without a planner: operands joined from left to right, each pair by one batched product.
+
+    An index of one operand alone that is not wanted any more is summed first; a pair without a common index to sum over
+    is multiplied element by element.
+    """
+    terms, result = _parse_einsum(equation, shapes)
+    sizes = {
+        index: size for term, shape in zip(terms, shapes, strict=True) for index, size in zip(term, shape, strict=True)
+    }
+    total, left = Cost(), terms[0]
+    for i, right in enumerate(terms[1:], start=1):
+        wanted = set(result).union(*terms[i + 1 :])
+        summed = {index for index in left if index in right and index not in wanted}
+        kept = {index for index in (*left, *right) if index in wanted}
+        out = math.prod(sizes[index] for index in kept)
+        depth = math.prod(sizes[index] for index in summed)
+        step = Cost(macs=out * depth, activations=out) if summed else Cost(other_flops=out)
+        total = Cost(total.macs + step.macs, total.other_flops + step.other_flops, total.activations + step.activations)
+        left = "".join(sorted(kept))
+    return total
+
+
+def elementwise(out: Shape, per_element: int = 1) -> Cost:
+    """So many operations for every element of the (broadcast) result."""
+    return Cost(other_flops=per_element * numel(out))
+
+
+def reduction(x: Shape, per_element: int = 1) -> Cost:
+    """So many operations for every element that goes in."""
+    return Cost(other_flops=per_element * numel(x))
+
+
+def pooling(kernel: Sequence[int], out: Shape, spatial: int) -> Cost:
+    """A window moved over the map; a kernel of one number is meant for all ``spatial`` axes."""
+    sizes = list(kernel) * (spatial if len(kernel) == 1 else 1)
+    return Cost(other_flops=math.prod(sizes) * numel(out))
+
+
+SOFTMAX = 5
+"""Maximum, subtraction, exponential, sum, division."""
+
+
+def _parse_einsum(equation: str, shapes: Sequence[Shape]) -> tuple[list[str], str]:
+    """The indices of each operand and of the result, an ellipsis spelled out in capitals that the equation does not use."""
+    left, arrow, result = equation.replace(" ", "").partition("->")
+    terms = left.split(",")
+    spare = [chr(code) for code in range(0x100, 0x140)]
+    filled = []
+    for term, shape in zip(terms, shapes, strict=True):
+        hidden = len(shape) - len(term.replace("...", ""))
+        filled.append(term.replace("...", "".join(spare[len(spare) - hidden :])) if "..." in term else term)
+    longest = max(
+        (len(s) - len(t.replace("...", "")) for t, s in zip(terms, shapes, strict=True) if "..." in t), default=0
+    )
+    dots = "".join(spare[len(spare) - longest :]) if longest else ""
+    if not arrow:
+        once = sorted(index for index in set("".join(terms)) - {"."} if "".join(terms).count(index) == 1)
+        return filled, dots + "".join(once)
+    return filled, result.replace("...", dots)

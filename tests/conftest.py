@@ -1,0 +1,19 @@
+"""Fixtures that several test files share."""
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    """Every test starts from the same random state and on one thread, which is steadier and shares the cores fairly."""
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items):
+    """GPU tests are skipped, not failed, where there is no device."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if "gpu" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="no CUDA device"))

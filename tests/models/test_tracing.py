@@ -1,0 +1,140 @@
+"""What follows a convolution, and when a graph is not believed."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from saconv_surgeon.models.census import take_census
+from saconv_surgeon.models.inputs import Inputs
+from saconv_surgeon.models.tracing import add_context
+
+
+def contexts(model, *shape):
+    inputs = Inputs.of(torch.randn(*shape))
+    return {site.path: site for site in add_context(model, take_census(model, inputs))}
+
+
+def test_norm_and_activation_modules():
+    sites = contexts(nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.SiLU(), nn.Conv2d(4, 2, 3)), 1, 2, 9, 9)
+    assert (sites["0"].norm, sites["0"].activation) == ("1 (BatchNorm2d)", "2 (SiLU)")
+    assert (sites["3"].norm, sites["3"].activation) == (None, None)
+    assert sites["0"].found_by == "fx"
+
+
+def test_functional_norm_and_activation():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(2, 4, 3)
+
+        def forward(self, x):
+            return F.group_norm(self.conv(x), 2).relu()
+
+    site = contexts(Net(), 1, 2, 9, 9)["conv"]
+    assert (site.norm, site.activation) == ("group_norm", "relu")
+
+
+def test_output_that_goes_two_ways_has_no_follower():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(2, 2, 3), nn.BatchNorm2d(2)
+
+        def forward(self, x):
+            y = self.conv(x)
+            return self.norm(y) + y
+
+    assert contexts(Net(), 1, 2, 9, 9)["conv"].norm is None
+
+
+def test_convolution_called_twice_with_different_followers_has_none():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(2, 2, 3), nn.BatchNorm2d(2)
+
+        def forward(self, x):
+            return self.norm(self.conv(x)), self.conv(x).relu()
+
+    site = contexts(Net(), 1, 2, 9, 9)["conv"]
+    assert (site.norm, site.activation, site.calls) == (None, None, 2)
+
+
+class Flow(nn.Module):
+    """Control flow on data at the root, traceable parts below."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4))
+        self.lone = nn.Conv2d(4, 4, 3)
+
+    def forward(self, x):
+        x = self.stem(x)
+        return self.lone(x) if x.mean() > -1e9 else x
+
+
+def test_parts_are_traced_where_the_root_cannot_be():
+    sites = contexts(Flow(), 1, 2, 9, 9)
+    assert sites["stem.0"].norm == "stem.1 (BatchNorm2d)"
+    assert sites["stem.0"].found_by == "fx, traced from 'stem'"
+    assert sites["lone"].found_by == "census"
+
+
+def test_container_that_is_only_indexed_is_not_traced_as_if_it_ran():
+    class Indexed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.parts = nn.Sequential(nn.Conv2d(2, 2, 3), nn.BatchNorm2d(2))
+
+        def forward(self, x):
+            x = self.parts[0](x)
+            return self.parts[1](x.abs()) if x.sum() > -1e9 else x
+
+    assert contexts(Indexed(), 1, 2, 9, 9)["parts.0"].norm is None
+
+
+def test_absent_argument_takes_the_side_that_was_taken():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Conv2d(2, 2, 3), nn.Conv2d(2, 2, 3)
+
+        def forward(self, x, mask=None):
+            return self.a(x).relu() if mask is None else self.b(x)
+
+    sites = contexts(Net(), 1, 2, 9, 9)
+    assert sites["a"].activation == "relu"
+    assert sites["a"].found_by == "fx"
+
+
+def test_graph_that_disagrees_with_the_census_is_discarded():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.n = nn.Conv2d(2, 2, 3, padding=1), 0
+
+        def forward(self, x):
+            self.n += 1  # one call more on every run: the census saw one, tracing sees more
+            for _ in range(self.n):
+                x = self.conv(x)
+            return x
+
+    assert contexts(Net(), 1, 2, 9, 9)["conv"].found_by == "census"
+
+
+def test_tracing_leaves_no_placeholder_behind():
+    class Caching(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.seen = nn.Conv2d(2, 2, 3), None
+            self.register_buffer("count", torch.zeros(()))
+
+        def forward(self, x):
+            self.seen = x
+            self.count += 1
+            return self.conv(x)
+
+    model = Caching()
+    contexts(model, 1, 2, 9, 9)
+    assert isinstance(model.seen, torch.Tensor)
+    assert model.count == 0

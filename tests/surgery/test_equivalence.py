@@ -1,0 +1,189 @@
+"""The proof must pass what is equal and, above all, fail what is not."""
+
+import os
+
+import pytest
+import torch
+from torch import nn
+
+import saconv_surgeon as surgeon
+from saconv_surgeon.models.comparison import compare
+from saconv_surgeon.models.inputs import Inputs
+from saconv_surgeon.models.outputs import leaves
+from saconv_surgeon.surgery.equivalence import prove
+
+X = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+
+
+def chain():
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4))
+
+
+def test_untouched_conversion_is_bit_equal():
+    found = surgeon.convert(chain(), X).equivalence
+    assert found.passed
+    assert found.bit_equal
+    assert (found.max_abs, found.max_rel, found.trials, found.tensors) == (0.0, 0.0, 3, 1)
+
+
+@pytest.mark.parametrize("name", ["weight", "bias", "switch.bias", "pre_context.bias", "post_context.bias"])
+def test_moved_layer_is_caught_and_named(name):
+    model = chain()
+    conversion = surgeon.convert(model, X)
+    with torch.no_grad():
+        conversion.model.get_parameter(f"2.{name}").add_(0.1)
+    found = prove(model, conversion.model, Inputs.of(X), paths=conversion.plan.converted_paths)
+    if name == "switch.bias":  # the wide branch has the same kernel at the start but looks elsewhere
+        assert found.max_rel > 1e-4
+    assert not found.passed
+    assert not found.bit_equal
+    assert found.first_moved == "2"
+
+
+def test_movement_within_the_tolerance_passes_and_is_reported():
+    model = chain()
+    conversion = surgeon.convert(model, X)
+    with torch.no_grad():
+        conversion.model[2].bias[0] += 1e-6
+    found = prove(model, conversion.model, Inputs.of(X), paths=["2"])
+    assert found.passed
+    assert not found.bit_equal
+    assert 0 < found.max_rel < 1e-5
+
+
+def test_only_other_inputs_show_it():
+    class Clipped(nn.Module):
+        """Blind to its convolution on the example inputs, which are zero."""
+
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 3, 3, bias=False)
+
+        def forward(self, x):
+            return self.conv(x)
+
+    model, zeros = Clipped(), torch.zeros(1, 3, 8, 8)
+    conversion = surgeon.convert(model, zeros)
+    with torch.no_grad():
+        conversion.model.conv.weight.mul_(2)
+    assert not prove(model, conversion.model, Inputs.of(zeros), paths=["conv"]).passed
+
+
+class Noisy(nn.Module):
+    """Not deterministic, whatever the seed."""
+
+    def __init__(self, size):
+        super().__init__()
+        self.conv, self.size = nn.Conv2d(3, 3, 3), size
+
+    def forward(self, x):
+        noise = torch.Generator().manual_seed(int.from_bytes(os.urandom(4), "little"))
+        return self.conv(x) + self.size * torch.rand((), generator=noise)
+
+
+def test_model_with_noise_is_judged_against_its_noise():
+    model = Noisy(1e-3)
+    conversion = surgeon.convert(model, X)
+    assert conversion.equivalence.passed
+    assert not conversion.equivalence.deterministic
+    assert conversion.equivalence.noise_max_rel > 0
+    assert conversion.equivalence.first_moved is None
+    with torch.no_grad():
+        conversion.model.conv.weight.mul_(1.5)
+    moved = prove(model, conversion.model, Inputs.of(X), paths=["conv"])
+    assert not moved.passed
+    assert moved.first_moved == "conv"
+
+
+def test_noise_cannot_hide_a_layer_that_moved():
+    model = Noisy(100.0)  # louder than the signal: the outputs alone would prove nothing
+    conversion = surgeon.convert(model, X)
+    assert conversion.equivalence.passed
+    with torch.no_grad():
+        conversion.model.conv.weight.mul_(1.01)
+    assert not prove(model, conversion.model, Inputs.of(X), paths=["conv"]).passed
+
+
+def test_seeded_randomness_and_state_are_no_noise():
+    class Stateful(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 3, 3)
+            self.register_buffer("calls", torch.zeros(()))
+
+        def forward(self, x):
+            self.calls += 1
+            return self.conv(x) * self.calls + torch.rand(())
+
+    found = surgeon.convert(Stateful(), X).equivalence
+    assert found.deterministic
+    assert found.bit_equal
+
+
+def test_difference_that_no_layer_explains_is_said():
+    class Looks(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 3, 3)
+
+        def forward(self, x):
+            return self.conv(x) + (type(self.conv) is nn.Conv2d)
+
+    found = surgeon.convert(Looks(), X).equivalence
+    assert not found.passed
+    assert found.first_moved is None
+    assert "something else looks at the layers" in found.problems[-1]
+
+
+def difference(a, b):
+    return compare(list(leaves(a)), list(leaves(b)))
+
+
+nan, inf = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ({"x": [torch.ones(2), (1, None, "s")]}, {"x": [torch.ones(2), (1, None, "s")]}),
+        (torch.tensor([nan, inf, -inf]), torch.tensor([nan, inf, -inf])),
+        (torch.tensor([True, False]), torch.tensor([True, False])),
+        (nan, nan),
+        (torch.empty(0), torch.empty(0)),
+    ],
+)
+def test_equal_outputs(a, b):
+    assert difference(a, b).bit_equal
+    assert difference(a, b).within(0.0)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "problem"),
+    [
+        (torch.ones(2), torch.ones(3), "float32 (2,) became float32 (3,)"),
+        (torch.ones(2), torch.ones(2).double(), "became float64"),
+        (torch.tensor([1, 2]), torch.tensor([1, 3]), "1 of 2 values differ, compared exactly"),
+        (torch.tensor([nan, 1]), torch.tensor([1, 1.0]), "1 values are NaN or infinite on one side only"),
+        (torch.tensor([inf]), torch.tensor([-inf]), "NaN or infinite"),
+        ({"a": 1}, {"b": 1}, "lacks output['a'] and has output['b'] besides"),
+        ([1, 2], [1], "lacks output[1]"),
+        ("x", "y", "'x' became 'y'"),
+        (1, None, "int became NoneType"),
+    ],
+)
+def test_problems_are_named(a, b, problem):
+    found = difference(a, b)
+    assert problem in found.problems[0]
+    assert not found.within(1e9)
+    assert not found.bit_equal
+
+
+def test_relative_is_to_the_largest_of_each_tensor():
+    found = difference([torch.tensor([10.0, 1.0]), torch.tensor([1.0])], [torch.tensor([10.0, 2.0]), torch.tensor([1.001])])
+    assert found.max_abs == 1.0
+    assert found.max_rel == pytest.approx(0.1)
+    assert found.tensors == 2
+
+
+def test_change_from_zero_is_no_small_change():
+    assert not difference(torch.zeros(2), torch.tensor([0.0, 1e-12])).within(1.0)
