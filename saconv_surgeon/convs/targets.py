@@ -58,11 +58,9 @@ def _saconv_refuses(conv: nn.Conv2d, shapes: Iterable[CallShape], allow_depthwis
     if conv.kernel_size == (1, 1):
         return Reason("kernel-1x1", "1x1 kernel: dilating it has no effect")
     if conv.groups == conv.in_channels > 1 and not allow_depthwise:
-        contexts = conv.in_channels**2 + conv.out_channels**2
         return Reason(
             "depthwise",
-            f"depthwise: its global contexts would be dense ({contexts:,} weights for a kernel of {conv.weight.numel():,}); "
-            "--allow-depthwise converts it all the same",
+            "depthwise: its dense global contexts would outweigh it (--allow-depthwise converts it all the same)",
         )
     height, width = smallest_map(conv)
     for shape in shapes:

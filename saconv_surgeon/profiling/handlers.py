@@ -82,6 +82,10 @@ def _product_of(operand: int) -> Formula:
     return lambda inputs, outputs: formulas.matrix_product(_shape(inputs[operand]), _shape(outputs[0]))
 
 
+def _dot(inputs: Values, outputs: Values) -> Cost:
+    return Cost(macs=formulas.numel(_shape(inputs[0])), activations=1)
+
+
 def _attention(inputs: Values, outputs: Values) -> Cost:
     query, key, value = (_shape(v) for v in inputs[:3])
     return formulas.attention(query, key, value)
@@ -161,7 +165,9 @@ FORMULAS: dict[str, Formula] = {
     "addmv": _product_of(1),
     "mm": _product_of(0),
     "mv": _product_of(0),
-    "dot": _product_of(0),
+    "dot": _dot,
+    "vdot": _dot,
+    "_weight_norm": _reduction(4),  # square, sum, divide, multiply
     "bmm": _product_of(0),
     "matmul": _product_of(0),
     "baddbmm": _product_of(1),

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -179,10 +180,9 @@ def _refusals(sites: Iterable[PlannedSite]) -> list[RenderableType]:
         return []
     lines: list[RenderableType] = [Text(), Text("Left as they are", style="bold")]
     for reason, group in sorted(groups.items(), key=lambda item: -len(item[1])):
-        line = Text(f"  {len(group)} × ", style="bold")
-        line.append(Text(reason, style="not bold"))
-        line.append(Text(f": {_names([s.path or '(the model itself)' for s in group])}", style="not bold dim"))
-        lines.append(line)
+        lines.append(Padding(Text(f"{len(group)} × {reason}"), (0, 0, 0, 2)))
+        names = _names([site.path or "(the model itself)" for site in group])
+        lines.append(Padding(Text(names, style="dim"), (0, 0, 0, 6)))
     return lines
 
 
