@@ -126,7 +126,9 @@ def switch_at(layer, x, weight, bias, sizes, left_top):
         offset = pair(layer.dilation)[axis] * (layer.kernel_size[axis] - 1) // 2 - left_top[axis]
         stride = pair(layer.stride)[axis]
         last = x.shape[2 + axis] - 1
-        index.append(torch.tensor([min(max(o * stride + offset, 0), last) for o in range(sizes[axis])], dtype=torch.long))
+        index.append(
+            torch.tensor([min(max(o * stride + offset, 0), last) for o in range(sizes[axis])], dtype=torch.long)
+        )
     return projected.index_select(2, index[0]).index_select(3, index[1])
 
 
@@ -146,4 +148,4 @@ def shake(layer, seed=0, size=0.3):
 def relative_error(found, wanted):
     """max|a-b| / max|b|."""
     scale = float(wanted.abs().max()) or 1.0
-    return float((found.double() - wanted).abs().max()) / scale
+    return float((found.detach().double() - wanted).abs().max()) / scale
