@@ -145,9 +145,10 @@ def convert(
         target=target,
         selection=Selection(tuple(include), tuple(exclude), min_stride, allow_depthwise),
         recorded=recorded,
-        base=replace(base or Base(), fingerprint=fingerprint(model)),
+        base=base or Base(),
         on_step=on_step,
     )
+    made = replace(made, base=replace(made.base, fingerprint=fingerprint(model)))
     if not made.converted_paths:
         warnings.warn(
             "no convolution of this model can be converted; see the reasons in the plan", NoEffectWarning, stacklevel=2

@@ -166,6 +166,8 @@ def _near(pattern: str, names: Iterable[str]) -> str:
     below = [f"{pattern}.*"] if any(name.startswith(f"{pattern}.") for name in names) else []
     bare = pattern.strip("*.")
     alike = [name for name in names if bare and bare.lower() in name.lower()]
+    by_last = {name.rpartition(".")[2]: name for name in reversed(names)}
     close = difflib.get_close_matches(bare, names, n=3, cutoff=0.5)
+    close += [by_last[last] for last in difflib.get_close_matches(bare, by_last, n=3, cutoff=0.6)]
     near = list(dict.fromkeys([*below, *alike, *close]))[:3]
     return f" (near: {', '.join(map(repr, near))})" if near else ""
