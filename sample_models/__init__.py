@@ -1,1 +1,1 @@
-"""Small models with the shapes of real ones, one awkward idea each: build() makes one, example_inputs() what it takes."""
+"""Small real models: awkward, tiny_attention, tiny_mobilenet, tiny_resnet, tiny_segmenter, tiny_unet, tiny_yolo."""

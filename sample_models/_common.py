@@ -13,7 +13,8 @@ M = TypeVar("M", bound=nn.Module)
 def seeded(build: Callable[[], M], seed: int = 0) -> M:
     """What ``build`` makes, with weights drawn from ``seed`` and norms as after training; the global random state stays."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        # torch.manual_seed would reseed the caller's GPU generators too, which the fork does not bring back.
+        torch.default_generator.manual_seed(seed)
         model = build()
         for module in model.modules():
             if isinstance(module, _NormBase):

@@ -1,4 +1,4 @@
-"""A YOLO-style multi-scale detector: Conv–BN–SiLU, split-and-concatenate blocks, a top-down neck, three heads.
+"""A YOLO-style multi-scale detector: Conv–BN–SiLU, split-and-concatenate blocks, a neck down and up again, three heads.
 
 Like the real ones it keeps its layers in an indexed list with routing numbers on the layers, and its forward takes ``*args``:
 ``torch.fx.symbolic_trace`` fails at the root.
@@ -129,7 +129,13 @@ class TinyYOLO(nn.Module):
             (-1, nn.Upsample(scale_factor=2, mode="nearest")),
             ([-1, 2], Concat()),
             (-1, Split(6 * w, 2 * w, shortcut=False)),
-            ([12, 9, 6], Detect(classes, (2 * w, 4 * w, 8 * w))),
+            (-1, Conv(2 * w, 2 * w, 3, 2)),
+            ([-1, 9], Concat()),
+            (-1, Split(6 * w, 4 * w, shortcut=False)),
+            (-1, Conv(4 * w, 4 * w, 3, 2)),
+            ([-1, 6], Concat()),
+            (-1, Split(12 * w, 8 * w, shortcut=False)),
+            ([12, 15, 18], Detect(classes, (2 * w, 4 * w, 8 * w))),
         ]
         self.model = nn.Sequential(*(layer for _, layer in plan))
         for layer, (source, _) in zip(self.model, plan, strict=True):

@@ -14,6 +14,8 @@ from saconv_surgeon.records import Latency, LatencyRatio, Verdict
 MIN_RUNS, FEWEST_RUNS = 10, 3
 SMALLEST_DIFFERENCE = 0.01
 """A ratio within one per cent of 1 is called the same, however quiet the machine."""
+LOUDEST_SAME = 0.10
+"""Where the noise reaches further than this, a ratio within it is no evidence of anything."""
 RESAMPLES = 2000
 
 
@@ -98,7 +100,8 @@ def _verdict(low: float, high: float, floor: float) -> Verdict:
         return "slower"
     if high < 1 - floor:
         return "faster"
-    return "same" if low >= 1 - floor and high <= 1 + floor else "inconclusive"
+    within = low >= 1 - floor and high <= 1 + floor
+    return "same" if within and floor <= LOUDEST_SAME else "inconclusive"
 
 
 def _interval(values: np.ndarray, seed: int) -> tuple[float, float]:

@@ -40,8 +40,8 @@ def prove(
 
     The first trial takes ``inputs`` as they are, the others the same shapes with other random values. Every run starts from
     the same state of buffers and random generators. A model that then still differs from itself is recognised by running it
-    again; its outputs may move by three times its own noise, and every converted layer must equal the convolution it replaced on the
-    inputs that it really sees.
+    again; its outputs may move by three times its own noise, and every converted layer must equal the convolution it replaced
+    on the inputs that it really sees.
 
     Args:
         original: The model as it was.

@@ -148,7 +148,7 @@ def _largest_input(sites: Iterable[ConvSite]) -> tuple[int, int] | None:
 
 
 def _matches(pattern: str, paths: Iterable[str]) -> bool:
-    return any(fnmatchcase(path, pattern) for path in paths)
+    return any(path == pattern or fnmatchcase(path, pattern) for path in paths)  # a path may hold brackets
 
 
 def _check_patterns(patterns: Iterable[str], sites: Sequence[ConvSite]) -> None:

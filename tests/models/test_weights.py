@@ -1,0 +1,102 @@
+"""Weights that fit under some name, and what is said of those that do not."""
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from saconv_surgeon.errors import ModelError, UntrustedError
+from saconv_surgeon.models.source import load_model
+from saconv_surgeon.models.weights import fingerprint, fit_weights, read_weights
+from tests import nets
+
+SPEC = "tests/nets.py:chain"
+
+
+def state(seed=5):
+    torch.manual_seed(seed)
+    return nets.chain().state_dict()
+
+
+def loaded_equals(path, wanted):
+    found = load_model(SPEC, weights=path).module.state_dict()
+    return all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda s: s,
+        lambda s: {f"module.{k}": v for k, v in s.items()},
+        lambda s: {f"_orig_mod.{k}": v for k, v in s.items()},
+        lambda s: {f"module._orig_mod.{k}": v for k, v in s.items()},
+        lambda s: {f"model.{k}": v for k, v in s.items()},
+        lambda s: {"state_dict": s, "epoch": 3},
+        lambda s: {"epoch": 3, "model": {f"module.{k}": v for k, v in s.items()}, "optimizer": {"lr": 0.1}},
+        lambda s: {"ema": {"module": s}},
+    ],
+)
+def test_prefixes_and_nestings(tmp_path, wrap):
+    wanted = state()
+    torch.save(wrap(wanted), tmp_path / "w.pth")
+    assert loaded_equals(tmp_path / "w.pth", wanted)
+
+
+def test_safetensors(tmp_path):
+    wanted = state()
+    save_file(wanted, tmp_path / "w.safetensors")
+    assert loaded_equals(tmp_path / "w.safetensors", wanted)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s.pop("0.bias"), r"of 9 tensors, 1 missing in the file \(first: 0.bias\)"),
+        (lambda s: s.update(extra=torch.zeros(1)), r"1 unknown to the model \(first: extra\)"),
+        (
+            lambda s: s.update({"0.weight": torch.zeros(1, 3, 3, 3)}),
+            r"1 of another shape \(first: 0.weight, file \(1, 3, 3, 3\), model \(4, 3, 3, 3\)\)",
+        ),
+    ],
+)
+def test_weights_that_do_not_fit_change_nothing(change, message):
+    weights, model = state(), nets.chain()
+    before = fingerprint(model)
+    change(weights)
+    with pytest.raises(ModelError, match=message):
+        fit_weights(model, weights, "w.pt")
+    assert fingerprint(model) == before
+
+
+@pytest.mark.parametrize("name", ["w.pt", "w.safetensors"])
+def test_unreadable_files(tmp_path, name):
+    with pytest.raises(ModelError, match="does not exist"):
+        read_weights(tmp_path / name)
+    (tmp_path / name).write_bytes(b"\x00garbage" * 30)
+    with pytest.raises(ModelError, match=r"cannot be loaded|not a readable safetensors file"):
+        read_weights(tmp_path / name)
+    (tmp_path / "folder").mkdir(exist_ok=True)
+    with pytest.raises(ModelError, match="is a folder"):
+        read_weights(tmp_path / "folder")
+
+
+def test_pickled_module_is_not_taken_as_weights(tmp_path):
+    torch.save(nets.chain(), tmp_path / "w.pt")
+    with pytest.raises(UntrustedError):
+        read_weights(tmp_path / "w.pt")
+
+
+def test_file_without_tensors(tmp_path):
+    torch.save({"epoch": 3}, tmp_path / "w.pt")
+    with pytest.raises(ModelError, match="holds no state dict; it holds 'epoch'"):
+        read_weights(tmp_path / "w.pt")
+
+
+def test_fingerprint_sees_values_and_not_layout():
+    torch.manual_seed(0)
+    model = nets.chain()
+    first = fingerprint(model)
+    assert fingerprint(model.to(memory_format=torch.channels_last)) == first
+    with torch.no_grad():
+        model[0].weight[0, 0, 0, 0] += 1e-6
+    assert fingerprint(model) != first
+    assert fingerprint(nets.chain().bfloat16()) != first
