@@ -1,0 +1,46 @@
+"""What the README says is true: its commands exist and its code runs."""
+
+import re
+from pathlib import Path
+
+from saconv_surgeon.cli import cli
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_every_command_is_in_the_readme_and_has_help():
+    for name, command in cli.commands.items():
+        assert f"`saconv-surgeon {name}" in README
+        assert command.help
+        for parameter in command.params:
+            assert getattr(parameter, "help", None) or parameter.param_type_name == "argument", (name, parameter.name)
+
+
+def test_every_option_in_the_readme_exists():
+    known = {option for command in cli.commands.values() for p in command.params for option in p.opts}
+    assert set(re.findall(r"(--[a-z][a-z-]+)", README)) <= known
+
+
+def test_python_blocks_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert blocks
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), {})
+
+
+def test_make_targets_in_the_readme_exist():
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert set(re.findall(r"make ([a-z]+)", README)) <= set(targets)
+
+
+def test_links_lead_somewhere():
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_the_project_speaks_of_itself_alone():
+    """No path of a machine in what is shipped."""
+    for file in [*ROOT.glob("*.md"), *(ROOT / "saconv_surgeon").rglob("*.py")]:
+        assert not re.search(r"/(home|root|work|Users)/", file.read_text(encoding="utf-8")), file
