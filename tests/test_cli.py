@@ -255,7 +255,7 @@ def test_interruption_exits_130(monkeypatch):
         (["inspect", f"{NETS}:chain", *SIZE, "--device", "cuda:77"], 2, "use --device cpu"),
         (["inspect", f"{NETS}:nothing", *SIZE], 3, "has no 'nothing'"),
         (["inspect", "nowhere.pt"], 3, "nowhere.pt does not exist"),
-        (["inspect", "docs"], 3, "is not a saved conversion"),
+        (["inspect", "tests"], 3, "is not a saved conversion"),
         (
             ["profile", f"{NETS}:chain", *SIZE, "--no-latency", "--json", "no/such/folder/x.json"],
             2,
