@@ -56,12 +56,9 @@ def find_target(name: str) -> Target:
 
 def _saconv_refuses(conv: nn.Conv2d, shapes: Iterable[CallShape], allow_depthwise: bool) -> Reason | None:
     if conv.kernel_size == (1, 1):
-        return Reason("kernel-1x1", "1x1 kernel: dilating it has no effect")
+        return Reason("kernel-1x1", "1×1 kernel: dilation has no effect")
     if conv.groups == conv.in_channels > 1 and not allow_depthwise:
-        return Reason(
-            "depthwise",
-            "depthwise: its dense global contexts would outweigh it (--allow-depthwise converts it all the same)",
-        )
+        return Reason("depthwise", "depthwise: dense contexts would outweigh it (--allow-depthwise)")
     height, width = smallest_map(conv)
     for shape in shapes:
         h, w = shape.input[-2:]

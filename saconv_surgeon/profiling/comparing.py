@@ -8,6 +8,7 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor, nn
 
+from saconv_surgeon.convs.aws import ConvAWS2d
 from saconv_surgeon.models.comparison import Leaf, compare
 from saconv_surgeon.models.inputs import Inputs
 from saconv_surgeon.models.state import preserved
@@ -92,8 +93,18 @@ def compare_outputs(a: nn.Module, b: nn.Module, inputs: Inputs, seed: int = 0) -
 
 
 def _own_descriptions(model: nn.Module) -> dict[str, str]:
-    """Each module by path, as its class and its own settings: what ``repr`` shows, without the children."""
-    return {path: f"{type(m).__name__}({m.extra_repr()})" for path, m in model.named_modules(remove_duplicate=False)}
+    """Each module by path, as its class and its own settings: what ``repr`` shows, without the children.
+
+    A converted layer is one part: its contexts and switch come and go with it.
+    """
+    described: dict[str, str] = {}
+    layer = None
+    for path, module in model.named_modules(remove_duplicate=False):
+        if layer is not None and path.startswith(layer):
+            continue
+        layer = (f"{path}." if path else "") if isinstance(module, ConvAWS2d) else None
+        described[path] = f"{type(module).__name__}({module.extra_repr()})"
+    return described
 
 
 def _tensors_of(model: nn.Module) -> dict[str, Tensor]:

@@ -367,8 +367,15 @@ def _structure(record: Diff) -> list[RenderableType]:
     table.add_column("A", overflow="fold")
     table.add_column("B", overflow="fold")
     for change in record.structure:
-        table.add_row(Text(change.path or "(the model itself)"), Text(change.a or "—"), Text(change.b or "—"))
+        table.add_row(Text(change.path or "(the model itself)"), *_both_sides(change.a, change.b))
     return [table]
+
+
+def _both_sides(a: str | None, b: str | None) -> tuple[Text, Text]:
+    """Settings that are the same on both sides are said once."""
+    if a is not None and b is not None and a.partition("(")[2] == b.partition("(")[2]:
+        return Text(a), Text(f"{b.partition('(')[0]}, same settings")
+    return Text(a or "—"), Text(b or "—")
 
 
 def _weights(record: Diff) -> list[RenderableType]:

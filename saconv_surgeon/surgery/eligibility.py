@@ -33,9 +33,7 @@ class Eligibility:
     def why_not(self, site: ConvSite, *, allow_depthwise: bool) -> Reason | None:
         """The reason to refuse, the most fundamental first; None where the convolution can be converted."""
         if "::" in site.path:
-            return Reason(
-                "functional", f"{site.type} called without a module: give it an nn.Conv2d to have it converted"
-            )
+            return Reason("functional", f"{site.type}, a functional call: no module to replace")
         module = self.model.get_submodule(site.path)
         wrong = _wrong_kind(module)
         if wrong is not None or not isinstance(module, nn.Conv2d):
@@ -71,11 +69,9 @@ def _wrong_kind(module: nn.Module) -> Reason | None:
     if isinstance(module, ConvAWS2d):
         return Reason("already-converted", f"already a {name}")
     if parametrize.is_parametrized(module) or {"weight_g", "weight_orig"} & set(module._parameters):
-        return Reason(
-            "parametrised", "its weight is computed by a parametrisation (weight_norm, spectral_norm, pruning …)"
-        )
+        return Reason("parametrised", "its weight is parametrised (weight_norm, pruning …)")
     if isinstance(module, nn.Conv2d) and type(module) is not nn.Conv2d:
-        return Reason("subclass", f"{name} is a subclass of Conv2d with a behaviour of its own")
+        return Reason("subclass", f"{name}: a subclass of Conv2d with its own behaviour")
     if type(module) is not nn.Conv2d:
         return Reason("not-conv2d", f"{name}: only Conv2d is converted")
     return None
