@@ -19,8 +19,10 @@ from saconv_surgeon.convs.targets import Reason, find_target
 from saconv_surgeon.errors import ModelError, NoEffectWarning
 from saconv_surgeon.models.census import Census, take_census
 from saconv_surgeon.models.inputs import Inputs
+from saconv_surgeon.models.state import Mode
 from saconv_surgeon.models.tracing import add_context
 from saconv_surgeon.models.weights import fingerprint
+from saconv_surgeon.models.wrappers import unwrapped
 from saconv_surgeon.profiling.comparing import compare_outputs, compare_structure, compare_weights, time_models
 from saconv_surgeon.profiling.profiling import profile_model
 from saconv_surgeon.records import Base, ConvSite, Diff, Equivalence, Latency, Plan, PlannedSite, Profile
@@ -28,7 +30,7 @@ from saconv_surgeon.surgery import planning
 from saconv_surgeon.surgery.artefact import plan_of, read_plan_file
 from saconv_surgeon.surgery.conversion import Conversion
 from saconv_surgeon.surgery.eligibility import Eligibility
-from saconv_surgeon.surgery.equivalence import TOLERANCE, TRIALS, prove, unreached
+from saconv_surgeon.surgery.equivalence import TOLERANCE, TRIALS, prove, unreached, worse_of
 from saconv_surgeon.surgery.planning import Selection
 from saconv_surgeon.surgery.rewriting import apply
 
@@ -55,23 +57,25 @@ def inspect(
     exclude: Sequence[str] = (),
     min_stride: int | None = None,
     allow_depthwise: bool = False,
+    mode: Mode = "eval",
 ) -> tuple[PlannedSite, ...]:
     """Every convolution of ``model``, with a decision and, where it is refused, the reason. Nothing is changed.
 
     Args:
-        model: Any module; it is run once in eval mode.
+        model: Any module; it is run once.
         example_inputs: What it is run on.
         target: What to convert to.
         include: Only convolutions whose path matches one of these patterns (``fnmatchcase``; ``*`` crosses dots).
         exclude: None whose path matches one of these.
         min_stride: Only those whose output map is at least so many times smaller than the input.
         allow_depthwise: Depthwise ones as well.
+        mode: ``"train"`` looks at the model as it runs in training, with its auxiliary heads.
 
     Raises:
         UsageError: A pattern matches nothing, or there is no such target.
     """
     selection = Selection(tuple(include), tuple(exclude), min_stride, allow_depthwise)
-    return make_plan(model, example_inputs, target=target, selection=selection).sites
+    return make_plan(model, example_inputs, target=target, selection=selection, mode=mode).sites
 
 
 def make_plan(
@@ -81,17 +85,20 @@ def make_plan(
     target: str = "saconv",
     selection: Selection = Selection(),  # noqa: B008 - frozen
     recorded: Plan | None = None,
+    mode: Mode = "eval",
     base: Base = Base(),  # noqa: B008 - frozen
     on_step: OnStep = _silent,
 ) -> Plan:
     """What would become of each convolution of ``model``: as ``recorded`` says where it is given, else by ``selection``."""
-    inputs = Inputs.of(example_inputs)
-    census, sites = _see(model, inputs, on_step)
+    model, inputs = unwrapped(model), Inputs.of(example_inputs)
+    census, sites = _see(model, inputs, mode, on_step)
     size = inputs.image_size
     if recorded is None:
-        return planning.make_plan(model, sites, census, target=target, selection=selection, image_size=size, base=base)
+        made = planning.make_plan(model, sites, census, target=target, selection=selection, image_size=size, base=base)
+        return replace(made, mode=mode)
     eligibility = Eligibility(model, census, find_target(recorded.target))
     fresh = planning.make_plan(model, sites, census, target=recorded.target, image_size=size, base=base)
+    fresh = replace(fresh, mode=mode)
     return planning.replay(recorded, fresh, lambda site: eligibility.why_not(site, allow_depthwise=True))
 
 
@@ -108,12 +115,14 @@ def convert(
     trials: int = TRIALS,
     tolerance: float = TOLERANCE,
     seed: int = 0,
+    mode: Mode = "eval",
     base: Base | None = None,
     on_step: OnStep = _silent,
 ) -> Conversion:
     """Replaces the eligible convolutions in a copy of ``model`` and proves that its outputs did not move.
 
-    ``model`` is not modified. Where there is nothing to convert, a ``NoEffectWarning`` is given and the copy is an unchanged one.
+    ``model`` is not modified. A wrapper around it (``DataParallel``, ``torch.compile`` …) is taken off: the converted model is what was
+    inside. Where there is nothing to convert, a ``NoEffectWarning`` is given and the copy is an unchanged one.
 
     Args:
         model: Any module.
@@ -127,6 +136,8 @@ def convert(
         trials: On how many inputs the proof compares; the first is ``example_inputs``.
         tolerance: What still passes as equal, relative to the largest output, where the outputs are not equal to the bit.
         seed: Of the random inputs.
+        mode: ``"train"`` converts and proves the model as it runs in training, with its auxiliary heads; the proof then also
+            runs it in eval mode.
         base: Where the model came from, for the record; its fingerprint is added.
         on_step: Told about progress.
 
@@ -137,7 +148,7 @@ def convert(
         UsageError: A pattern or a plan that does not fit the model.
         ModelError: The model cannot be copied.
     """
-    inputs = Inputs.of(example_inputs)
+    model, inputs = unwrapped(model), Inputs.of(example_inputs)
     recorded = plan_of(read_plan_file(Path(plan)), Path(plan)) if isinstance(plan, (str, Path)) else plan
     made = make_plan(
         model,
@@ -145,6 +156,7 @@ def convert(
         target=target,
         selection=Selection(tuple(include), tuple(exclude), min_stride, allow_depthwise),
         recorded=recorded,
+        mode=mode,
         base=base or Base(),
         on_step=on_step,
     )
@@ -156,16 +168,11 @@ def convert(
     on_step("rewriting", 0.0)
     converted, made = _operate(model, inputs, made)
     on_step("proving", 0.0)
-    equivalence = prove(
-        model,
-        converted,
-        inputs,
-        paths=made.converted_paths,
-        trials=trials,
-        tolerance=tolerance,
-        seed=seed,
-        on_trial=lambda done: on_step("proving", done / trials),
-    )
+    tell = lambda done: on_step("proving", done / trials)  # noqa: E731 - one line for two calls
+    checks = {"paths": made.converted_paths, "tolerance": tolerance, "seed": seed}
+    equivalence = prove(model, converted, inputs, trials=trials, mode=mode, on_trial=tell, **checks)
+    if mode == "train":
+        equivalence = worse_of(equivalence, prove(model, converted, inputs, trials=1, **checks))
     return Conversion(converted, made, equivalence)
 
 
@@ -180,7 +187,8 @@ def price(
     on_step: OnStep = _silent,
 ) -> Conversion:
     """``conversion`` with the profiles of ``original`` and of the converted model, timed alternately in one run."""
-    inputs, device = Inputs.of(example_inputs), device_of(original)
+    original, inputs = unwrapped(original), Inputs.of(example_inputs)
+    device = device_of(original)
     label = name or type(original).__name__
     pair = (original, conversion.model)
     on_step("counting", 0.0)
@@ -205,7 +213,8 @@ def profile(
     on_step: OnStep = _silent,
 ) -> Profile:
     """Parameters, MACs, FLOPs, activations and latency of ``model``, which is left as it was."""
-    inputs, device = Inputs.of(example_inputs), device_of(model)
+    model, inputs = unwrapped(model), Inputs.of(example_inputs)
+    device = device_of(model)
     timed: Latency | None = None
     if latency:
         (timed,), _ = time_models(
@@ -227,7 +236,8 @@ def diff(
     on_step: OnStep = _silent,
 ) -> Diff:
     """Structure, price, weights and outputs of two variants; ratios are b/a."""
-    inputs, device = Inputs.of(example_inputs), device_of(a)
+    a, b, inputs = unwrapped(a), unwrapped(b), Inputs.of(example_inputs)
+    device = device_of(a)
     times: list[Latency | None] = [None, None]
     ratio = None
     if latency:
@@ -250,22 +260,22 @@ def device_of(model: nn.Module) -> torch.device:
     return torch.device("cpu") if first is None else first.device
 
 
-def _see(model: nn.Module, inputs: Inputs, on_step: OnStep) -> tuple[Census, tuple[ConvSite, ...]]:
+def _see(model: nn.Module, inputs: Inputs, mode: Mode, on_step: OnStep) -> tuple[Census, tuple[ConvSite, ...]]:
     if any(nn.parameter.is_lazy(p) for p in [*model.parameters(), *model.buffers()]):
         raise ModelError(
             f"{type(model).__name__} has lazy modules without weights yet; run it once on an input before converting it"
         )
     on_step("looking", 0.0)
-    census = take_census(model, inputs)
+    census = take_census(model, inputs, mode)
     on_step("tracing", 0.5)
-    return census, add_context(model, census)
+    return census, add_context(model, census, mode)
 
 
 def _operate(model: nn.Module, inputs: Inputs, plan: Plan) -> tuple[nn.Module, Plan]:
     """Applies ``plan``; refuses afterwards what turns out not to be called, and starts again from the original."""
     calls = {site.path: site.calls for site in plan.sites if site.converts}
     converted = apply(model, plan)
-    lost = unreached(converted, inputs, calls)
+    lost = unreached(converted, inputs, calls, plan.mode)
     if not lost:
         return converted, plan
     plan = planning.refuse(plan, lost, HELD_OUTSIDE)

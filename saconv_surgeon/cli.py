@@ -21,7 +21,9 @@ from saconv_surgeon.cli_options import (
     input_options,
     json_option,
     latency_options,
+    mode_option,
     overwrite_option,
+    pretrained_option,
     selection_options,
     talk_options,
     trust_option,
@@ -75,10 +77,12 @@ def cli() -> None:
 @cli.command()
 @click.argument("model")
 @weights_option
+@pretrained_option
 @base_option
 @trust_option
 @input_options
 @selection_options
+@mode_option
 @json_option
 @talk_options
 def inspect(model: str, json_to: str | None, quiet: bool, verbose: bool, **options: Any) -> None:
@@ -94,6 +98,7 @@ def inspect(model: str, json_to: str | None, quiet: bool, verbose: bool, **optio
             opened.inputs,
             target=options["target"],
             selection=_selection(options),
+            mode=options["mode"],
             base=opened.base,
             on_step=on_step,
         )
@@ -109,10 +114,12 @@ def inspect(model: str, json_to: str | None, quiet: bool, verbose: bool, **optio
     "-o", "--output", "outputs", multiple=True, type=click.Path(path_type=Path), help="Folder, or file.pt; repeatable."
 )
 @weights_option
+@pretrained_option
 @base_option
 @trust_option
 @input_options
 @selection_options
+@mode_option
 @click.option(
     "--plan",
     "plan_file",
@@ -150,13 +157,14 @@ def convert(
     from saconv_surgeon.report import console as render
 
     opened = _open(model, options)
+    _check_finite(opened)
     with _progress(quiet) as on_step, warnings.catch_warnings():
         warnings.simplefilter("ignore", NoEffectWarning)  # said below, by the report and the exit code
         conversion = api.convert(
             opened.model,
             opened.inputs,
             **{name: options[name] for name in ("target", "include", "exclude", "min_stride", "allow_depthwise")},
-            **{name: options[name] for name in ("trials", "tolerance", "seed")},
+            **{name: options[name] for name in ("trials", "tolerance", "seed", "mode")},
             plan=plan_file,
             base=opened.base,
             on_step=on_step,
@@ -203,6 +211,7 @@ def convert(
 @cli.command()
 @click.argument("model")
 @weights_option
+@pretrained_option
 @base_option
 @trust_option
 @input_options
@@ -236,6 +245,7 @@ def profile(model: str, json_to: str | None, quiet: bool, verbose: bool, **optio
 @click.option(
     "--weights", "weights_pair", multiple=True, type=click.Path(path_type=Path), help="Weights for A; again for B."
 )
+@pretrained_option
 @base_option
 @trust_option
 @input_options
@@ -299,9 +309,15 @@ def main() -> None:
 def _open(model: str, options: dict[str, Any], inputs_of: Opened | None = None) -> Opened:
     from saconv_surgeon.opening import Request, open_model
 
-    names = ("weights", "base", "trust", "inputs", "device", "dtype", "channels_last", "seed")
+    names = ("weights", "base", "trust", "pretrained", "inputs", "device", "dtype", "channels_last", "seed", "mode")
     request = Request(model, **{name: options[name] for name in names if name in options})
     return open_model(request, inputs=inputs_of.inputs if inputs_of else None)
+
+
+def _check_finite(opened: Opened) -> None:
+    from saconv_surgeon.models.weights import check_finite
+
+    check_finite(opened.model, opened.name)
 
 
 def _selection(options: dict[str, Any]) -> Any:

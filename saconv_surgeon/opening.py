@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from saconv_surgeon.errors import ModelError, UsageError, UserCodeError
+from saconv_surgeon.models.exported import Program
 from saconv_surgeon.models.inputs import Inputs
 from saconv_surgeon.models.source import LoadedModel, load_model, make_inputs, offered_inputs
-from saconv_surgeon.models.state import preserved
+from saconv_surgeon.models.state import Mode, preserved
+from saconv_surgeon.models.wrappers import unwrapped
 from saconv_surgeon.records import Base
 from saconv_surgeon.report.text import shape
 from saconv_surgeon.surgery.artefact import PLAN, read_plan_file, restore
@@ -25,21 +29,25 @@ class Request:
     weights: Path | None = None
     base: str | None = None
     trust: bool = False
+    pretrained: bool = False
     inputs: tuple[str, ...] = ()
     device: str = "auto"
     dtype: str | None = None
     channels_last: bool = False
     seed: int = 0
+    mode: Mode = "eval"
 
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """A model that has run once on its inputs."""
+    """A model that has run once on its inputs; ``checkpoint`` and ``program`` are what it was found in, if anything."""
 
     model: nn.Module
     inputs: Inputs
     name: str
     base: Base
+    checkpoint: Mapping[str, Any] | None = None
+    program: Program | None = None
 
 
 def open_model(request: Request, inputs: Inputs | None = None) -> Opened:
@@ -51,21 +59,21 @@ def open_model(request: Request, inputs: Inputs | None = None) -> Opened:
     torch.manual_seed(request.seed)
     loaded = _load(request)
     device, dtype = _device(request.device), _dtype(request.dtype)
-    model = loaded.module.to(device=device, dtype=dtype)
+    model = unwrapped(loaded.module).to(device=device, dtype=dtype)
     if request.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if inputs is None:
         inputs = make_inputs(request.inputs, seed=request.seed) if request.inputs else offered_inputs(loaded)
     inputs = inputs.to(device, dtype or _dtype_of(model), channels_last=request.channels_last)
-    _check_runs(model, inputs, loaded.name)
+    _check_runs(model, inputs, loaded.name, request.mode)
     base = Base(model=request.spec, weights=str(request.weights) if request.weights else None)
-    return Opened(model, inputs, loaded.name, base)
+    return Opened(model, inputs, loaded.name, base, loaded.checkpoint, loaded.program)
 
 
 def _load(request: Request) -> LoadedModel:
     folder = Path(request.spec)
     if not folder.is_dir():
-        return load_model(request.spec, weights=request.weights, trust=request.trust)
+        return load_model(request.spec, weights=request.weights, trust=request.trust, pretrained=request.pretrained)
     content = read_plan_file(folder)
     recorded = (content.get("base") or {}).get("model")
     spec = request.base or recorded
@@ -73,7 +81,7 @@ def _load(request: Request) -> LoadedModel:
         raise UsageError(f"{folder / PLAN} does not say which model it was made from; give it as --base MODEL")
     if Path(spec).is_dir():
         raise ModelError(f"the base of {folder} is the folder {spec}; give the original model as --base MODEL")
-    original = load_model(spec, trust=request.trust)
+    original = load_model(spec, trust=request.trust)  # its weights come from the folder, pretrained or not
     return LoadedModel(restore(original.module, folder), request.spec, original.example_inputs)
 
 
@@ -101,9 +109,9 @@ def _dtype_of(model: nn.Module) -> torch.dtype | None:
     return kinds.pop() if len(kinds) == 1 else None
 
 
-def _check_runs(model: nn.Module, inputs: Inputs, name: str) -> None:
+def _check_runs(model: nn.Module, inputs: Inputs, name: str, mode: Mode) -> None:
     try:
-        with preserved(model):
+        with preserved(model, mode):
             inputs.run(model)
     except Exception as error:
         sizes = ", ".join(map(shape, inputs.shapes)) or "no tensors"

@@ -135,6 +135,7 @@ class Plan:
     tool_version: str = ""
     torch_version: str = ""
     schema: str = PLAN_SCHEMA
+    mode: str = "eval"
 
     @property
     def converted_paths(self) -> tuple[str, ...]:
@@ -173,6 +174,7 @@ class Equivalence:
     problems: tuple[str, ...] = ()
     dtype: str = ""
     device: str = ""
+    mode: str = "eval"
 
 
 # ------------------------------------------------------------------ pricing

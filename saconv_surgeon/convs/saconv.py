@@ -171,8 +171,21 @@ def smallest_map(conv: nn.Conv2d) -> tuple[int, int]:
 
 def _pad_edges(x: Tensor, size: int) -> Tensor:
     """Reflects ``size`` pixels at every edge; repeats the edge along an axis that is too short to be reflected."""
+    if any(isinstance(side, torch.SymInt) for side in x.shape[-2:]):
+        # Traced for sizes that are not known yet: asking which case it is would bind the graph to one of them.
+        for axis in (-2, -1):
+            x = x.index_select(axis, _edge_indices(x.shape[axis], size, x.device))
+        return x
     modes = ["reflect" if side > size else "replicate" for side in x.shape[-2:]]
     if modes[0] == modes[1]:
         return F.pad(x, (size,) * 4, mode=modes[0])
     x = F.pad(x, (0, 0, size, size), mode=modes[0])
     return F.pad(x, (size, size, 0, 0), mode=modes[1])
+
+
+def _edge_indices(side: int, size: int, device: torch.device) -> Tensor:
+    """Which position of an axis every position of the padded one repeats."""
+    positions = torch.arange(-size, side + size, device=device)
+    last = torch.full((), side - 1, device=device)
+    reflected = last - (last - positions.abs()).abs()
+    return torch.where(last >= size, reflected, torch.minimum(positions.clamp(min=0), last))

@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from saconv_surgeon.convs.aws import ConvAWS2d
 from saconv_surgeon.models.copying import paths_of
 from saconv_surgeon.models.inputs import Inputs
-from saconv_surgeon.models.state import preserved
+from saconv_surgeon.models.state import Mode, preserved
 from saconv_surgeon.records import CallShape, ConvArguments, ConvSite, Shape
 
 CONVOLUTION_OPS = frozenset(
@@ -54,13 +54,13 @@ class Census:
     weights_used_elsewhere: Mapping[str, str] = field(default_factory=dict)
 
 
-def take_census(model: nn.Module, inputs: Inputs) -> Census:
-    """Runs ``model`` once in eval mode, without gradients, and reports what its convolutions did.
+def take_census(model: nn.Module, inputs: Inputs, mode: Mode = "eval") -> Census:
+    """Runs ``model`` once in ``mode``, without gradients, and reports what its convolutions did.
 
     The model is left as it was: modes, buffers, hooks and the global random state. What it raises goes through unchanged.
     """
     watch = _Watch(model)
-    with preserved(model), watch.hooks(), watch:
+    with preserved(model, mode), watch.hooks(), watch:
         inputs.run(model)
     return watch.census()
 

@@ -5,15 +5,20 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import nn
 
+from saconv_surgeon.models.wrappers import eager
+
+Mode = Literal["eval", "train"]
+
 
 @contextmanager
-def preserved(model: nn.Module) -> Iterator[None]:
-    """Eval mode inside; afterwards the model and the world are as they were.
+def preserved(model: nn.Module, mode: Mode = "eval") -> Iterator[None]:
+    """In ``mode`` and eager inside; afterwards the model and the world are as they were.
 
     Restored are every module's own training flag (a frozen norm in a training model stays frozen), the values of the buffers,
     in place and only where they changed, and the random state of torch, Python and numpy.
@@ -23,8 +28,8 @@ def preserved(model: nn.Module) -> Iterator[None]:
     python, numpy = random.getstate(), np.random.get_state()
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
     try:
-        with torch.random.fork_rng(devices=devices):
-            model.eval()
+        with torch.random.fork_rng(devices=devices), eager(model):
+            model.train(mode == "train")
             yield
     finally:
         for module, flag in flags:

@@ -15,6 +15,7 @@ from torch.nn.modules.conv import _ConvNd
 from saconv_surgeon.errors import ModelError
 from saconv_surgeon.models.census import Census, Given
 from saconv_surgeon.models.copying import copy_model, paths_of
+from saconv_surgeon.models.state import Mode
 from saconv_surgeon.records import ConvSite
 
 NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
@@ -60,12 +61,12 @@ class ConvTracer(fx.Tracer):
         return isinstance(m, (_ConvNd, *NORMS)) or super().is_leaf_module(m, module_qualified_name)
 
 
-def add_context(model: nn.Module, census: Census) -> tuple[ConvSite, ...]:
+def add_context(model: nn.Module, census: Census, mode: Mode = "eval") -> tuple[ConvSite, ...]:
     """The census' sites, with what follows each where a graph shows it; ``found_by`` then names the traced part.
 
     ``model`` is not touched: a copy is traced, since tracing leaves its placeholders behind in attributes.
     """
-    found = {path: (context, root) for path, context, root in _traced_contexts(model, census)}
+    found = {path: (context, root) for path, context, root in _traced_contexts(model, census, mode)}
     return tuple(_with_context(site, *found[site.path]) if site.path in found else site for site in census.sites)
 
 
@@ -75,9 +76,9 @@ def _with_context(site: ConvSite, context: Context, root: str) -> ConvSite:
     )
 
 
-def _traced_contexts(model: nn.Module, census: Census) -> Iterator[tuple[str, Context, str]]:
+def _traced_contexts(model: nn.Module, census: Census, mode: Mode) -> Iterator[tuple[str, Context, str]]:
     try:
-        skeleton = copy_model(model, share_parameters=True).eval()
+        skeleton = copy_model(model, share_parameters=True).train(mode == "train")
     except ModelError:
         return
     first = {path: names[0] for names in paths_of(model).values() for path in names}

@@ -1,144 +1,68 @@
-"""Files that hold weights, and models that hold them: reading, fitting, fingerprints."""
+"""Weights and the models they belong to: fitting, fingerprints."""
 
 from __future__ import annotations
 
 import hashlib
-import pickle
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Mapping
 
-import safetensors
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from saconv_surgeon.errors import ModelError, UntrustedError
+from saconv_surgeon.errors import ModelError
 
-NESTINGS = (
-    "state_dict",
-    "model_state_dict",
-    "ema_state_dict",
-    "params_ema",
-    "params",
-    "ema",
-    "model",
-    "module",
-    "weights",
-)
-PREFIXES = ("module.", "_orig_mod.", "model.", "ema_model.", "backbone.")
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a ``.safetensors`` file or of a state dict saved by ``torch.save``. No code of the file is run.
-
-    Raises:
-        ModelError: The file cannot be read or holds no state dict.
-        UntrustedError: The file holds more than data.
-    """
-    if path.suffix == ".safetensors":
-        return read_safetensors(path)
-    return state_dict_of(read_pickle(path, trust=False), path)
-
-
-def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a ``.safetensors`` file.
-
-    Raises:
-        ModelError: The file cannot be read.
-    """
-    _check_file(path)
-    try:
-        return load_file(path)
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise ModelError(f"{path} is not a readable safetensors file ({error}); is it complete?") from error
-
-
-def read_pickle(path: Path, *, trust: bool) -> Any:
-    """What ``torch.save`` put into a file.
-
-    Raises:
-        UntrustedError: It holds more than tensors and plain containers, and ``trust`` was not given. Names the classes.
-        ModelError: The file cannot be read.
-    """
-    _check_file(path)
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        classes = _classes_wanted(path)
-        if classes and not trust:
-            raise UntrustedError(
-                f"{path} is a pickle that runs code when it is loaded. It wants these classes:\n  "
-                + "\n  ".join(classes)
-                + "\nIf you trust whoever made the file, give --trust; "
-                "or save a state dict and give the code as MODEL with --weights"
-            ) from error
-        if not classes:
-            raise ModelError(f"{path} cannot be loaded: {_first_line(error)}") from error
-    except Exception as error:
-        raise ModelError(
-            f"{path} cannot be loaded ({type(error).__name__}: {_first_line(error)}); is it complete?"
-        ) from error
-    return _load_trusted(path)
-
-
-def state_dict_of(content: Any, path: Path) -> dict[str, Tensor]:
-    """The state dict in a checkpoint: the content itself or one of its usual entries (``state_dict``, ``ema``, ``model`` …).
-
-    Raises:
-        ModelError: There is none.
-    """
-    if isinstance(content, Mapping):
-        if content and all(isinstance(value, Tensor) for value in content.values()):
-            return dict(content)
-        for name in NESTINGS:
-            inner = content.get(name)
-            if isinstance(inner, Mapping) and any(isinstance(v, (Tensor, Mapping)) for v in inner.values()):
-                return state_dict_of(inner, path)
-        tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
-        if tensors:
-            return tensors
-    found = ", ".join(map(repr, list(content)[:8])) if isinstance(content, Mapping) else type(content).__name__
-    raise ModelError(
-        f"{path} holds no state dict; it holds {found}. Give a file written by torch.save(model.state_dict(), …)"
-    )
+WRAPPER = "_orig_mod."
+"""What ``torch.compile`` puts in front of the names inside a compiled part, wherever that is."""
+OPTIONAL = ("num_batches_tracked",)
+"""State that checkpoints of old do not have, and that no prediction depends on."""
 
 
 def fit_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
-    """Loads ``weights`` into ``model`` strictly; prefixes that wrappers add (``module.``, ``_orig_mod.`` …) are understood.
+    """Loads ``weights`` into ``model``, every tensor of which must be there.
+
+    Names may have a prefix that a wrapper has put there (``module.``, ``model.``, ``net.student.`` …), or lack one. Tensors
+    outside that prefix belong to something else (a loss, an averaged copy) and are passed over.
 
     Raises:
         ModelError: They do not fit: how many and which first. ``model`` is then unchanged.
     """
     wanted = model.state_dict()
-    fitting = _best_prefix(weights, wanted)
-    missing = [key for key in wanted if key not in fitting]
+    fitting = _fitting_names(weights, wanted)
+    missing = [key for key in wanted if key not in fitting and not key.endswith(OPTIONAL)]
     unexpected = [key for key in fitting if key not in wanted]
-    reshaped = [
-        key
-        for key, value in fitting.items()
-        if isinstance(wanted.get(key), Tensor) and value.shape != wanted[key].shape
-    ]
-    if not (missing or unexpected or reshaped):
-        model.load_state_dict(fitting, strict=True)
-        return
-    parts = [
-        f"{len(keys)} {text} (first: {keys[0]}{detail(keys[0])})"
-        for keys, text, detail in (
-            (missing, "missing in the file", lambda key: ""),
-            (unexpected, "unknown to the model", lambda key: ""),
-            (
-                reshaped,
-                "of another shape",
-                lambda key: f", file {tuple(fitting[key].shape)}, model {tuple(wanted[key].shape)}",
-            ),
+    shared = [key for key in fitting if isinstance(wanted.get(key), Tensor)]
+    reshaped = [key for key in shared if fitting[key].shape != wanted[key].shape]
+    retyped = [key for key in shared if _kind(fitting[key]) != _kind(wanted[key])]
+    if missing or unexpected or reshaped or retyped:
+        parts = [
+            _listed(missing, "missing in the file", fitting, wanted),
+            _listed(unexpected, "unknown to the model", fitting, wanted),
+            _listed(reshaped, "of another shape", fitting, wanted),
+            _listed(retyped, "of another kind", fitting, wanted),
+        ]
+        raise ModelError(
+            f"{source} does not fit {type(model).__name__}: of {len(wanted)} tensors, {'; '.join(filter(None, parts))}. "
+            "Build the model with the arguments that the weights were trained with"
         )
-        if keys
-    ]
-    raise ModelError(
-        f"{source} does not fit {type(model).__name__}: of {len(wanted)} tensors, {'; '.join(parts)}. "
-        "Build the model with the arguments that the weights were trained with"
-    )
+    model.load_state_dict(fitting, strict=False)
+
+
+def check_finite(model: nn.Module, name: str) -> None:
+    """Refuses a model whose parameters hold NaN or infinities: nothing that it predicts can be compared.
+
+    Raises:
+        ModelError: Which parameter first, and how many values.
+    """
+    broken = {
+        key: int((~p.isfinite()).sum())
+        for key, p in model.named_parameters()
+        if p.is_floating_point() and not p.is_meta and not bool(p.isfinite().all())
+    }
+    if broken:
+        first = next(iter(broken))
+        raise ModelError(
+            f"{name} has NaN or infinite values in {len(broken)} of its parameters, first {first} ({broken[first]} values): "
+            "the training diverged or the file is damaged; use an earlier checkpoint"
+        )
 
 
 def fingerprint(model: nn.Module) -> str:
@@ -153,40 +77,40 @@ def fingerprint(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _best_prefix(weights: Mapping[str, Tensor], wanted: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The weights under the names, with prefixes taken off or put on, that match most of the model's."""
-    candidates, names = [dict(weights)], dict(weights)
-    while prefix := next((p for p in PREFIXES if names and all(key.startswith(p) for key in names)), None):
-        names = {key.removeprefix(prefix): value for key, value in names.items()}
-        candidates.append(names)
-    candidates += [{prefix + key: value for key, value in weights.items()} for prefix in PREFIXES]
-    return max(candidates, key=lambda c: sum(key in wanted for key in c))
+def _fitting_names(weights: Mapping[str, Tensor], wanted: Mapping[str, object]) -> dict[str, Tensor]:
+    """The weights under the model's names: with the prefix taken off, or put on, with which most of them match."""
+    bare = {key.replace(WRAPPER, ""): value for key, value in weights.items()}
+    actual = {key.replace(WRAPPER, ""): key for key in wanted}
+    candidates = [bare]
+    for prefix in _prefixes(bare, actual):
+        candidates.append({key.removeprefix(prefix): value for key, value in bare.items() if key.startswith(prefix)})
+    for prefix in _prefixes(actual, bare):
+        candidates.append({prefix + key: value for key, value in bare.items()})
+    best = max(candidates, key=lambda names: sum(key in actual for key in names))
+    return {actual.get(key, key): value for key, value in best.items()}
 
 
-def _classes_wanted(path: Path) -> list[str]:
-    try:
-        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
-    except Exception:  # legacy and foreign formats cannot be searched
-        return []
+def _prefixes(longer: Iterable[str], shorter: Iterable[str]) -> list[str]:
+    """What stands before one of the first names of ``shorter`` where they end names of ``longer``; the shortest first."""
+    samples = [f".{name}" for name in list(shorter)[:3]]
+    found = {name[: -len(tail) + 1] for name in longer for tail in samples if name.endswith(tail)}
+    return sorted(found, key=lambda prefix: (len(prefix), prefix))
 
 
-def _load_trusted(path: Path) -> Any:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=False)
-    except (ModuleNotFoundError, AttributeError) as error:
-        raise ModelError(
-            f"{path} needs code that cannot be imported here ({error}); put it on PYTHONPATH, or run from its folder"
-        ) from error
-    except Exception as error:
-        raise ModelError(f"{path} cannot be loaded ({type(error).__name__}: {_first_line(error)})") from error
+def _listed(keys: list[str], text: str, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
+    if not keys:
+        return ""
+    first = keys[0]
+    both = first in found and first in wanted
+    detail = f", file {_description(found[first])}, model {_description(wanted[first])}" if both else ""
+    return f"{len(keys)} {text} (first: {first}{detail})"
 
 
-def _check_file(path: Path) -> None:
-    if not path.exists():
-        raise ModelError(f"{path} does not exist (looked in {path.absolute().parent})")
-    if path.is_dir():
-        raise ModelError(f"{path} is a folder; a file was expected")
+def _description(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+def _kind(tensor: Tensor) -> str:
+    if tensor.is_complex():
+        return "complex"
+    return "floating" if tensor.is_floating_point() else "whole"

@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -16,13 +17,14 @@ from torch import Tensor, nn
 from saconv_surgeon.models.comparison import Difference, Leaf, compare
 from saconv_surgeon.models.inputs import Inputs
 from saconv_surgeon.models.outputs import leaves
-from saconv_surgeon.models.state import preserved
+from saconv_surgeon.models.state import Mode, preserved
 from saconv_surgeon.records import Equivalence
 
 TOLERANCE = 1e-5
 TRIALS = 3
 NOISE_RUNS = 6
 NOISE_MARGIN = 3.0
+PART_DEPTH = 2
 
 
 def prove(
@@ -34,14 +36,16 @@ def prove(
     trials: int = TRIALS,
     tolerance: float = TOLERANCE,
     seed: int = 0,
+    mode: Mode = "eval",
     on_trial: Callable[[int], None] = lambda done: None,
 ) -> Equivalence:
-    """Compares the outputs of both models in eval mode. Both are left as they were.
+    """Compares the outputs of both models. Both are left as they were.
 
     The first trial takes ``inputs`` as they are, the others the same shapes with other random values. Every run starts from
     the same state of buffers and random generators. A model that then still differs from itself is recognised by running it
     again; its outputs may move by three times its own noise, and every converted layer must equal the convolution it replaced
-    on the inputs that it really sees.
+    on the inputs that it really sees. Where outputs are empty, as a detector's are that finds nothing, they prove nothing:
+    then the outputs of the model's parts, down to two levels, are compared with them.
 
     Args:
         original: The model as it was.
@@ -51,19 +55,23 @@ def prove(
         trials: How many different inputs.
         tolerance: The largest ``max_rel`` that passes where the outputs are not equal to the bit.
         seed: For the random inputs and for random numbers drawn by the models.
+        mode: ``"train"`` runs the models as in training, where parts may run that otherwise do not.
         on_trial: Called after each trial with the number done.
     """
     worst, noise = Difference(), Difference()
     for trial in range(trials):
         batch = inputs if trial == 0 else inputs.redrawn(seed + trial)
-        reference = run(original, batch, seed)
+        reference = run(original, batch, seed, mode)
         if trial == 0:
-            noise = _noise(original, batch, reference, seed)
-        worst |= compare(reference, run(converted, batch, seed))
+            noise = _noise(original, batch, reference, seed, mode)
+        worst |= compare(reference, run(converted, batch, seed, mode))
+        if _has_empty(reference):
+            pair = [run(model, batch, seed, mode, parts=True) for model in (original, converted)]
+            worst |= compare(pair[0], pair[1])
         on_trial(trial + 1)
     passed, problems, moved = worst.within(tolerance), worst.problems, None
     if not worst.bit_equal or not noise.bit_equal:
-        moves = layer_differences(original, converted, inputs, paths, seed)
+        moves = layer_differences(original, converted, inputs, paths, seed, mode)
         moved = next((path for path, difference in moves.items() if not difference.bit_equal), None)
         if not noise.bit_equal:
             layers_equal = all(difference.within(tolerance) for difference in moves.values())
@@ -85,20 +93,38 @@ def prove(
         problems=problems,
         dtype=str(parameter.dtype).removeprefix("torch."),
         device=str(parameter.device),
+        mode=mode,
     )
 
 
-def run(model: nn.Module, inputs: Inputs, seed: int) -> list[Leaf]:
-    """The leaves of the output for ``inputs``, in eval mode; random generators start from ``seed``, the state is restored."""
-    with preserved(model):
+def worse_of(a: Equivalence, b: Equivalence) -> Equivalence:
+    """One record of two proofs of the same pair: ``a`` with whatever is worse in ``b``."""
+    return replace(
+        a,
+        passed=a.passed and b.passed,
+        bit_equal=a.bit_equal and b.bit_equal,
+        max_abs=max(a.max_abs or 0.0, b.max_abs or 0.0),
+        max_rel=max(a.max_rel or 0.0, b.max_rel or 0.0),
+        trials=a.trials + b.trials,
+        deterministic=a.deterministic and b.deterministic,
+        first_moved=a.first_moved or b.first_moved,
+        problems=tuple(dict.fromkeys(a.problems + b.problems)),
+    )
+
+
+def run(model: nn.Module, inputs: Inputs, seed: int, mode: Mode = "eval", *, parts: bool = False) -> list[Leaf]:
+    """The leaves of the output for ``inputs``; random generators start from ``seed``, the state is restored.
+
+    With ``parts``, the leaves of what the model's parts return instead, in the order in which they do.
+    """
+    with preserved(model, mode), _recording(model if parts else None) as recorded:
         _seed_all(seed)
         output = inputs.run(model)
-        # copied, since a model may return its own buffers, which are put back
-        return [(name, leaf.clone() if isinstance(leaf, Tensor) else leaf) for name, leaf in leaves(output)]
+        return recorded if parts else _copied(output, "output")
 
 
 def layer_differences(
-    original: nn.Module, converted: nn.Module, inputs: Inputs, paths: Iterable[str], seed: int
+    original: nn.Module, converted: nn.Module, inputs: Inputs, paths: Iterable[str], seed: int, mode: Mode = "eval"
 ) -> dict[str, Difference]:
     """How far each converted layer is from its convolution on the very inputs that this gets, in the order of execution."""
     found: dict[str, Difference] = {}
@@ -110,23 +136,23 @@ def layer_differences(
 
         return hook
 
-    with preserved(converted), ExitStack() as handles:
+    with preserved(converted, mode), ExitStack() as handles:
         for path in paths:
             module, layer = original.get_submodule(path), converted.get_submodule(path)
             handles.callback(module.register_forward_hook(watch(path, layer), with_kwargs=True).remove)
-        run(original, inputs, seed)
+        run(original, inputs, seed, mode)
     return found
 
 
 def unreached(
-    converted: nn.Module, inputs: Inputs, expected_calls: Mapping[str, int], seed: int = 0
+    converted: nn.Module, inputs: Inputs, expected_calls: Mapping[str, int], mode: Mode = "eval", seed: int = 0
 ) -> tuple[str, ...]:
     """The converted layers that are called less often than the convolutions they replaced.
 
     A model that holds a convolution outside its module tree as well (in a plain list, a closure) still calls the old one.
     """
     with _counting(converted, expected_calls) as calls:
-        run(converted, inputs, seed)
+        run(converted, inputs, seed, mode)
     return tuple(path for path, n in expected_calls.items() if calls[path] != n)
 
 
@@ -146,13 +172,38 @@ def _counting(model: nn.Module, paths: Iterable[str]) -> Iterator[Counter[str]]:
         yield calls
 
 
-def _noise(model: nn.Module, inputs: Inputs, reference: list[Leaf], seed: int) -> Difference:
+@contextmanager
+def _recording(model: nn.Module | None) -> Iterator[list[Leaf]]:
+    """What the parts of ``model`` return, down to two levels; nothing for None."""
+    recorded: list[Leaf] = []
+
+    def record(path: str) -> Callable[..., None]:
+        return lambda module, args, output: recorded.extend(_copied(output, path))
+
+    with ExitStack() as handles:
+        for path, module in model.named_modules() if model is not None else ():
+            if path and path.count(".") < PART_DEPTH:
+                handles.callback(module.register_forward_hook(record(path)).remove)
+        yield recorded
+
+
+def _copied(output: Any, name: str) -> list[Leaf]:
+    """The leaves of ``output``, copied: a model may return its own buffers, which are put back, or work in place."""
+    return [(path, leaf.clone() if isinstance(leaf, Tensor) else leaf) for path, leaf in leaves(output, name)]
+
+
+def _has_empty(output: list[Leaf]) -> bool:
+    tensors = [leaf for _, leaf in output if isinstance(leaf, Tensor)]
+    return not tensors or any(t.numel() == 0 for t in tensors)
+
+
+def _noise(model: nn.Module, inputs: Inputs, reference: list[Leaf], seed: int, mode: Mode) -> Difference:
     """How far ``model`` is from itself. One more run tells whether it is; only then are there others."""
-    runs = [reference, run(model, inputs, seed)]
+    runs = [reference, run(model, inputs, seed, mode)]
     noise = compare(*runs)
     if noise.bit_equal:
         return noise
-    runs += [run(model, inputs, seed) for _ in range(NOISE_RUNS - 2)]
+    runs += [run(model, inputs, seed, mode) for _ in range(NOISE_RUNS - 2)]
     for a, b in combinations(runs, 2):
         noise |= compare(a, b)
     return noise

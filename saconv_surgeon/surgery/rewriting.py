@@ -40,6 +40,7 @@ def apply(model: nn.Module, plan: Plan) -> nn.Module:
             return layer
         for path in paths[id(conv)]:
             copied.set_submodule(path, layer)
+    _protect(copied)
     return copied
 
 
@@ -56,6 +57,15 @@ def new_parameters(model: nn.Module) -> Iterator[nn.Parameter]:
                 if not old and id(parameter) not in seen:
                     seen.add(id(parameter))
                     yield parameter
+
+
+def _protect(model: nn.Module) -> None:
+    """Keeps libraries that rewrite models themselves from corrupting converted layers."""
+    parents = (parent for parent in model.modules() if any(isinstance(c, ConvAWS2d) for c in parent.children()))
+    if any(base.__module__.startswith("ultralytics.") for parent in parents for base in type(parent).__mro__):
+        from saconv_surgeon.integrations.ultralytics import protect  # the library is there, but takes seconds to import
+
+        protect(model)
 
 
 def _check_fits(model: nn.Module, site: PlannedSite) -> None:

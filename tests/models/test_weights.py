@@ -6,7 +6,8 @@ from safetensors.torch import save_file
 
 from saconv_surgeon.errors import ModelError, UntrustedError
 from saconv_surgeon.models.source import load_model
-from saconv_surgeon.models.weights import fingerprint, fit_weights, read_weights
+from saconv_surgeon.models.readers import read_weights
+from saconv_surgeon.models.weights import fingerprint, fit_weights
 from tests import nets
 
 SPEC = "tests/nets.py:chain"

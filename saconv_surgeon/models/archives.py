@@ -1,0 +1,43 @@
+"""Zip archives, which ``torch.save`` and ``torch.export.save`` write, looked at before anything in them is read."""
+
+from __future__ import annotations
+
+import zipfile
+from collections import Counter
+from pathlib import Path
+
+from saconv_surgeon.errors import ModelError
+
+LARGEST_RATIO = 50
+"""torch stores tensors uncompressed; a file that grows so many times when unpacked was not written by it."""
+SMALL = 64 * 2**20
+
+
+def check_archive(path: Path) -> None:
+    """Refuses an archive that grows beyond reason when unpacked, or that names one entry twice.
+
+    Raises:
+        ModelError: Such an archive, or one that is cut off. A file that is no zip archive passes.
+    """
+    if not zipfile.is_zipfile(path):
+        if _begins_like_zip(path):
+            raise ModelError(f"{path} is cut off or damaged: it begins like an archive of torch.save but has no end; copy it again")
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        raise ModelError(f"{path} is a damaged archive ({error}); copy it again") from error
+    twice = [name for name, count in Counter(entry.filename for entry in entries).items() if count > 1]
+    if twice:
+        raise ModelError(f"{path} has {len(twice)} entries twice, first {twice[0]!r}; which one counts is anybody's guess")
+    unpacked = sum(entry.file_size for entry in entries)
+    if unpacked > SMALL and unpacked > LARGEST_RATIO * path.stat().st_size:
+        raise ModelError(
+            f"{path} has {path.stat().st_size} bytes and would unpack to {unpacked}: torch never writes such a file; not read"
+        )
+
+
+def _begins_like_zip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == b"PK\x03\x04"

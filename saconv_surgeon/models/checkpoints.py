@@ -1,0 +1,63 @@
+"""Checkpoints that hold whole models, as Ultralytics writes them: converting the models inside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from saconv_surgeon.errors import ModelError
+from saconv_surgeon.models.copying import copy_model
+
+MODELS = ("ema", "model")
+"""The entries in which Ultralytics keeps models: the average that is used, and the model that is trained."""
+OPTIMIZER = "optimizer"
+
+
+def convert_checkpoint(content: Mapping[str, Any], convert: Callable[[nn.Module], nn.Module]) -> dict[str, Any]:
+    """A copy of a checkpoint in which ``convert`` was applied to the models. ``content`` is not modified.
+
+    ``ema`` and ``model`` are converted where they are modules. A model in half precision is handed to ``convert`` in float32
+    and comes back in half precision, so that whatever ``convert`` runs and proves is not proved of half-precision arithmetic.
+
+    The state of the optimiser belongs to the parameters one by one. Where their names or shapes have changed it cannot be
+    loaded any more and becomes None, as Ultralytics itself does with finished trainings: such a checkpoint starts a new
+    training, it cannot be resumed. The gradient scaler's state, epoch, arguments and all other entries stay as they are.
+
+    Raises:
+        ModelError: There is no model in ``content``.
+    """
+    models = {name: content[name] for name in MODELS if isinstance(content.get(name), nn.Module)}
+    if not models:
+        raise ModelError(
+            f"the checkpoint holds no model under {' or '.join(map(repr, MODELS))}; it holds {', '.join(map(repr, content))}"
+        )
+    converted: dict[int, nn.Module] = {}
+    for model in models.values():
+        if id(model) not in converted:  # one model under both names stays one
+            converted[id(model)] = _convert_precisely(model, convert)
+    result = {**content, **{name: converted[id(model)] for name, model in models.items()}}
+    changed = any(_parameter_shapes(model) != _parameter_shapes(converted[id(model)]) for model in models.values())
+    if changed and OPTIMIZER in result:
+        result[OPTIMIZER] = None
+    return result
+
+
+def _convert_precisely(model: nn.Module, convert: Callable[[nn.Module], nn.Module]) -> nn.Module:
+    dtype = _half_precision(model)
+    if dtype is None:
+        return convert(model)
+    return convert(copy_model(model).float()).to(dtype)
+
+
+def _half_precision(model: nn.Module) -> torch.dtype | None:
+    """The half precision that all parameters of a model have; None where they have another, or several."""
+    dtypes = {parameter.dtype for parameter in model.parameters()}
+    dtype = dtypes.pop() if len(dtypes) == 1 else None
+    return dtype if dtype in (torch.float16, torch.bfloat16) else None
+
+
+def _parameter_shapes(model: nn.Module) -> list[tuple[str, torch.Size]]:
+    return [(name, parameter.shape) for name, parameter in model.named_parameters()]

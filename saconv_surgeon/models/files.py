@@ -1,0 +1,69 @@
+"""Modules in files: exported programs, pickled modules, and checkpoints that hold one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from saconv_surgeon.errors import ModelError
+from saconv_surgeon.models.exported import Program, read_program
+from saconv_surgeon.models.libraries import usual_inputs
+from saconv_surgeon.models.readers import is_torchscript, read_pickle
+
+CHECKPOINT_ENTRIES = ("ema", "model", "module", "net", "network")
+"""Where checkpoints keep a whole module; the averaged weights before those they were averaged from."""
+
+EXPORT_HINT = (
+    "where its code is at hand, give the code as MODEL with --weights; or export the model that it was made from with "
+    "torch.export.save(torch.export.export(model.eval(), (inputs,)), 'model.pt2') and give that"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class ModelFile:
+    """A module and what lay around it in its file."""
+
+    module: nn.Module
+    example_inputs: Callable[[], Any] | None = None
+    checkpoint: Mapping[str, Any] | None = None
+    program: Program | None = None
+
+
+def read_model_file(path: Path, *, trust: bool) -> ModelFile:
+    """The module in ``path``.
+
+    Raises:
+        UntrustedError: It runs code when it is loaded, and ``trust`` was not given.
+        ModelError: It cannot be read, or holds no module; says what to do with what it holds.
+    """
+    if path.suffix == ".safetensors" or path.name.endswith(".safetensors.index.json"):
+        raise ModelError(f"{path} holds weights only; give the code as MODEL and this file as --weights {path}")
+    if path.suffix == ".onnx":
+        raise ModelError(f"{path} is an ONNX graph, whose convolutions are no PyTorch modules; {EXPORT_HINT}")
+    if not path.exists():
+        raise ModelError(f"{path} does not exist (looked in {path.absolute().parent})")
+    if path.suffix == ".pt2":
+        program = read_program(path, trust=trust)
+        inputs = program.inputs
+        return ModelFile(program.module, None if inputs is None else lambda: inputs, program=program)
+    if is_torchscript(path):
+        raise ModelError(f"{path} is a TorchScript archive, which PyTorch has deprecated and which cannot be operated on; {EXPORT_HINT}")
+    content = read_pickle(path, trust=trust)
+    module = _module_in(content, path)
+    return ModelFile(module, usual_inputs(module), content if isinstance(content, Mapping) else None)
+
+
+def _module_in(content: Any, path: Path) -> nn.Module:
+    if isinstance(content, nn.Module):
+        return content
+    if isinstance(content, Mapping):
+        for name in CHECKPOINT_ENTRIES:
+            if isinstance(content.get(name), nn.Module):
+                return content[name]
+        if any(isinstance(value, Mapping) or hasattr(value, "shape") for value in content.values()):
+            raise ModelError(f"{path} holds weights only; give the code as MODEL and this file as --weights {path}")
+    raise ModelError(f"{path} holds a {type(content).__name__} without a model in it; a torch.nn.Module is needed")

@@ -1,0 +1,38 @@
+"""Wrappers around a model that are not part of it: parallel training, compilation, weight averaging."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+INNER = {
+    "DataParallel": "module",
+    "DistributedDataParallel": "module",
+    "AveragedModel": "module",
+    "OptimizedModule": "_orig_mod",
+}
+"""The attribute that holds the wrapped model. By name, since importing the classes would import the compiler."""
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """What ``DataParallel``, ``DistributedDataParallel``, ``AveragedModel`` or ``torch.compile`` was put around."""
+    while type(model).__module__.startswith("torch.") and type(model).__name__ in INNER:
+        model = getattr(model, INNER[type(model).__name__])
+    return model
+
+
+@contextmanager
+def eager(model: nn.Module) -> Iterator[None]:
+    """Runs compiled parts of ``model`` as the Python that they were compiled from: nobody can watch compiled code."""
+    if not any(_is_compiled(module) for module in model.modules()):
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    return type(module).__name__ == "OptimizedModule" or getattr(module, "_compiled_call_impl", None) is not None

@@ -1,0 +1,203 @@
+"""Everything that is asked of one real model; the answers are a row of the table in ``docs/zoo.md``."""
+
+import time
+import warnings
+from collections import Counter
+
+import torch
+from torch import nn
+from torch.nn.modules.conv import _ConvNd
+from torch.utils import _pytree as pytree
+
+import saconv_surgeon as surgeon
+from saconv_surgeon.models.inputs import Inputs
+from saconv_surgeon.models.source import load_model, make_inputs, offered_inputs
+from tests import oracle
+
+LARGEST_LAYER = 4e8
+"""Multiply-accumulates of a layer that the float64 oracle, which is slow on purpose, is still asked about."""
+DEEP_LAYERS = 3
+SHAKE = 0.1
+
+
+def open_entry(entry):
+    torch.manual_seed(0)
+    loaded = load_model(entry.spec)
+    inputs = make_inputs((entry.size,), seed=0) if entry.size else offered_inputs(loaded)
+    model = loaded.module.eval()
+    if "(min_size=" in entry.spec:
+        inputs = Inputs(args=([torch.rand(3, 192, 224, generator=torch.Generator().manual_seed(0))],))
+    randomise(model)
+    return model, inputs
+
+
+def randomise(model):
+    """Statistics and affine parameters as training leaves them, so that an error in one place shows at the end."""
+    generator = torch.Generator().manual_seed(1)
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._NormBase):
+            with torch.no_grad():
+                if module.running_mean is not None:
+                    module.running_mean.copy_(torch.randn(module.running_mean.shape, generator=generator) * 0.1)
+                    module.running_var.copy_(torch.rand(module.running_var.shape, generator=generator) + 0.5)
+                if module.weight is not None:
+                    module.weight.copy_(torch.rand(module.weight.shape, generator=generator) + 0.5)
+                    module.bias.copy_(torch.randn(module.bias.shape, generator=generator) * 0.1)
+
+
+def examine(entry, deep=False):
+    """Converts a model and checks by other means than the tool's own what it says of it."""
+    start = time.perf_counter()
+    model, inputs = open_entry(entry)
+    before = {key: value.clone() for key, value in model.state_dict().items() if isinstance(value, torch.Tensor)}
+    seen = executed_convolutions(model, inputs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", surgeon.NoEffectWarning)
+        conversion = surgeon.convert(model, inputs, trials=2)
+    plan, e = conversion.plan, conversion.equivalence
+    check_ledger(plan, model, seen)
+    assert {site.path for site in plan.sites if site.converts} == converted_paths(conversion.model)
+    assert all(torch.equal(value, before[key]) or value.isnan().any() for key, value in model.state_dict().items() if key in before)
+    assert e.passed, f"{e.max_rel} {e.first_moved} {e.problems}"
+    if e.bit_equal and e.deterministic:
+        check_outputs_equal(model, conversion.model, inputs)
+    row = {
+        "library": entry.library,
+        "family": entry.family,
+        "model": entry.spec.partition(":")[2] + (f" at {entry.size}" if entry.size else ""),
+        "executed": plan.ledger.executed,
+        "never_ran": plan.ledger.never_ran,
+        "converted": plan.ledger.converted,
+        "refused": dict(Counter(s.reason_code for s in plan.sites if not s.converts)),
+        "found_by_fx": sum(s.found_by.startswith("fx") for s in plan.sites),
+        "bit_equal": e.bit_equal,
+        "deterministic": e.deterministic,
+        "max_rel": e.max_rel,
+        "noise_max_rel": e.noise_max_rel,
+    }
+    if deep and plan.ledger.converted:
+        row |= look_deeper(conversion, inputs)
+    return row | {"seconds": round(time.perf_counter() - start, 1)}
+
+
+def executed_convolutions(model, inputs):
+    """Calls of every convolution module, counted by nothing but forward hooks."""
+    calls = Counter()
+    handles = [
+        module.register_forward_hook(lambda m, a, o: calls.update([id(m)]))
+        for module in model.modules()
+        if isinstance(module, _ConvNd)
+    ]
+    try:
+        inputs.run(model)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return calls
+
+
+def check_ledger(plan, model, seen):
+    """Every convolution has a row, with the calls that hooks counted, and every refusal a reason."""
+    rows = {id(model.get_submodule(site.path)): site for site in plan.sites if "::" not in site.path}
+    assert len(rows) == sum("::" not in site.path for site in plan.sites)
+    assert set(rows) == {id(m) for m in model.modules() if isinstance(m, _ConvNd)}
+    assert {key: site.calls for key, site in rows.items() if site.calls} == dict(seen)
+    assert all(site.reason and site.reason_code for site in plan.sites if not site.converts)
+    ledger = plan.ledger
+    assert ledger.converted + ledger.refused == ledger.executed + ledger.never_ran == len(plan.sites)
+
+
+def converted_paths(model):
+    return {name for name, module in model.named_modules() if isinstance(module, surgeon.ConvAWS2d)}
+
+
+def check_outputs_equal(model, converted, inputs):
+    outputs = []
+    for net in (model, converted.eval()):
+        torch.manual_seed(0)
+        outputs.append([leaf for leaf in pytree.tree_leaves(inputs.run(net)) if isinstance(leaf, torch.Tensor)])
+    assert len(outputs[0]) == len(outputs[1])
+    for a, b in zip(*outputs):
+        assert a.shape == b.shape
+        assert bool(((a == b) | ((a != a) & (b != b))).all())
+
+
+# ------------------------------------------------------------------ with all new parameters moved
+
+
+def look_deeper(conversion, inputs):
+    """Shakes every converted layer; compares some with the float64 oracle on what they really see; takes a training step."""
+    model = conversion.model
+    layers = [module for module in model.modules() if isinstance(module, surgeon.SAConv2d)]
+    scales = {key: float(x.abs().max()) for key, (x, _) in watched(model, inputs, layers).items()}
+    for i, layer in enumerate(layers):
+        shake(layer, i, scales.get(id(layer), 1.0))
+    chosen = sorted((s for s in conversion.plan.sites if s.converts), key=lambda s: s.added_macs)[:DEEP_LAYERS]
+    chosen = [model.get_submodule(s.path) for s in chosen if s.added_macs < LARGEST_LAYER]
+    seen = watched(model, inputs, chosen)
+    errors = [oracle.relative_error(seen[id(m)][1], oracle.saconv(m, seen[id(m)][0])) for m in chosen]
+    assert all(error < 1e-4 for error in errors), errors
+    return {"oracle_layers": len(errors), "oracle_error": max(errors, default=None), "training": training_step(model, inputs, layers)}
+
+
+def watched(model, inputs, layers):
+    """(input, output) of the first call of each layer, by its id."""
+    seen = {}
+
+    def keep(layer, args, output):
+        seen.setdefault(id(layer), (args[0].detach().clone(), output.detach().clone()))
+
+    handles = [layer.register_forward_hook(keep) for layer in layers]
+    inputs.run(model)
+    for handle in handles:
+        handle.remove()
+    return seen
+
+
+def shake(layer, seed, largest_input):
+    """Moves all that surgery added, by little enough that a hundred layers in a row do not overflow: the switch, with which the
+    input is multiplied, would square it."""
+    generator = torch.Generator().manual_seed(seed)
+    fan_in = layer.weight[0].numel()
+    sizes = {"weight_gamma": 0.1, "weight_beta": 1 / fan_in, "weight_diff": 1 / fan_in**0.5}
+    with torch.no_grad():
+        for name, tensor in [*layer.named_parameters(), *layer.named_buffers()]:
+            if name not in ("weight", "bias"):
+                size = sizes.get(name, 1 / tensor[0].numel() ** 0.5 if tensor.dim() == 4 else 1.0)
+                size /= max(largest_input, 1.0) if name == "switch.weight" else 1.0
+                noise = torch.randn(tensor.shape, generator=generator) * size * SHAKE
+                tensor.copy_(tensor * (1 + noise) if name == "weight_gamma" else tensor + noise)
+
+
+def training_step(model, inputs, layers):
+    """Backward through the outputs: every gradient is finite and every new parameter that ran has one."""
+    try:
+        output, mode = forward_with_gradients(model.train(), doubled(inputs)), "train"
+        loss = loss_of(output)
+    except Exception:  # some models want targets in training, or have no gradient there
+        output, mode = forward_with_gradients(model.eval(), inputs), "eval"
+        loss = loss_of(output)
+    loss.backward()
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    broken = [name for name, grad in gradients.items() if not bool(grad.isfinite().all())]
+    assert not broken, broken[:3]
+    reached = [layer for layer in layers if layer.weight.grad is not None]
+    assert reached
+    assert all(p.grad is not None for layer in reached for p in layer.parameters())
+    return mode
+
+
+def forward_with_gradients(model, inputs):
+    model.zero_grad()
+    clean = inputs._map(torch.clone)
+    return model(*clean.args, **clean.kwargs)
+
+
+def doubled(inputs):
+    return inputs._map(lambda t: torch.cat([t, t.flip(0) * 0.9]) if t.dim() >= 4 and t.is_floating_point() else t)
+
+
+def loss_of(output):
+    leaves = [t for t in pytree.tree_leaves(output) if isinstance(t, torch.Tensor) and t.requires_grad and t.numel()]
+    tensors = leaves or [t for t in vars(output).values() if isinstance(t, torch.Tensor) and t.requires_grad]
+    return sum(torch.nan_to_num(t.float(), posinf=0.0, neginf=0.0).square().mean() for t in tensors) / len(tensors)
