@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     )
     from saconv_surgeon.surgery.artefact import restore, save
     from saconv_surgeon.surgery.conversion import Conversion
-    from saconv_surgeon.surgery.rewriting import apply, new_parameters
+    from saconv_surgeon.surgery.rewriting import apply, new_parameters, revert
+    from saconv_surgeon.surgery.training import carry_optimizer
 
 _HOMES = {
     "api": ("convert", "diff", "inspect", "price", "profile"),
@@ -46,7 +47,8 @@ _HOMES = {
     ),
     "surgery.artefact": ("restore", "save"),
     "surgery.conversion": ("Conversion",),
-    "surgery.rewriting": ("apply", "new_parameters"),
+    "surgery.rewriting": ("apply", "new_parameters", "revert"),
+    "surgery.training": ("carry_optimizer",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -64,6 +66,7 @@ __all__ = [
     "UserCodeError",
     "__version__",
     "apply",
+    "carry_optimizer",
     "convert",
     "diff",
     "inspect",
@@ -72,6 +75,7 @@ __all__ = [
     "price",
     "profile",
     "restore",
+    "revert",
     "save",
 ]
 

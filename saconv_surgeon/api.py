@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,12 @@ from saconv_surgeon.convs.targets import Reason, find_target
 from saconv_surgeon.errors import ModelError, NoEffectWarning
 from saconv_surgeon.models.census import Census, take_census
 from saconv_surgeon.models.inputs import Inputs
-from saconv_surgeon.models.state import Mode
 from saconv_surgeon.models.tracing import add_context
 from saconv_surgeon.models.weights import fingerprint
 from saconv_surgeon.models.wrappers import unwrapped
 from saconv_surgeon.profiling.comparing import compare_outputs, compare_structure, compare_weights, time_models
 from saconv_surgeon.profiling.profiling import profile_model
-from saconv_surgeon.records import Base, ConvSite, Diff, Equivalence, Latency, Plan, PlannedSite, Profile
+from saconv_surgeon.records import Base, ConvSite, Diff, Equivalence, Latency, Mode, Plan, PlannedSite, Profile
 from saconv_surgeon.surgery import planning
 from saconv_surgeon.surgery.artefact import plan_of, read_plan_file
 from saconv_surgeon.surgery.conversion import Conversion
@@ -121,8 +121,8 @@ def convert(
 ) -> Conversion:
     """Replaces the eligible convolutions in a copy of ``model`` and proves that its outputs did not move.
 
-    ``model`` is not modified. A wrapper around it (``DataParallel``, ``torch.compile`` …) is taken off: the converted model is what was
-    inside. Where there is nothing to convert, a ``NoEffectWarning`` is given and the copy is an unchanged one.
+    ``model`` is not modified. A wrapper around it (``DataParallel``, ``torch.compile`` …) is taken off: the converted model is
+    what was inside. Where there is nothing to convert, a ``NoEffectWarning`` is given and the copy is an unchanged one.
 
     Args:
         model: Any module.
@@ -168,11 +168,10 @@ def convert(
     on_step("rewriting", 0.0)
     converted, made = _operate(model, inputs, made)
     on_step("proving", 0.0)
-    tell = lambda done: on_step("proving", done / trials)  # noqa: E731 - one line for two calls
-    checks = {"paths": made.converted_paths, "tolerance": tolerance, "seed": seed}
-    equivalence = prove(model, converted, inputs, trials=trials, mode=mode, on_trial=tell, **checks)
+    check = partial(prove, model, converted, inputs, paths=made.converted_paths, tolerance=tolerance, seed=seed)
+    equivalence = check(trials=trials, mode=mode, on_trial=lambda done: on_step("proving", done / trials))
     if mode == "train":
-        equivalence = worse_of(equivalence, prove(model, converted, inputs, trials=1, **checks))
+        equivalence = worse_of(equivalence, check(trials=1))
     return Conversion(converted, made, equivalence)
 
 

@@ -111,7 +111,12 @@ def inspect(model: str, json_to: str | None, quiet: bool, verbose: bool, **optio
 @cli.command()
 @click.argument("model")
 @click.option(
-    "-o", "--output", "outputs", multiple=True, type=click.Path(path_type=Path), help="Folder, or file.pt; repeatable."
+    "-o",
+    "--output",
+    "outputs",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Folder, file.pt or file.pt2; repeatable.",
 )
 @weights_option
 @pretrained_option
@@ -200,7 +205,7 @@ def convert(
             EXIT_NOTHING_ELIGIBLE,
         )
     if not dry_run:
-        _save_all(conversion, outputs, overwrite=overwrite, force=force, quiet=quiet)
+        _save_all(conversion, opened, outputs, overwrite=overwrite, force=force, quiet=quiet)
     if not conversion.equivalence.passed:
         _fail(
             "the outputs moved: " + ("saved all the same (--force)" if force and outputs else "nothing was saved"),
@@ -329,7 +334,7 @@ def _selection(options: dict[str, Any]) -> Any:
 def _check_outputs(outputs: tuple[Path, ...], dry_run: bool, overwrite: bool) -> None:
     """Before anything slow is done."""
     if not outputs and not dry_run:
-        raise UsageError("where to? give -o FOLDER (or -o file.pt), or --dry-run to see what would happen")
+        raise UsageError("where to? give -o FOLDER (or -o file.pt, -o file.pt2), or --dry-run to see what would happen")
     if len({p.resolve() for p in outputs}) < len(outputs):
         raise UsageError("the same -o was given twice")
     if outputs and not dry_run:
@@ -348,16 +353,27 @@ def _check_plan_alone(plan_file: Path | None, options: dict[str, Any]) -> None:
         )
 
 
-def _save_all(conversion: Conversion, outputs: tuple[Path, ...], *, overwrite: bool, force: bool, quiet: bool) -> None:
-    from saconv_surgeon.surgery.artefact import save
+def _save_all(
+    conversion: Conversion, opened: Opened, outputs: tuple[Path, ...], *, overwrite: bool, force: bool, quiet: bool
+) -> None:
+    from saconv_surgeon.surgery.artefact import FILES, save
 
     if not conversion.equivalence.passed and not force:
         return
     talk = _talk(quiet)
     for path in outputs:
-        save(conversion, path, overwrite=overwrite, force=force)
-        talk.print(f"saved {path}", markup=False, highlight=False, soft_wrap=True)
-    folder = next((path for path in outputs if path.suffix not in (".pt", ".pth")), None)
+        notes = save(
+            conversion,
+            path,
+            overwrite=overwrite,
+            force=force,
+            checkpoint=opened.checkpoint,
+            example_inputs=opened.inputs,
+            program=opened.program,
+        )
+        for line in (f"saved {path}", *notes):
+            talk.print(line, markup=False, highlight=False, soft_wrap=True)
+    folder = next((path for path in outputs if path.suffix not in FILES), None)
     if folder is not None:
         call = f"model = saconv_surgeon.restore(build_your_model(), {str(folder)!r})"
         talk.print(f"in your training script: {call}", markup=False, highlight=False, soft_wrap=True)

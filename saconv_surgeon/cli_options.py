@@ -15,10 +15,13 @@ DTYPES = ("float32", "float16", "bfloat16", "float64")
 weights_option = click.option(
     "--weights",
     type=click.Path(path_type=Path),
-    help="Weights for the model: .safetensors, .safetensors.index.json, or a state dict in .pt/.pth. Prefixes such as module. are understood.",
+    help="Weights for the model: .safetensors (or its .index.json), or a state dict in .pt/.pth. "
+    "Prefixes such as module. are understood.",
 )
 pretrained_option = click.option(
-    "--pretrained", is_flag=True, help="With the weights that the model's library publishes (timm:…, torchvision:… and so on)."
+    "--pretrained",
+    is_flag=True,
+    help="With the weights that the model's library publishes (timm:…, torchvision:… and so on).",
 )
 mode_option = click.option(
     "--mode",
@@ -27,7 +30,9 @@ mode_option = click.option(
     show_default=True,
     help="Run the model as in inference, or as in training, where auxiliary heads run too.",
 )
-trust_option = click.option("--trust", is_flag=True, help="Load files that run code when they are loaded, as pickled models do.")
+trust_option = click.option(
+    "--trust", is_flag=True, help="Load files that run code when they are loaded, as pickled models do."
+)
 base_option = click.option(
     "--base", metavar="MODEL", help="The original model, where MODEL is the folder of a conversion."
 )

@@ -11,12 +11,13 @@ import torch
 from torch import nn
 
 from saconv_surgeon.errors import ModelError, UsageError, UserCodeError
+from saconv_surgeon.models.copying import copy_model
 from saconv_surgeon.models.exported import Program
 from saconv_surgeon.models.inputs import Inputs
 from saconv_surgeon.models.source import LoadedModel, load_model, make_inputs, offered_inputs
-from saconv_surgeon.models.state import Mode, preserved
+from saconv_surgeon.models.state import preserved
 from saconv_surgeon.models.wrappers import unwrapped
-from saconv_surgeon.records import Base
+from saconv_surgeon.records import Base, Mode
 from saconv_surgeon.report.text import shape
 from saconv_surgeon.surgery.artefact import PLAN, read_plan_file, restore
 
@@ -59,7 +60,10 @@ def open_model(request: Request, inputs: Inputs | None = None) -> Opened:
     torch.manual_seed(request.seed)
     loaded = _load(request)
     device, dtype = _device(request.device), _dtype(request.dtype)
-    model = unwrapped(loaded.module).to(device=device, dtype=dtype)
+    model = unwrapped(loaded.module)
+    if loaded.checkpoint is not None:
+        model = copy_model(model)  # the one in the checkpoint is written back as it is
+    model = model.to(device=device, dtype=dtype)
     if request.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if inputs is None:

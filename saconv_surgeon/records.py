@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 Shape = tuple[int, ...]
 Decision = Literal["convert", "refuse"]
+Mode = Literal["eval", "train"]
 Verdict = Literal["faster", "slower", "same", "inconclusive"]
 
 INSPECTION_SCHEMA = "saconv-surgeon/inspection/1"
@@ -135,7 +136,7 @@ class Plan:
     tool_version: str = ""
     torch_version: str = ""
     schema: str = PLAN_SCHEMA
-    mode: str = "eval"
+    mode: Mode = "eval"
 
     @property
     def converted_paths(self) -> tuple[str, ...]:
@@ -174,7 +175,7 @@ class Equivalence:
     problems: tuple[str, ...] = ()
     dtype: str = ""
     device: str = ""
-    mode: str = "eval"
+    mode: Mode = "eval"
 
 
 # ------------------------------------------------------------------ pricing

@@ -50,6 +50,8 @@ class ConvAWS2d(nn.Conv2d):
 
     weight_gamma: Tensor
     weight_beta: Tensor
+    _own_attributes: tuple[str, ...] = ()
+    """Plain attributes that a convolution does not have."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -91,6 +93,46 @@ class ConvAWS2d(nn.Conv2d):
             if name not in vars(layer):
                 setattr(layer, name, value)
         return layer.train(conv.training)
+
+    def is_at_rest(self) -> bool:
+        """Whether the layer still computes the plain convolution with its own kernel, to the bit."""
+        return all(torch.equal(getattr(self, n), v) for n, v in zip(STATISTICS, self._rest_statistics(), strict=True))
+
+    def to_conv2d(self) -> nn.Conv2d:
+        """The plain convolution that a layer at rest computes: the way back from :meth:`from_conv2d`, to the bit.
+
+        The layer is left unchanged and shares no tensor with what is returned.
+
+        Raises:
+            ValueError: The layer is not at rest: no plain convolution computes what it does.
+        """
+        if not self.is_at_rest():
+            raise ValueError(
+                f"{type(self).__name__}({self.extra_repr()}) has been trained; no plain convolution equals it"
+            )
+        conv = nn.Conv2d(
+            self.in_channels,
+            self.out_channels,
+            self.kernel_size,  # type: ignore[arg-type]
+            self.stride,  # type: ignore[arg-type]
+            self.padding,  # type: ignore[arg-type]
+            self.dilation,  # type: ignore[arg-type]
+            self.groups,
+            self.bias is not None,
+            self.padding_mode,
+            device="meta",
+            dtype=self.weight.dtype,
+        )
+        for name in ("weight", "bias"):
+            parameter = getattr(self, name)
+            if parameter is not None:
+                copy = nn.Parameter(parameter.detach().clone(), requires_grad=parameter.requires_grad)
+                setattr(conv, name, copy)
+        conv._reversed_padding_repeated_twice = list(self._reversed_padding_repeated_twice)
+        for name, value in vars(self).items():
+            if name not in vars(conv) and name not in self._own_attributes:
+                setattr(conv, name, value)
+        return conv.train(self.training)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C_in, H, W) or (C_in, H, W) → the convolution with the standardised kernel."""

@@ -47,6 +47,7 @@ class SAConv2d(ConvAWS2d):
     weight_diff: Tensor
     bn: nn.Module | None
     act: nn.Module | None
+    _own_attributes = ("path",)
 
     def __init__(self, *args: Any, bn: nn.Module | None = None, act: nn.Module | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -82,6 +83,19 @@ class SAConv2d(ConvAWS2d):
         if self.act is not None:
             y = self.act(y)
         return y
+
+    def is_at_rest(self) -> bool:
+        """Whether the layer still computes the plain convolution with its own kernel, to the bit, and nothing after it."""
+        switch_bias = self.switch.bias
+        zero = [self.weight_diff, self.switch.weight, *self.pre_context.parameters(), *self.post_context.parameters()]
+        return (
+            super().is_at_rest()
+            and self.bn is None
+            and self.act is None
+            and all(not bool(tensor.any()) for tensor in zero)
+            and switch_bias is not None
+            and bool((switch_bias == 1).all())
+        )
 
     def reset_parameters(self) -> None:
         """Draws a new kernel as ``nn.Conv2d`` does; the layer then computes the plain convolution with it."""

@@ -184,9 +184,11 @@ class SurgicalTrainer:
         if not surgery:
             return build(cfg=cfg, weights=weights, verbose=verbose)
         model = build(cfg=cfg, weights=None, verbose=verbose)
-        _operate(model, surgery)
+        fitting = _fitting(model, surgery)
+        _operate(model, fitting)
         if weights is not None:
             _load(model, weights)
+            _operate(model, fitting)  # loading can replace branches of the head by copies of the weights' own
         protect(model)
         return model
 
@@ -243,23 +245,37 @@ if hasattr(yolo, "depth"):
     TRAINERS[yolo.depth.DepthTrainer] = SurgicalDepthTrainer
 
 
-def _operate(model: nn.Module, surgery: Surgery) -> None:
-    """Puts fresh layers of the given classes at the given paths, in place."""
-    paths, plain = paths_of(model), dict(model.named_modules(remove_duplicate=False))
-    absent = [path for path in surgery if type(plain.get(path)) is not nn.Conv2d]
+def _fitting(model: nn.Module, surgery: Surgery) -> Surgery:
+    """The part of ``surgery`` for which ``model`` has a plain convolution; warns of the rest."""
+    fitting = {path: layer for path, layer in surgery.items() if _plain_convolution(model, path) is not None}
+    absent = [path for path in surgery if path not in fitting]
     if absent:
         warnings.warn(
             f"{len(absent)} converted layers (first: {absent[0]}) have no plain convolution at their place in the model that "
             "is trained, and are not taken over; is it another architecture?",
             stacklevel=3,
         )
-    for path in surgery.keys() - set(absent):
-        conv = plain[path]
-        assert isinstance(conv, nn.Conv2d)
-        layer = surgery[path].from_conv2d(conv)
-        layer.path = path  # type: ignore[assignment]
-        for name in paths[id(conv)]:
-            model.set_submodule(name, layer)
+    return fitting
+
+
+def _operate(model: nn.Module, surgery: Surgery) -> None:
+    """Converts the plain convolutions at the given paths, in place."""
+    paths = paths_of(model)
+    for path, layer_type in surgery.items():
+        conv = _plain_convolution(model, path)
+        if conv is not None:
+            layer = layer_type.from_conv2d(conv)
+            layer.path = path  # type: ignore[assignment]
+            for name in paths[id(conv)]:
+                model.set_submodule(name, layer)
+
+
+def _plain_convolution(model: nn.Module, path: str) -> nn.Conv2d | None:
+    try:
+        found = model.get_submodule(path)
+    except AttributeError:
+        return None
+    return found if type(found) is nn.Conv2d else None
 
 
 def _load(model: nn.Module, weights: nn.Module) -> None:

@@ -21,7 +21,9 @@ def check_archive(path: Path) -> None:
     """
     if not zipfile.is_zipfile(path):
         if _begins_like_zip(path):
-            raise ModelError(f"{path} is cut off or damaged: it begins like an archive of torch.save but has no end; copy it again")
+            raise ModelError(
+                f"{path} is cut off or damaged: it begins like an archive of torch.save but has no end; copy it again"
+            )
         return
     try:
         with zipfile.ZipFile(path) as archive:
@@ -30,7 +32,9 @@ def check_archive(path: Path) -> None:
         raise ModelError(f"{path} is a damaged archive ({error}); copy it again") from error
     twice = [name for name, count in Counter(entry.filename for entry in entries).items() if count > 1]
     if twice:
-        raise ModelError(f"{path} has {len(twice)} entries twice, first {twice[0]!r}; which one counts is anybody's guess")
+        raise ModelError(
+            f"{path} has {len(twice)} entries twice, first {twice[0]!r}; which one counts is anybody's guess"
+        )
     unpacked = sum(entry.file_size for entry in entries)
     if unpacked > SMALL and unpacked > LARGEST_RATIO * path.stat().st_size:
         raise ModelError(

@@ -21,8 +21,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from saconv_surgeon.convs.aws import ConvAWS2d
 from saconv_surgeon.models.copying import paths_of
 from saconv_surgeon.models.inputs import Inputs
-from saconv_surgeon.models.state import Mode, preserved
-from saconv_surgeon.records import CallShape, ConvArguments, ConvSite, Shape
+from saconv_surgeon.models.state import preserved
+from saconv_surgeon.records import CallShape, ConvArguments, ConvSite, Mode, Shape
 
 CONVOLUTION_OPS = frozenset(
     {

@@ -7,12 +7,13 @@ functions. An archive is searched for all of them before it is loaded, and refus
 from __future__ import annotations
 
 import ast
+import dataclasses
 import inspect
 import json
 import re
 import warnings
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,20 +25,37 @@ from torch.export import Dim, ExportedProgram
 from torch.export.unflatten import InterpreterModule
 from torch.utils import _pytree as pytree
 
-from saconv_surgeon.errors import ModelError, UntrustedError
+from saconv_surgeon.convs.targets import find_target
+from saconv_surgeon.errors import ModelError, SurgeonError, UntrustedError
 from saconv_surgeon.models.archives import check_archive
 from saconv_surgeon.models.inputs import Inputs
 from saconv_surgeon.models.state import preserved
+from saconv_surgeon.records import ConvArguments, Plan, from_dict
 
 Ranges = dict[str, tuple[int, int | None]]
+"""For every dimension that is dynamic, by ``input[i] dimension d``, the smallest and the largest size (None: any)."""
 CONV2D = torch.ops.aten.conv2d
+PLAN_ENTRY = "saconv_plan.json"
+OPEN = 2**62
+"""torch writes an open end of a range as a number near the largest integer."""
 SAFE_TARGET = re.compile(
     r"torch\.ops\.(aten|prims|prim|quantized|quantized_decomposed|torchvision|higher_order)(\.(?!_)[A-Za-z]\w*|\._[a-z]\w*){1,2}"
     r"|_operator\.(?!attrgetter|itemgetter|methodcaller|call)[a-z]\w*|math\.[a-z]\w*|torch\.sym_[a-z]+|torch\.(sym_)?(not|and|or)_?"
 )
 UNSAFE_OPERATIONS = frozenset({"torch.ops.aten.from_file", "torch.ops.aten.from_file.default", "torch.ops.aten.save"})
 EXPRESSION_PARTS = (
-    *(ast.Expression, ast.Call, ast.keyword, ast.Name, ast.Load, ast.Constant, ast.Compare, ast.BoolOp, ast.UnaryOp, ast.BinOp),
+    *(
+        ast.Expression,
+        ast.Call,
+        ast.keyword,
+        ast.Name,
+        ast.Load,
+        ast.Constant,
+        ast.Compare,
+        ast.BoolOp,
+        ast.UnaryOp,
+        ast.BinOp,
+    ),
     *(ast.operator, ast.unaryop, ast.boolop, ast.cmpop),
 )
 SYMBOL = re.compile(r"[A-Za-z]{1,12}_?\d+|[su]_?\w{0,40}|int_oo|oo|inf|True|False")
@@ -47,14 +65,13 @@ SYMBOL = re.compile(r"[A-Za-z]{1,12}_?\d+|[su]_?\w{0,40}|int_oo|oo|inf|True|Fals
 class Program:
     """A ``.pt2`` as a module, with what is needed to export it again.
 
-    ``dynamic_shapes`` has the structure of the program's arguments, each tensor a dict from dimension to ``Dim.AUTO``;
-    ``ranges`` gives for every such dimension, by ``input[i] dimension d``, the (lowest, highest) size that it accepts.
+    ``dynamic_shapes`` is ``(args, kwargs)`` with a dict from dimension to ``Dim`` for every tensor, or None: all sizes are fixed.
     """
 
     module: nn.Module
     inputs: Inputs | None
     dynamic_shapes: Any
-    ranges: Mapping[str, tuple[int, int | None]]
+    ranges: Ranges
 
 
 def read_program(path: Path, *, trust: bool = False) -> Program:
@@ -68,7 +85,8 @@ def read_program(path: Path, *, trust: bool = False) -> Program:
         _check_data_only(path)
     try:
         with _quiet():
-            program = torch.export.load(path)
+            extra = {PLAN_ENTRY: ""}
+            program = torch.export.load(path, extra_files=extra)
             module = torch.export.unflatten(program)
     except Exception as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
@@ -77,13 +95,17 @@ def read_program(path: Path, *, trust: bool = False) -> Program:
             f"torch {_torch_version(path) or 'of an unknown version'}, this is torch {torch.__version__}. Is it complete?"
         ) from error
     _forget_traces(module)
+    if extra[PLAN_ENTRY]:
+        _restore_layers(module, extra[PLAN_ENTRY])
     _restore_convolutions(module)
     given = program.example_inputs
     inputs = None if given is None else Inputs(tuple(given[0]), dict(given[1]))
     return Program(module.eval(), inputs, _dynamic_shapes(program), _ranges(program))
 
 
-def write_program(model: nn.Module, inputs: Inputs, path: Path, dynamic_shapes: Any = None) -> Ranges:
+def write_program(
+    model: nn.Module, inputs: Inputs, path: Path, dynamic_shapes: Any = None, *, plan: str | None = None
+) -> Ranges:
     """Exports ``model`` to ``path`` in eval mode and returns the range of every dimension that stayed dynamic.
 
     Args:
@@ -92,18 +114,19 @@ def write_program(model: nn.Module, inputs: Inputs, path: Path, dynamic_shapes: 
         path: The file to write.
         dynamic_shapes: ``(args, kwargs)`` as a :class:`Program` has them; None fixes all sizes. Ranges that the model cannot keep
             are narrowed.
+        plan: The plan of the surgery as JSON, which lets :func:`read_program` find the layers again.
 
     Raises:
         ModelError: torch cannot export the model.
     """
     errors: list[Exception] = []
-    for shapes in (dynamic_shapes, _loosened(dynamic_shapes)) if dynamic_shapes else (None,):
+    for shapes in _attempts(dynamic_shapes):
         try:
             with preserved(model), _quiet(), torch.no_grad():
                 program = torch.export.export(
                     model, inputs.args, dict(inputs.kwargs), dynamic_shapes=_for_signature(model, inputs, shapes)
                 )
-                torch.export.save(program, path)
+                torch.export.save(program, path, extra_files={PLAN_ENTRY: plan} if plan else None)
             return _ranges(program)
         except OSError:
             raise
@@ -155,7 +178,9 @@ def _check_data_only(path: Path) -> None:
             for name in names:
                 found += _findings(archive, name)
     except (zipfile.BadZipFile, UnicodeDecodeError, ValueError, KeyError, RecursionError, OSError) as error:
-        raise ModelError(f"{path} is no readable exported program ({type(error).__name__}: {error}); is it complete?") from error
+        raise ModelError(
+            f"{path} is no readable exported program ({type(error).__name__}: {error}); is it complete?"
+        ) from error
     if found:
         raise UntrustedError(
             f"{path} holds more than data:\n  "
@@ -210,7 +235,9 @@ def _program_findings(program: Any) -> Iterator[str]:
     for name in program.get("range_constraints", {}):
         if not _is_safe_expression(name):
             yield f"the size expression {name[:60]!r}"
-    yield from (f"the guard {code[:60]!r}" for code in program.get("guards_code", ()) if "__" in code or "import" in code)
+    yield from (
+        f"the guard {code[:60]!r}" for code in program.get("guards_code", ()) if "__" in code or "import" in code
+    )
 
 
 def _strings(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
@@ -237,7 +264,10 @@ def _is_safe_expression(text: str) -> bool:
     called = {id(part.func) for part in parts if isinstance(part, ast.Call)}
     return all(
         isinstance(part, EXPRESSION_PARTS)
-        and (not isinstance(part, ast.Call) or (isinstance(part.func, ast.Name) and re.fullmatch(r"[A-Z]\w*|floor|ceiling", part.func.id)))
+        and (
+            not isinstance(part, ast.Call)
+            or (isinstance(part.func, ast.Name) and re.fullmatch(r"[A-Z]\w*|floor|ceiling", part.func.id))
+        )
         and (not isinstance(part, ast.Name) or id(part) in called or SYMBOL.fullmatch(part.id))
         and (not (isinstance(part, ast.Constant) and isinstance(part.value, str)) or SYMBOL.fullmatch(part.value))
         for part in parts
@@ -253,6 +283,34 @@ def _forget_traces(module: nn.Module) -> None:
         graph = getattr(part, "graph", None)
         for node in graph.nodes if graph is not None else ():
             node.meta.clear()
+
+
+def _restore_layers(module: nn.Module, plan: str) -> None:
+    """Puts the layers that surgery made back where they were, with their state; what does not fit is left as it is."""
+    try:
+        recorded = from_dict(Plan, json.loads(plan))
+        layer_type = find_target(recorded.target).layer
+    except (ValueError, SurgeonError):
+        return
+    parts = dict(module.named_modules())
+    for site in recorded.sites:
+        part = parts.get(site.path)
+        if not site.converts or site.arguments is None or not isinstance(part, InterpreterModule):
+            continue
+        layer = layer_type(**_constructor_arguments(site.arguments), device="meta")
+        try:
+            layer.load_state_dict(part.state_dict(), strict=True, assign=True)
+        except RuntimeError:
+            continue
+        layer.path = site.path  # type: ignore[assignment]
+        for path in parts:
+            if path == site.path or path.startswith(f"{site.path}@"):  # one part for each call of a module
+                module.set_submodule(path, layer.eval())
+
+
+def _constructor_arguments(arguments: ConvArguments) -> dict[str, Any]:
+    given = {f.name: getattr(arguments, f.name) for f in dataclasses.fields(arguments)}
+    return given | {"dtype": getattr(torch, given["dtype"])}
 
 
 def _restore_convolutions(module: nn.Module) -> None:
@@ -284,23 +342,34 @@ def _conv_call(part: nn.Module) -> tuple[Any, ...] | None:
     if len(calls) != 1 or len(inputs) != 1 or calls[0].target not in (CONV2D.default, CONV2D.padding):
         return None
     call = calls[0]
-    given = dict(zip(("input", "weight", "bias", "stride", "padding", "dilation", "groups"), call.args, strict=False)) | call.kwargs
+    given = (
+        dict(zip(("input", "weight", "bias", "stride", "padding", "dilation", "groups"), call.args, strict=False))
+        | call.kwargs
+    )
     output = nodes[-1].args[0]
     whole = output is call or (isinstance(output, (tuple, list)) and len(output) == 1 and output[0] is call)
     named = {name: getattr(given.get(name), "target", None) for name in ("weight", "bias")}
-    if not whole or given["input"] is not inputs[0] or named["weight"] != "weight" or named["bias"] not in ("bias", None):
+    if (
+        not whole
+        or given["input"] is not inputs[0]
+        or named["weight"] != "weight"
+        or named["bias"] not in ("bias", None)
+    ):
         return None
     return (given.get("stride", 1), given.get("padding", 0), given.get("dilation", 1), given.get("groups", 1))
 
 
-def _convolution(weight: nn.Parameter, bias: nn.Parameter | None, stride: Any, padding: Any, dilation: Any, groups: int) -> nn.Conv2d:
-    out_channels, in_channels, *kernel_size = weight.shape
-    pair = [tuple(v) * (1 if len(v) > 1 else 2) if isinstance(v, (list, tuple)) else v for v in (stride, padding, dilation)]
+def _convolution(
+    weight: nn.Parameter, bias: nn.Parameter | None, stride: Any, padding: Any, dilation: Any, groups: int
+) -> nn.Conv2d:
+    out_channels, in_channels, height, width = weight.shape
     conv = nn.Conv2d(
         in_channels * groups,
         out_channels,
-        tuple(kernel_size),  # type: ignore[arg-type]
-        *pair,
+        (height, width),
+        stride=_both(stride),
+        padding=_both(padding),
+        dilation=_both(dilation),
         groups=groups,
         bias=bias is not None,
         device="meta",
@@ -308,6 +377,11 @@ def _convolution(weight: nn.Parameter, bias: nn.Parameter | None, stride: Any, p
     )
     conv.weight, conv.bias = weight, bias
     return conv.eval()
+
+
+def _both(value: Any) -> Any:
+    """A list of one or two numbers as a pair; ``"same"`` and ``"valid"`` as they are."""
+    return (value[0], value[-1]) if isinstance(value, (list, tuple)) else value
 
 
 # ------------------------------------------------------------------ dynamic shapes
@@ -330,15 +404,32 @@ def _dynamic_shapes(program: ExportedProgram) -> Any:
         return known[expression]
 
     leaves = [
-        {i: dimension(side) for i, side in enumerate(shape) if isinstance(side, torch.SymInt)} if shape is not None else None
+        {i: dimension(side) for i, side in enumerate(shape) if isinstance(side, torch.SymInt)}
+        if shape is not None
+        else None
         for shape in _input_shapes(program)
     ]
     return pytree.tree_unflatten(leaves, program.call_spec.in_spec) if any(leaves) else None
 
 
-def _loosened(shapes: Any) -> Any:
-    """The same dimensions without their ranges, for a model that cannot keep them."""
-    return pytree.tree_map_only(dict, lambda sides: dict.fromkeys(sides, Dim.AUTO), shapes, is_leaf=lambda v: isinstance(v, dict) and all(isinstance(k, int) for k in v))
+def _attempts(shapes: Any) -> Iterator[Any]:
+    """``shapes``, then with the open ranges left to be found again, then all of them: torch refuses a range that a size outside
+    the example's might break, and finds those that it can keep.
+    """
+    if shapes is None:
+        yield None
+        return
+    yield shapes
+    yield _each_dimension(shapes, lambda dim: dim if isinstance(dim, Dim) and dim.max < OPEN else Dim.AUTO)
+    yield _each_dimension(shapes, lambda dim: Dim.AUTO)
+
+
+def _each_dimension(shapes: Any, change: Callable[[Any], Any]) -> Any:
+    return pytree.tree_map(
+        lambda sides: None if sides is None else {i: change(dim) for i, dim in sides.items()},
+        shapes,
+        is_leaf=lambda value: value is None or (isinstance(value, dict) and all(isinstance(key, int) for key in value)),
+    )
 
 
 def _ranges(program: ExportedProgram) -> dict[str, tuple[int, int | None]]:
@@ -354,7 +445,7 @@ def _ranges(program: ExportedProgram) -> dict[str, tuple[int, int | None]]:
 
 def _finite(value: Any) -> int | None:
     whole = isinstance(value, int) or getattr(value, "is_Integer", False)
-    return int(value) if whole and int(value) < 2**62 else None
+    return int(value) if whole and int(value) < OPEN else None
 
 
 def _input_shapes(program: ExportedProgram) -> Iterable[Any]:
@@ -379,7 +470,9 @@ def _quiet() -> Iterator[None]:
     """Without torch.export's warnings about itself and its logged tracebacks; errors still raise."""
     import logging
 
-    loggers = [logging.getLogger(name) for name in ("torch.export", "torch._export", "torch.export.pt2_archive._package")]
+    loggers = [
+        logging.getLogger(name) for name in ("torch.export", "torch._export", "torch.export.pt2_archive._package")
+    ]
     levels = [logger.level for logger in loggers]
     try:
         for logger in loggers:

@@ -79,8 +79,6 @@ def _find(source: str, expression: str, spec: str) -> Callable[[], Any]:
     return lambda: found(*(args or ()), **kwargs)
 
 
-
-
 def call(make: Callable[[], Any], spec: str) -> Any:
     """What ``make`` returns.
 

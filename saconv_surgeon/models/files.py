@@ -51,7 +51,9 @@ def read_model_file(path: Path, *, trust: bool) -> ModelFile:
         inputs = program.inputs
         return ModelFile(program.module, None if inputs is None else lambda: inputs, program=program)
     if is_torchscript(path):
-        raise ModelError(f"{path} is a TorchScript archive, which PyTorch has deprecated and which cannot be operated on; {EXPORT_HINT}")
+        raise ModelError(
+            f"{path} is a TorchScript archive, which PyTorch has deprecated and which cannot be operated on; {EXPORT_HINT}"
+        )
     content = read_pickle(path, trust=trust)
     module = _module_in(content, path)
     return ModelFile(module, usual_inputs(module), content if isinstance(content, Mapping) else None)

@@ -121,7 +121,8 @@ def _order(expression: str, spec: str) -> Order:
 def _unknown(name: str, known: Iterable[str], prefix: str) -> ModelError:
     close = difflib.get_close_matches(name, list(known), n=3)
     return ModelError(
-        f"{prefix} has no model {name!r}" + (f" (near: {', '.join(map(repr, close))})" if close else "; see its own list")
+        f"{prefix} has no model {name!r}"
+        + (f" (near: {', '.join(map(repr, close))})" if close else "; see its own list")
     )
 
 
@@ -170,7 +171,9 @@ def _torchvision_inputs(model: nn.Module, name: str | None) -> Any:
         return ([_image(3, *_detection_size(model))],)
     if family == "optical_flow":
         return (_image(1, 3, FLOW_SIZE, FLOW_SIZE), _image(1, 3, FLOW_SIZE, FLOW_SIZE))
-    height, width = _published_size(name) or ((SEGMENTATION_SIZE,) * 2 if family == "segmentation" else (FALLBACK_SIZE,) * 2)
+    height, width = _published_size(name) or (
+        (SEGMENTATION_SIZE,) * 2 if family == "segmentation" else (FALLBACK_SIZE,) * 2
+    )
     if any(isinstance(m, nn.Conv3d) for m in model.modules()):
         return _image(1, 3, VIDEO_FRAMES, height, width)
     return _image(1, 3, height, width)
@@ -206,7 +209,8 @@ def _make_ultralytics(ultralytics: ModuleType, order: Order) -> nn.Module:
         )
     name = f"{stem}.pt" if published else f"{stem}.yaml"
     try:
-        return ultralytics.YOLO(name, *order.args, **order.options).model
+        family = ultralytics.RTDETR if "rtdetr" in stem else ultralytics.YOLO
+        return family(name, *order.args, **order.options).model
     except FileNotFoundError:
         folder = Path(str(ultralytics.__file__)).parent / "cfg" / "models"
         raise _unknown(name, (path.name for path in folder.rglob("*.yaml")), "ultralytics") from None
@@ -225,10 +229,15 @@ def _ultralytics_inputs(model: nn.Module, name: str | None) -> Any:
 # ------------------------------------------------------------------ transformers
 
 HEADS = (
-    *("ImageClassification", "ObjectDetection", "UniversalSegmentation", "InstanceSegmentation", "SemanticSegmentation"),
-    *("DepthEstimation", "ImageToImage", "VideoClassification", "Backbone"),
+    *(
+        "ImageClassification",
+        "ObjectDetection",
+        "UniversalSegmentation",
+        "InstanceSegmentation",
+        "SemanticSegmentation",
+    ),
+    *("DepthEstimation", "ImageToImage", "VideoClassification"),
 )
-"""In this order, the first head that transformers has for a model type is taken."""
 
 
 def _make_transformers(transformers: ModuleType, order: Order) -> nn.Module:
@@ -243,24 +252,33 @@ def _make_transformers(transformers: ModuleType, order: Order) -> nn.Module:
     if kind not in mapping:
         raise _unknown(order.name, [*mapping, *(n for n in dir(transformers) if "For" in n)], "transformers")
     if order.pretrained:
-        raise ModelError(f"transformers:{order.name} names an architecture; pretrained weights have names such as org/model")
-    return _auto_class(transformers, mapping[kind]).from_config(mapping[kind](*order.args, **order.options))
+        raise ModelError(
+            f"transformers:{order.name} names an architecture; pretrained weights have names such as org/model"
+        )
+    return _model_class(transformers, mapping[kind])(mapping[kind](*order.args, **order.options))
 
 
 def _transformers_published(transformers: ModuleType, order: Order) -> nn.Module:
     """A model folder, or a name on the hub. No code that lies beside the weights is run."""
     config = transformers.AutoConfig.from_pretrained(order.name, trust_remote_code=False, **order.options)
     named = [getattr(transformers, name, None) for name in config.architectures or ()]
-    chosen = next((c for c in named if c is not None), None) or _auto_class(transformers, type(config))
+    chosen = next((c for c in named if c is not None), None) or _model_class(transformers, type(config))
     if order.pretrained:
         return chosen.from_pretrained(order.name, config=config, use_safetensors=True)
-    return chosen.from_config(config) if hasattr(chosen, "from_config") else chosen(config)
+    return chosen(config)
 
 
-def _auto_class(transformers: ModuleType, config: type) -> Any:
-    autos = [getattr(transformers, f"AutoModelFor{head}", None) for head in HEADS[:-1]]
+def _model_class(transformers: ModuleType, config: type) -> Any:
+    """The class with the first of ``HEADS`` that transformers has for a configuration; the bare model where it has none."""
+    autos = [getattr(transformers, f"AutoModelFor{head}", None) for head in HEADS]
     autos += [transformers.AutoBackbone, transformers.AutoModel]
-    return next((a for a in autos if a is not None and config in a._model_mapping), transformers.AutoModel)
+    mappings = [auto._model_mapping for auto in autos if auto is not None]
+    found = next((mapping[config] for mapping in mappings if config in mapping), None)
+    if found is None:
+        raise ModelError(
+            f"transformers has no vision model for {config.__name__}; name a class, as in transformers:ResNetModel"
+        )
+    return found[0] if isinstance(found, (tuple, list)) else found
 
 
 def _transformers_inputs(model: nn.Module, name: str | None) -> Any:
@@ -271,7 +289,11 @@ def _transformers_inputs(model: nn.Module, name: str | None) -> Any:
         size = (DETECTION_SIZE,) * 2 if "Detection" in type(model).__name__ else (FALLBACK_SIZE,) * 2
     channels = next((c for p in parts if p is not None and (c := getattr(p, "num_channels", None))), 3)
     frames = getattr(config, "num_frames", None)
-    return {str(getattr(model, "main_input_name", "pixel_values")): _image(*((1, frames) if frames else (1,)), channels, *size)}
+    return {
+        str(getattr(model, "main_input_name", "pixel_values")): _image(
+            *((1, frames) if frames else (1,)), channels, *size
+        )
+    }
 
 
 def _sides(size: Any) -> tuple[int, int] | None:
@@ -288,7 +310,9 @@ def _sides(size: Any) -> tuple[int, int] | None:
 
 def _make_smp(smp: ModuleType, order: Order) -> nn.Module:
     arch = order.name.lower()
-    known = [name for name in dir(smp) if isinstance(getattr(smp, name), type) and issubclass(getattr(smp, name), nn.Module)]
+    known = [
+        name for name in dir(smp) if isinstance(getattr(smp, name), type) and issubclass(getattr(smp, name), nn.Module)
+    ]
     if arch not in map(str.lower, known):
         raise _unknown(order.name, known, "smp")
     weights = {"encoder_weights": "imagenet" if order.pretrained else None}

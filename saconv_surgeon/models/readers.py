@@ -28,7 +28,7 @@ INDEX_SUFFIX = ".safetensors.index.json"
 
 
 def read_weights(path: Path, *, trust: bool = False) -> dict[str, Tensor]:
-    """The tensors of a ``.safetensors`` file, of the shards in a ``.safetensors.index.json``, or of a checkpoint of ``torch.save``.
+    """The tensors of a ``.safetensors`` file, of the shards in a ``.safetensors.index.json``, or of a ``torch.save`` checkpoint.
 
     Raises:
         ModelError: The file cannot be read or holds no state dict.
@@ -39,7 +39,9 @@ def read_weights(path: Path, *, trust: bool = False) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         return read_safetensors(path)
     if is_torchscript(path):
-        raise ModelError(f"{path} is a TorchScript archive; save its weights with torch.save(model.state_dict(), …) and give those")
+        raise ModelError(
+            f"{path} is a TorchScript archive; save its weights with torch.save(model.state_dict(), …) and give those"
+        )
     return state_dict_of(read_pickle(path, trust=trust), path)
 
 
@@ -54,7 +56,9 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         _check_header(path)
         return load_file(path)
     except (safetensors.SafetensorError, OSError, ValueError, KeyError, struct.error, RecursionError) as error:
-        raise ModelError(f"{path} is not a readable safetensors file ({_first_line(error)}); is it complete?") from error
+        raise ModelError(
+            f"{path} is not a readable safetensors file ({_first_line(error)}); is it complete?"
+        ) from error
 
 
 def read_shards(index: Path) -> dict[str, Tensor]:
@@ -68,7 +72,9 @@ def read_shards(index: Path) -> dict[str, Tensor]:
         placed = json.loads(index.read_text(encoding="utf-8"), object_pairs_hook=unique_keys)["weight_map"]
         names = sorted({str(name) for name in placed.values()})
     except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
-        raise ModelError(f"{index} is no readable index of shards ({_first_line(error)}); it needs a weight_map") from error
+        raise ModelError(
+            f"{index} is no readable index of shards ({_first_line(error)}); it needs a weight_map"
+        ) from error
     outside = [name for name in names if Path(name).name != name]
     if outside:
         raise ModelError(f"{index} names {outside[0]!r}, which does not lie beside it; not read")
@@ -78,7 +84,9 @@ def read_shards(index: Path) -> dict[str, Tensor]:
         wanted = [key for key, place in placed.items() if place == name]
         missing = [key for key in wanted if key not in shard]
         if missing:
-            raise ModelError(f"{index.with_name(name)} lacks {len(missing)} tensors that {index.name} promises, first {missing[0]!r}")
+            raise ModelError(
+                f"{index.with_name(name)} lacks {len(missing)} tensors that {index.name} promises, first {missing[0]!r}"
+            )
         tensors |= {key: shard[key] for key in wanted}
     return tensors
 

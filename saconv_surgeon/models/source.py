@@ -97,7 +97,9 @@ def _load(spec: str, trust: bool, pretrained: bool) -> LoadedModel:
     if library is not None:
         return _from_library(*library, spec, trust, pretrained)
     if pretrained:
-        raise UsageError(f"--pretrained is for a library's models ({', '.join(LIBRARIES)}); load weights with --weights FILE")
+        raise UsageError(
+            f"--pretrained is for a library's models ({', '.join(LIBRARIES)}); load weights with --weights FILE"
+        )
     factory = None if path.is_file() else split_factory(spec)
     if factory is not None:
         return _from_factory(*factory, spec)

@@ -5,15 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import nn
 
 from saconv_surgeon.models.wrappers import eager
-
-Mode = Literal["eval", "train"]
+from saconv_surgeon.records import Mode
 
 
 @contextmanager

@@ -15,8 +15,7 @@ from torch.nn.modules.conv import _ConvNd
 from saconv_surgeon.errors import ModelError
 from saconv_surgeon.models.census import Census, Given
 from saconv_surgeon.models.copying import copy_model, paths_of
-from saconv_surgeon.models.state import Mode
-from saconv_surgeon.records import ConvSite
+from saconv_surgeon.records import ConvSite, Mode
 
 NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
 NORM_FUNCTIONS = frozenset({"batch_norm", "group_norm", "layer_norm", "instance_norm"})

@@ -34,5 +34,12 @@ def eager(model: nn.Module) -> Iterator[None]:
         yield
 
 
+def rebind_compiled(model: nn.Module) -> None:
+    """Lets the compiled parts of ``model`` call what they hold now; they remember what they were made of."""
+    for module in model.modules():
+        if type(module).__name__ == "OptimizedModule":
+            module.__setstate__(module.__getstate__())  # as unpickling does
+
+
 def _is_compiled(module: nn.Module) -> bool:
     return type(module).__name__ == "OptimizedModule" or getattr(module, "_compiled_call_impl", None) is not None

@@ -9,7 +9,7 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,24 +20,55 @@ from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
 from saconv_surgeon.errors import ArtefactError, ModelError, NotEquivalentError, UsageError
+from saconv_surgeon.models.checkpoints import convert_checkpoint
+from saconv_surgeon.models.comparison import compare
+from saconv_surgeon.models.exported import Program, Ranges, narrowed, read_program, write_program
+from saconv_surgeon.models.inputs import Inputs
+from saconv_surgeon.models.readers import unique_keys
 from saconv_surgeon.records import PLAN_SCHEMA, Plan, from_dict, to_dict
 from saconv_surgeon.surgery.conversion import Conversion
+from saconv_surgeon.surgery.equivalence import run
 from saconv_surgeon.surgery.rewriting import apply
 
 PLAN, WEIGHTS, REPORT = "plan.json", "model.safetensors", "report.json"
+FILES = (".pt", ".pth", ".pt2")
 
 
-def save(conversion: Conversion, path: str | Path, *, overwrite: bool = False, force: bool = False) -> None:
-    """Writes a conversion: to a folder, or, where ``path`` ends in ``.pt`` or ``.pth``, as one pickled module.
+def save(
+    conversion: Conversion,
+    path: str | Path,
+    *,
+    overwrite: bool = False,
+    force: bool = False,
+    checkpoint: Mapping[str, Any] | None = None,
+    example_inputs: Any = None,
+    program: Program | None = None,
+) -> tuple[str, ...]:
+    """Writes a conversion: to a folder, as one pickled module (``.pt``, ``.pth``), or as an exported program (``.pt2``).
 
     A folder loads with :func:`restore` into the model that the user's code builds; a pickled module loads with
-    ``torch.load(path, weights_only=False)`` where its classes can be imported. Files appear whole or not at all; in the folder
-    ``plan.json`` is replaced last, so that a mix of two conversions is recognised.
+    ``torch.load(path, weights_only=False)`` where its classes can be imported; an exported program needs no source code.
+    Files appear whole or not at all; in the folder ``plan.json`` is replaced last, so that a mix of two conversions is
+    recognised.
+
+    Args:
+        conversion: What to save.
+        path: Where; its suffix says how.
+        overwrite: Replace what is there.
+        force: Save although the outputs moved.
+        checkpoint: For a ``.pt``: the dict that the original was found in. It is written with the converted model in its
+            place, and everything else as it was.
+        example_inputs: For a ``.pt2``: what the model is traced on.
+        program: For a ``.pt2``: the program that the original came from, whose dynamic sizes are kept.
+
+    Returns:
+        What the user should know about the file: sizes that an exported program accepts no longer, for one.
 
     Raises:
         NotEquivalentError: The proof failed and ``force`` was not given.
         UsageError: ``path`` exists and ``overwrite`` was not given, or is of a kind that cannot be written.
-        ModelError: The disk is full, or the state of the model is not all tensors. Nothing half-written stays.
+        ModelError: The disk is full, the state of the model is not all tensors, or torch cannot export it. Nothing
+            half-written stays.
     """
     path = Path(path)
     if not conversion.equivalence.passed and not force:
@@ -46,17 +77,20 @@ def save(conversion: Conversion, path: str | Path, *, overwrite: bool = False, f
         )
     check_output(path, overwrite=overwrite)
     if path.suffix in (".pt", ".pth"):
-        with _writing(path) as written:
-            written(path, lambda temporary: torch.save(conversion.model, temporary))
-    else:
-        _save_folder(conversion, path)
+        return _save_pickle(conversion, path, checkpoint)
+    if path.suffix == ".pt2":
+        return _save_program(conversion, path, example_inputs, program)
+    _save_folder(conversion, path)
+    return ()
 
 
 def check_output(path: Path, *, overwrite: bool) -> None:
     """Raises ``UsageError`` if ``path`` must not or cannot be written to; nothing is written."""
-    if path.suffix in (".pt2", ".onnx", ".safetensors", ".torchscript"):
-        raise UsageError(f"cannot save to {path}: give a folder, or a file that ends in .pt for a pickled module")
-    is_file = path.suffix in (".pt", ".pth")
+    if path.suffix in (".onnx", ".safetensors", ".torchscript"):
+        raise UsageError(
+            f"cannot save to {path}: give a folder, or a file that ends in .pt (a pickled module) or .pt2 (a program)"
+        )
+    is_file = path.suffix in FILES
     if path.exists() and path.is_dir() == is_file:
         raise UsageError(f"{path} is a {'folder' if is_file else 'file'}; choose another name")
     occupied = path.exists() if is_file else any((path / name).exists() for name in (PLAN, WEIGHTS, REPORT))
@@ -105,8 +139,8 @@ def read_plan_file(path: Path) -> dict[str, Any]:
             f"{path} is not a saved conversion: there is no {file.name} (was it interrupted while saving?)"
         )
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+        content = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=unique_keys)
+    except (ValueError, OSError, RecursionError) as error:
         raise ArtefactError(f"{file} is not readable as JSON: {error}") from error
     if not isinstance(content, dict) or "sites" not in content:
         raise ArtefactError(f"{file} is no plan: it has no list of sites")
@@ -126,6 +160,52 @@ def plan_of(content: dict[str, Any], source: Path) -> Plan:
         return from_dict(Plan, content)
     except ValueError as error:
         raise ArtefactError(f"{source} is not a plan: {error}") from error
+
+
+def _save_pickle(conversion: Conversion, path: Path, checkpoint: Mapping[str, Any] | None) -> tuple[str, ...]:
+    content: Any = conversion.model
+    notes: tuple[str, ...] = ()
+    if checkpoint is not None:
+        content = convert_checkpoint(checkpoint, lambda original: _converted_twin(conversion, original))
+        lost = [name for name, value in checkpoint.items() if value is not None and content[name] is None]
+        notes = tuple(
+            f"{path}: the checkpoint's {name!r} belonged to the old parameters and is None now" for name in lost
+        )
+    with _writing(path) as written:
+        written(path, lambda temporary: torch.save(content, temporary))
+    return notes
+
+
+def _converted_twin(conversion: Conversion, original: nn.Module) -> nn.Module:
+    """``original``, one of the models of a checkpoint, after the same surgery."""
+    return apply(original, conversion.plan)
+
+
+def _save_program(conversion: Conversion, path: Path, example_inputs: Any, program: Program | None) -> tuple[str, ...]:
+    if example_inputs is None:
+        raise UsageError(f"{path}: a program is exported by running the model; give example_inputs")
+    inputs = Inputs.of(example_inputs)
+    ranges: Ranges = {}
+    plan = json.dumps(to_dict(conversion.plan), allow_nan=False)
+
+    def write(temporary: Path) -> None:
+        shapes = program.dynamic_shapes if program is not None else None
+        ranges.update(write_program(conversion.model, inputs, temporary, shapes, plan=plan))
+        _check_program(conversion, inputs, temporary)
+
+    with _writing(path) as written:
+        written(path, write)
+    return tuple(f"{path}: {change}" for change in narrowed(program.ranges if program is not None else {}, ranges))
+
+
+def _check_program(conversion: Conversion, inputs: Inputs, path: Path) -> None:
+    """What was written, read again and run, gives what the converted model gives."""
+    moved = compare(run(conversion.model, inputs, seed=0), run(read_program(path, trust=True).module, inputs, seed=0))
+    if not moved.within(conversion.equivalence.tolerance) and conversion.equivalence.deterministic:
+        what = "; ".join(moved.problems) or f"the outputs move by {moved.max_rel:.1e} relative"
+        raise ModelError(
+            f"the exported program does not compute what the model computes ({what}); save to a folder instead"
+        )
 
 
 def _save_folder(conversion: Conversion, folder: Path) -> None:
@@ -160,7 +240,7 @@ def _writing(target: Path) -> Iterator[Written]:
 
     Whatever happens before that, a full disk or an interruption, what was there stays and what was begun is removed.
     """
-    folder = target if target.suffix not in (".pt", ".pth") else target.parent
+    folder = target if target.suffix not in FILES else target.parent
     created = [p for p in (folder, *folder.parents) if not p.exists()]
     done: list[tuple[Path, Path]] = []
 
@@ -192,7 +272,7 @@ def _writing(target: Path) -> Iterator[Written]:
 
 
 def _temporary_name(name: str) -> str:
-    return f".{name}.{os.getpid()}.tmp"
+    return f".{os.getpid()}.tmp.{name}"
 
 
 def _write_json(path: Path, content: Any) -> None:

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from saconv_surgeon.models.comparison import Difference, Leaf, compare
 from saconv_surgeon.models.inputs import Inputs
 from saconv_surgeon.models.outputs import leaves
-from saconv_surgeon.models.state import Mode, preserved
-from saconv_surgeon.records import Equivalence
+from saconv_surgeon.models.state import preserved
+from saconv_surgeon.records import Equivalence, Mode
 
 TOLERANCE = 1e-5
 TRIALS = 3

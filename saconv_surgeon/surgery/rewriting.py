@@ -8,9 +8,10 @@ from torch import nn
 
 from saconv_surgeon.convs.aws import ConvAWS2d
 from saconv_surgeon.convs.targets import find_target
-from saconv_surgeon.errors import ArtefactError
+from saconv_surgeon.errors import ArtefactError, ModelError
 from saconv_surgeon.models.census import conv_arguments
 from saconv_surgeon.models.copying import copy_model, paths_of
+from saconv_surgeon.models.wrappers import rebind_compiled, unwrapped
 from saconv_surgeon.records import Plan, PlannedSite
 
 PLAIN_PARAMETERS = ("weight", "bias")
@@ -19,12 +20,15 @@ PLAIN_PARAMETERS = ("weight", "bias")
 def apply(model: nn.Module, plan: Plan) -> nn.Module:
     """A copy of ``model`` in which the convolutions that ``plan`` converts are replaced. ``model`` is not modified.
 
+    A wrapper around the model (``DataParallel``, ``torch.compile`` …) is taken off first; put it on again afterwards.
+
     A convolution registered under several names is replaced once and stays shared. Where the model itself is the
     convolution, the new layer is returned.
 
     Raises:
         ArtefactError: The plan does not fit the model; nothing was changed.
     """
+    model = unwrapped(model)
     sites = [site for site in plan.sites if site.converts]
     for site in sites:
         _check_fits(model, site)
@@ -40,7 +44,37 @@ def apply(model: nn.Module, plan: Plan) -> nn.Module:
             return layer
         for path in paths[id(conv)]:
             copied.set_submodule(path, layer)
+    rebind_compiled(copied)
     _protect(copied)
+    return copied
+
+
+def revert(model: nn.Module) -> nn.Module:
+    """A copy of ``model`` in which every converted layer is the ``nn.Conv2d`` again that it was made from, to the bit.
+
+    ``model`` is not modified. Only layers that training has not moved can be taken back; everything else in the model may have
+    been trained.
+
+    Raises:
+        ModelError: Some layers have been trained; names them.
+    """
+    copied = copy_model(unwrapped(model))
+    _unprotect(copied)
+    layers = [module for module in copied.modules() if isinstance(module, ConvAWS2d)]
+    paths = paths_of(copied)
+    trained = [paths[id(layer)][0] for layer in layers if not layer.is_at_rest()]
+    if trained:
+        names = ", ".join(map(repr, trained[:3])) + (" …" if len(trained) > 3 else "")
+        raise ModelError(
+            f"{len(trained)} of {len(layers)} converted layers have been trained and are no plain convolutions any more: {names}"
+        )
+    for layer in layers:
+        conv = layer.to_conv2d()
+        if layer is copied:
+            return conv
+        for path in paths[id(layer)]:
+            copied.set_submodule(path, conv)
+    rebind_compiled(copied)
     return copied
 
 
@@ -66,6 +100,13 @@ def _protect(model: nn.Module) -> None:
         from saconv_surgeon.integrations.ultralytics import protect  # the library is there, but takes seconds to import
 
         protect(model)
+
+
+def _unprotect(model: nn.Module) -> None:
+    if any(type(module).__module__ == "saconv_surgeon.integrations.ultralytics" for module in model.modules()):
+        from saconv_surgeon.integrations.ultralytics import unprotect
+
+        unprotect(model)
 
 
 def _check_fits(model: nn.Module, site: PlannedSite) -> None:

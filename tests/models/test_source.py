@@ -121,7 +121,7 @@ def test_two_files_of_one_name_are_two_modules(folder, tmp_path):
         ("resnet18", ModelError, "there is no model 'resnet18'; MODEL is"),
         ("absent.pt", ModelError, "absent.pt does not exist"),
         ("w.safetensors", ModelError, "holds weights only"),
-        ("m.pt2", ModelError, "files cannot be read"),
+        ("m.pt2", ModelError, "m.pt2 does not exist"),
     ],
 )
 def test_each_mistake_has_its_sentence(folder, spec, error, message):
@@ -166,7 +166,7 @@ def test_truncated_and_random_files(tmp_path, size, trust):
     (tmp_path / "cut.pt").write_bytes((tmp_path / "whole.pt").read_bytes()[:size])
     (tmp_path / "noise.pt").write_bytes(bytes(range(256))[:size])
     for name in ("cut.pt", "noise.pt"):
-        with pytest.raises(ModelError, match="cannot be loaded"):
+        with pytest.raises(ModelError, match=r"cannot be loaded|is cut off"):
             load_model(str(tmp_path / name), trust=trust)
 
 

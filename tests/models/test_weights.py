@@ -5,8 +5,8 @@ import torch
 from safetensors.torch import save_file
 
 from saconv_surgeon.errors import ModelError, UntrustedError
-from saconv_surgeon.models.source import load_model
 from saconv_surgeon.models.readers import read_weights
+from saconv_surgeon.models.source import load_model
 from saconv_surgeon.models.weights import fingerprint, fit_weights
 from tests import nets
 
@@ -55,7 +55,7 @@ def test_safetensors(tmp_path):
         (lambda s: s.update(extra=torch.zeros(1)), r"1 unknown to the model \(first: extra\)"),
         (
             lambda s: s.update({"0.weight": torch.zeros(1, 3, 3, 3)}),
-            r"1 of another shape \(first: 0.weight, file \(1, 3, 3, 3\), model \(4, 3, 3, 3\)\)",
+            r"1 of another shape \(first: 0.weight, file float32 \(1, 3, 3, 3\), model float32 \(4, 3, 3, 3\)\)",
         ),
     ],
 )

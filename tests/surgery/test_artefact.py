@@ -149,7 +149,7 @@ def test_overwriting_keeps_other_files(tmp_path):
 
 @pytest.mark.parametrize(
     ("path", "message"),
-    [("model.onnx", "cannot save to"), ("model.pt2", "cannot save to"), ("file", "is a file")],
+    [("model.onnx", "cannot save to"), ("model.pt2", "give example_inputs"), ("file", "is a file")],
 )
 def test_outputs_of_the_wrong_kind(tmp_path, path, message):
     (tmp_path / "file").write_text("x")

@@ -29,7 +29,8 @@ dpn: dpn48b
 edgenext: edgenext_xx_small
 efficientformer: efficientformer_l1
 efficientformer_v2: efficientformerv2_s0
-efficientnet: efficientnet_b0 efficientnet_lite0 mixnet_s mobilenetv2_050 mnasnet_small tinynet_e tf_efficientnet_b0 tf_efficientnetv2_b0 spnasnet_100
+efficientnet: efficientnet_b0 efficientnet_lite0 mixnet_s mobilenetv2_050 mnasnet_small tinynet_e
+efficientnet: tf_efficientnet_b0 tf_efficientnetv2_b0 spnasnet_100
 efficientvim: efficientvim_m1
 efficientvit_mit: efficientvit_b0
 efficientvit_msra: efficientvit_m0
@@ -72,7 +73,8 @@ repghost: repghostnet_050
 repvit: repvit_m1
 res2net: res2net50_14w_8s res2next50
 resnest: resnest14d
-resnet: resnet10t resnet18 resnet26d seresnext26d_32x4d ecaresnet26t resnetrs50 resnetblur50@1x3x96x96 wide_resnet50_2@1x3x96x96
+resnet: resnet10t resnet18 resnet26d seresnext26d_32x4d ecaresnet26t resnetrs50 resnetblur50@1x3x96x96
+resnet: wide_resnet50_2@1x3x96x96
 resnetv2: resnetv2_18 resnetv2_50x1_bit@1x3x96x96
 rexnet: rexnet_100
 selecsls: selecsls42
@@ -112,7 +114,8 @@ maxvit: maxvit_t
 mnasnet: mnasnet0_5 mnasnet0_75 mnasnet1_0 mnasnet1_3
 mobilenetv2: mobilenet_v2
 mobilenetv3: mobilenet_v3_large mobilenet_v3_small
-regnet: regnet_x_400mf regnet_x_800mf regnet_x_1_6gf@1x3x96x96 regnet_y_400mf regnet_y_800mf regnet_y_1_6gf@1x3x96x96 regnet_y_3_2gf@1x3x96x96
+regnet: regnet_x_400mf regnet_x_800mf regnet_x_1_6gf@1x3x96x96 regnet_y_400mf regnet_y_800mf
+regnet: regnet_y_1_6gf@1x3x96x96 regnet_y_3_2gf@1x3x96x96
 resnet: resnet18 resnet34 resnet50 resnet101@1x3x96x96 resnext50_32x4d@1x3x96x96 wide_resnet50_2@1x3x96x96
 shufflenetv2: shufflenet_v2_x0_5 shufflenet_v2_x1_0 shufflenet_v2_x1_5 shufflenet_v2_x2_0
 squeezenet: squeezenet1_0 squeezenet1_1
@@ -123,16 +126,19 @@ quantization: quantized_resnet18 quantized_mobilenet_v2 quantized_shufflenet_v2_
 deeplabv3: deeplabv3_mobilenet_v3_large@1x3x160x160 deeplabv3_resnet50@1x3x128x128
 fcn: fcn_resnet50@1x3x128x128
 lraspp: lraspp_mobilenet_v3_large@1x3x224x224
-faster_rcnn: fasterrcnn_mobilenet_v3_large_320_fpn fasterrcnn_resnet50_fpn(min_size=192,max_size=224) fasterrcnn_resnet50_fpn_v2(min_size=192,max_size=224)
-mask_rcnn: maskrcnn_resnet50_fpn(min_size=192,max_size=224) maskrcnn_resnet50_fpn_v2(min_size=192,max_size=224)
+faster_rcnn: fasterrcnn_mobilenet_v3_large_320_fpn fasterrcnn_resnet50_fpn(min_size=192,max_size=224)
+faster_rcnn: fasterrcnn_resnet50_fpn_v2(min_size=192,max_size=224)
+mask_rcnn: maskrcnn_resnet50_fpn(min_size=192,max_size=224)
+mask_rcnn: maskrcnn_resnet50_fpn_v2(min_size=192,max_size=224)
 keypoint_rcnn: keypointrcnn_resnet50_fpn(min_size=192,max_size=224)
 fcos: fcos_resnet50_fpn(min_size=192,max_size=224)
-retinanet: retinanet_resnet50_fpn(min_size=192,max_size=224) retinanet_resnet50_fpn_v2(min_size=192,max_size=224)
+retinanet: retinanet_resnet50_fpn(min_size=192,max_size=224)
+retinanet: retinanet_resnet50_fpn_v2(min_size=192,max_size=224)
 ssd: ssd300_vgg16
 ssdlite: ssdlite320_mobilenet_v3_large
 raft: raft_small raft_large
 video_resnet: r3d_18@1x3x8x64x64 mc3_18@1x3x8x64x64 r2plus1d_18@1x3x8x64x64
-s3d: s3d@1x3x16x128x128
+s3d: s3d@1x3x16x224x224
 mvit: mvit_v2_s
 swin3d: swin3d_t@1x3x8x64x64
 """
@@ -141,12 +147,15 @@ ULTRALYTICS = """
 yolov3: yolov3-tiny.yaml@1x3x320x320 yolov3.yaml@1x3x160x160 yolov3-spp.yaml@1x3x160x160
 yolov5: yolov5n.yaml@1x3x320x320 yolov5n-p6.yaml@1x3x256x256
 yolov6: yolov6n.yaml@1x3x320x320
-yolov8: yolov8n.yaml yolov8n-seg.yaml@1x3x320x320 yolov8n-pose.yaml@1x3x320x320 yolov8n-obb.yaml@1x3x320x320 yolov8n-cls.yaml yolov8n-p2.yaml@1x3x256x256 yolov8n-ghost.yaml@1x3x256x256 yolov8n-cls-resnet50.yaml
+yolov8: yolov8n.yaml yolov8n-seg.yaml@1x3x320x320 yolov8n-pose.yaml@1x3x320x320 yolov8n-obb.yaml@1x3x320x320
+yolov8: yolov8n-cls.yaml yolov8n-p2.yaml@1x3x256x256 yolov8n-ghost.yaml@1x3x256x256 yolov8n-cls-resnet50.yaml
 yolov9: yolov9t.yaml@1x3x320x320 yolov9c-seg.yaml@1x3x160x160 yolov9e.yaml@1x3x160x160
 yolov10: yolov10n.yaml@1x3x320x320 yolov10b.yaml@1x3x160x160
-yolo11: yolo11n.yaml yolo11n-seg.yaml@1x3x320x320 yolo11n-pose.yaml@1x3x320x320 yolo11n-obb.yaml@1x3x320x320 yolo11n-cls.yaml
+yolo11: yolo11n.yaml yolo11n-seg.yaml@1x3x320x320 yolo11n-pose.yaml@1x3x320x320 yolo11n-obb.yaml@1x3x320x320
+yolo11: yolo11n-cls.yaml
 yolo12: yolo12n.yaml@1x3x320x320 yolo12n-seg.yaml@1x3x256x256
-yolo26: yolo26n.yaml yolo26n-seg.yaml@1x3x320x320 yolo26n-pose.yaml@1x3x320x320 yolo26n-obb.yaml@1x3x320x320 yolo26n-cls.yaml yolo26n-depth.yaml@1x3x256x256 yolo26n-sem.yaml@1x3x256x256
+yolo26: yolo26n.yaml yolo26n-seg.yaml@1x3x320x320 yolo26n-pose.yaml@1x3x320x320 yolo26n-obb.yaml@1x3x320x320
+yolo26: yolo26n-cls.yaml yolo26n-depth.yaml@1x3x256x256 yolo26n-sem.yaml@1x3x256x256
 rtdetr: rtdetr-l.yaml@1x3x256x256 rtdetr-resnet50.yaml@1x3x256x256 yolov8n-rtdetr.yaml@1x3x256x256
 yoloworld: yolov8n-world.yaml@1x3x320x320 yolov8n-worldv2.yaml@1x3x320x320
 yoloe: yoloe-11n-seg.yaml@1x3x320x320 yoloe-v8n.yaml@1x3x320x320
@@ -199,14 +208,14 @@ d_fine: d_fine
 upernet: upernet
 mask2former: mask2former
 maskformer: maskformer
-vitmatte: VitMatteForImageMatting
 superpoint: SuperPointForKeypointDetection
 rt_detr_resnet: RTDetrResNetBackbone
 vitdet: vitdet
 """
 
 SMP = """
-unet: Unet(encoder_name="resnet18") Unet(encoder_name="mobilenet_v2") Unet(encoder_name="efficientnet-b0") Unet(encoder_name="timm-skresnet18")
+unet: Unet(encoder_name="resnet18") Unet(encoder_name="mobilenet_v2") Unet(encoder_name="efficientnet-b0")
+unet: Unet(encoder_name="timm-skresnet18")
 unetplusplus: UnetPlusPlus(encoder_name="resnet18")
 manet: MAnet(encoder_name="resnet18")
 linknet: Linknet(encoder_name="resnet18")
@@ -233,7 +242,13 @@ class Entry:
 
 def entries() -> tuple[Entry, ...]:
     """The whole catalogue."""
-    libraries = {"timm": TIMM, "torchvision": TORCHVISION, "ultralytics": ULTRALYTICS, "transformers": TRANSFORMERS, "smp": SMP}
+    libraries = {
+        "timm": TIMM,
+        "torchvision": TORCHVISION,
+        "ultralytics": ULTRALYTICS,
+        "transformers": TRANSFORMERS,
+        "smp": SMP,
+    }
     return tuple(
         Entry(library, family, f"{library}:{name}", size or None)
         for library, text in libraries.items()

@@ -10,6 +10,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.utils import _pytree as pytree
 
 import saconv_surgeon as surgeon
+from saconv_surgeon.models import outputs
 from saconv_surgeon.models.inputs import Inputs
 from saconv_surgeon.models.source import load_model, make_inputs, offered_inputs
 from tests import oracle
@@ -57,10 +58,15 @@ def examine(entry, deep=False):
     plan, e = conversion.plan, conversion.equivalence
     check_ledger(plan, model, seen)
     assert {site.path for site in plan.sites if site.converts} == converted_paths(conversion.model)
-    assert all(torch.equal(value, before[key]) or value.isnan().any() for key, value in model.state_dict().items() if key in before)
+    assert all(
+        torch.equal(value, before[key]) or value.isnan().any()
+        for key, value in model.state_dict().items()
+        if key in before
+    )
     assert e.passed, f"{e.max_rel} {e.first_moved} {e.problems}"
     if e.bit_equal and e.deterministic:
         check_outputs_equal(model, conversion.model, inputs)
+    assert says_something(model, inputs), "no output holds finite values that differ: equality would prove nothing"
     row = {
         "library": entry.library,
         "family": entry.family,
@@ -76,7 +82,7 @@ def examine(entry, deep=False):
         "noise_max_rel": e.noise_max_rel,
     }
     if deep and plan.ledger.converted:
-        row |= look_deeper(conversion, inputs)
+        row |= look_deeper(model, conversion, inputs)
     return row | {"seconds": round(time.perf_counter() - start, 1)}
 
 
@@ -111,13 +117,25 @@ def converted_paths(model):
     return {name for name, module in model.named_modules() if isinstance(module, surgeon.ConvAWS2d)}
 
 
+def says_something(model, inputs):
+    """Whether an output, or what a part of the model returns, holds finite values that are not all the same."""
+    returned = [inputs.run(model)]
+    handles = [m.register_forward_hook(lambda m, a, o: returned.append(o)) for m in model.children()]
+    inputs.run(model)
+    for handle in handles:
+        handle.remove()
+    tensors = [t for t in outputs.tensors(returned[:1]) if t.numel()] or outputs.tensors(returned)
+    floating = [t[t.isfinite()] for t in tensors if t.is_floating_point()]
+    return any(t.numel() > 1 and bool((t != t[0]).any()) for t in floating)
+
+
 def check_outputs_equal(model, converted, inputs):
-    outputs = []
+    found = []
     for net in (model, converted.eval()):
         torch.manual_seed(0)
-        outputs.append([leaf for leaf in pytree.tree_leaves(inputs.run(net)) if isinstance(leaf, torch.Tensor)])
-    assert len(outputs[0]) == len(outputs[1])
-    for a, b in zip(*outputs):
+        found.append([leaf for leaf in pytree.tree_leaves(inputs.run(net)) if isinstance(leaf, torch.Tensor)])
+    assert len(found[0]) == len(found[1])
+    for a, b in zip(*found):
         assert a.shape == b.shape
         assert bool(((a == b) | ((a != a) & (b != b))).all())
 
@@ -125,7 +143,7 @@ def check_outputs_equal(model, converted, inputs):
 # ------------------------------------------------------------------ with all new parameters moved
 
 
-def look_deeper(conversion, inputs):
+def look_deeper(original, conversion, inputs):
     """Shakes every converted layer; compares some with the float64 oracle on what they really see; takes a training step."""
     model = conversion.model
     layers = [module for module in model.modules() if isinstance(module, surgeon.SAConv2d)]
@@ -135,9 +153,26 @@ def look_deeper(conversion, inputs):
     chosen = sorted((s for s in conversion.plan.sites if s.converts), key=lambda s: s.added_macs)[:DEEP_LAYERS]
     chosen = [model.get_submodule(s.path) for s in chosen if s.added_macs < LARGEST_LAYER]
     seen = watched(model, inputs, chosen)
-    errors = [oracle.relative_error(seen[id(m)][1], oracle.saconv(m, seen[id(m)][0])) for m in chosen]
+    assert not unmoved(original, model, inputs), "all that surgery added was moved, and no output noticed"
+    errors = [
+        oracle.relative_error(seen[id(m)][1], oracle.saconv(m, seen[id(m)][0]))
+        for m in chosen
+        if seen[id(m)][1].numel()
+    ]
     assert all(error < 1e-4 for error in errors), errors
-    return {"oracle_layers": len(errors), "oracle_error": max(errors, default=None), "training": training_step(model, inputs, layers)}
+    return {
+        "oracle_layers": len(errors),
+        "oracle_error": max(errors, default=None),
+        "training": training_step(original, model, inputs, layers),
+    }
+
+
+def unmoved(original, model, inputs):
+    """Whether moving the new parameters changes nothing in outputs that hold something."""
+    pairs = zip(outputs.tensors([inputs.run(original)]), outputs.tensors([inputs.run(model)]))
+    return all(a.shape == b.shape and bool((a == b).all()) for a, b in pairs if a.numel() or b.numel()) and any(
+        t.numel() for t in outputs.tensors([inputs.run(original)])
+    )
 
 
 def watched(model, inputs, layers):
@@ -169,22 +204,27 @@ def shake(layer, seed, largest_input):
                 tensor.copy_(tensor * (1 + noise) if name == "weight_gamma" else tensor + noise)
 
 
-def training_step(model, inputs, layers):
-    """Backward through the outputs: every gradient is finite and every new parameter that ran has one."""
+def training_step(original, model, inputs, layers):
+    """Backward through the outputs: every new parameter that ran has a gradient, and no gradient is broken by surgery."""
+    mode, broken = gradients(model, inputs)
+    assert not broken or set(broken) <= set(gradients(original, inputs)[1]), broken[:3]
+    reached = [layer for layer in layers if layer.weight.grad is not None]
+    assert reached
+    assert all(p.grad is not None for layer in reached for p in layer.parameters())
+    assert not any(bool((~p.grad.isfinite()).any()) for layer in reached for p in layer.parameters())
+    return mode
+
+
+def gradients(model, inputs):
+    """The mode in which backward went through, and the parameters whose gradients are not finite."""
     try:
         output, mode = forward_with_gradients(model.train(), doubled(inputs)), "train"
         loss = loss_of(output)
     except Exception:  # some models want targets in training, or have no gradient there
-        output, mode = forward_with_gradients(model.eval(), inputs), "eval"
+        output, mode = parts_with_gradients(model.eval(), inputs), "eval"
         loss = loss_of(output)
     loss.backward()
-    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-    broken = [name for name, grad in gradients.items() if not bool(grad.isfinite().all())]
-    assert not broken, broken[:3]
-    reached = [layer for layer in layers if layer.weight.grad is not None]
-    assert reached
-    assert all(p.grad is not None for layer in reached for p in layer.parameters())
-    return mode
+    return mode, [n for n, p in model.named_parameters() if p.grad is not None and not bool(p.grad.isfinite().all())]
 
 
 def forward_with_gradients(model, inputs):
@@ -193,11 +233,23 @@ def forward_with_gradients(model, inputs):
     return model(*clean.args, **clean.kwargs)
 
 
+def parts_with_gradients(model, inputs):
+    """The output, and what the parts of the model return: a detector that finds nothing has no gradient in its output."""
+    returned = []
+    handles = [m.register_forward_hook(lambda m, a, o: returned.append(o)) for m in model.children()]
+    output = forward_with_gradients(model, inputs)
+    for handle in handles:
+        handle.remove()
+    return [output, *returned]
+
+
 def doubled(inputs):
     return inputs._map(lambda t: torch.cat([t, t.flip(0) * 0.9]) if t.dim() >= 4 and t.is_floating_point() else t)
 
 
 def loss_of(output):
     leaves = [t for t in pytree.tree_leaves(output) if isinstance(t, torch.Tensor) and t.requires_grad and t.numel()]
-    tensors = leaves or [t for t in vars(output).values() if isinstance(t, torch.Tensor) and t.requires_grad]
+    tensors = leaves or [t for _, t in outputs.leaves(output) if isinstance(t, torch.Tensor) and t.requires_grad]
+    if not tensors:
+        raise ValueError("no output depends on the parameters")
     return sum(torch.nan_to_num(t.float(), posinf=0.0, neginf=0.0).square().mean() for t in tensors) / len(tensors)

@@ -15,7 +15,10 @@ pytestmark = [pytest.mark.zoo, pytest.mark.filterwarnings("ignore")]
 PACKAGES = {"smp": "segmentation_models_pytorch"}
 RESULTS = os.environ.get("ZOO_RESULTS")
 CATALOGUE = entries()
-FIRST_OF_FAMILY = {next(e.spec for e in CATALOGUE if (e.library, e.family) == key) for key in {(e.library, e.family) for e in CATALOGUE}}
+FIRST_OF_FAMILY = {
+    next(e.spec for e in CATALOGUE if (e.library, e.family) == key)
+    for key in {(e.library, e.family) for e in CATALOGUE}
+}
 
 
 @pytest.mark.parametrize("entry", CATALOGUE, ids=lambda entry: entry.spec)
