@@ -26,7 +26,7 @@ def filter_statistics(weight: Tensor) -> tuple[Tensor, Tensor]:
         ``sqrt(var + 1e-5)`` and ``mean``, each (C_out, 1, 1, 1), float64 for a float64 kernel and float32 for every
         other. ``var`` is unbiased; a filter of one element, where that is 0/0, has variance 0.
     """
-    v = weight.to(statistics_dtype(weight))
+    v = as_dtype(weight, statistics_dtype(weight))
     dims = (1, 2, 3)
     mean = v.mean(dims, keepdim=True)
     # Two passes over the kernel: as accurate as Welford's single pass and, on a CPU, an order of magnitude faster
@@ -38,6 +38,11 @@ def filter_statistics(weight: Tensor) -> tuple[Tensor, Tensor]:
 def statistics_dtype(weight: Tensor) -> torch.dtype:
     """What gamma and beta are kept in: rounding them to half precision would move 4-30 % of the weights."""
     return torch.float64 if weight.dtype == torch.float64 else torch.float32
+
+
+def as_dtype(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """``tensor`` in ``dtype``. Unlike ``Tensor.to``, leaves no trace in an exported graph where there is nothing to do."""
+    return tensor if tensor.dtype == dtype else tensor.to(dtype)
 
 
 class ConvAWS2d(nn.Conv2d):
@@ -136,7 +141,7 @@ class ConvAWS2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C_in, H, W) or (C_in, H, W) → the convolution with the standardised kernel."""
-        return self._conv_forward(x, self.standardised_weight().to(self.weight.dtype), self.bias)
+        return self._conv_forward(x, as_dtype(self.standardised_weight(), self.weight.dtype), self.bias)
 
     def standardised_weight(self) -> Tensor:
         """The kernel that is convolved with, in the dtype of the statistics (float32 for half-precision layers).
@@ -146,7 +151,7 @@ class ConvAWS2d(nn.Conv2d):
         """
         sigma, mean = filter_statistics(self.weight)
         ratio = self.weight_gamma / sigma
-        weight: Tensor = torch.addcmul(self.weight_beta - mean * ratio, self.weight.to(sigma.dtype), ratio)
+        weight: Tensor = torch.addcmul(self.weight_beta - mean * ratio, as_dtype(self.weight, sigma.dtype), ratio)
         return weight
 
     def reset_parameters(self) -> None:

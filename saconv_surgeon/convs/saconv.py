@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.utils import _pair
 
-from saconv_surgeon.convs.aws import ConvAWS2d
+from saconv_surgeon.convs.aws import ConvAWS2d, as_dtype
 
 RATE = 3
 """How many times further apart the taps of the wide branch are."""
@@ -72,11 +72,11 @@ class SAConv2d(ConvAWS2d):
             return self.forward(x.unsqueeze(0)).squeeze(0)
         x = x + self.pre_context(F.adaptive_avg_pool2d(x, 1))
         weight = self.standardised_weight()
-        small = self._conv_forward(x, weight.to(self.weight.dtype), self.bias)
-        large = self._wide_forward(x, (weight + self.weight_diff).to(self.weight.dtype))
-        switch = self._switch_at(x, small.shape[-2], small.shape[-1])
+        small = self._conv_forward(x, as_dtype(weight, self.weight.dtype), self.bias)
+        large = self._wide_forward(x, as_dtype(weight + self.weight_diff, self.weight.dtype))
+        switch = self._switch_at(x, small)
         # lerp returns `small` itself where the switch is 1, which large + S (small - large) does not
-        y = torch.lerp(large, small, switch.to(small.dtype))
+        y = torch.lerp(large, small, as_dtype(switch, small.dtype))
         y = y + self.post_context(F.adaptive_avg_pool2d(y, 1))
         if self.bn is not None:
             y = self.bn(y)
@@ -125,25 +125,24 @@ class SAConv2d(ConvAWS2d):
             padding = (0, 0)
         return F.conv2d(x, weight, self.bias, self.stride, padding, dilation, self.groups)
 
-    def _switch_at(self, x: Tensor, height: int, width: int) -> Tensor:
-        """S at the centre of every output, (N, 1, height, width).
+    def _switch_at(self, x: Tensor, like: Tensor) -> Tensor:
+        """S at the centre of every output, (N, 1, H_out, W_out) as ``like``, the output, has them.
 
         The published order averages x over 5×5 and then projects C channels to one; both steps are linear and act on
         different axes, so projecting first gives the same S to rounding without two copies of x.
         """
         stride = _pair(self.stride)
-        left, _, top, _ = narrow_padding(self)
-        centre = [
-            d * (k - 1) // 2 - p for d, k, p in zip(_pair(self.dilation), self.kernel_size, (top, left), strict=True)
-        ]
+        left, right, top, bottom = narrow_padding(self)
+        span = [d * (k - 1) for d, k in zip(_pair(self.dilation), self.kernel_size, strict=True)]
+        centre = [span[0] // 2 - top, span[1] // 2 - left]
         projected = _pad_edges(F.conv2d(x, self.switch.weight), POOL // 2)
-        if centre == [0, 0]:
-            pooled = F.avg_pool2d(projected, POOL, stride)[..., :height, :width]
+        if centre == [0, 0] and [top + bottom, left + right] == span:
+            pooled = F.avg_pool2d(projected, POOL, stride)
         else:
             pooled = F.avg_pool2d(projected, POOL, 1)
-            for axis, size, step, offset in zip((2, 3), (height, width), stride, centre, strict=True):
-                index = torch.arange(size, device=x.device) * step + offset
-                pooled = pooled.index_select(axis, index.clamp(0, x.shape[axis] - 1))
+            for axis, step, offset in zip((-2, -1), stride, centre, strict=True):
+                last = _positions(x, axis)[-1]
+                pooled = pooled.index_select(axis, (_positions(like, axis) * step + offset).clamp(min=0).minimum(last))
         bias = self.switch.bias
         assert bias is not None
         return pooled + bias.reshape(1, 1, 1, 1)
@@ -185,10 +184,10 @@ def smallest_map(conv: nn.Conv2d) -> tuple[int, int]:
 
 def _pad_edges(x: Tensor, size: int) -> Tensor:
     """Reflects ``size`` pixels at every edge; repeats the edge along an axis that is too short to be reflected."""
-    if any(isinstance(side, torch.SymInt) for side in x.shape[-2:]):
-        # Traced for sizes that are not known yet: asking which case it is would bind the graph to one of them.
+    if _has_unknown_size(x):
+        # Asking which of the two cases it is would bind the traced graph to one of them.
         for axis in (-2, -1):
-            x = x.index_select(axis, _edge_indices(x.shape[axis], size, x.device))
+            x = x.index_select(axis, _edge_indices(x, axis, size))
         return x
     modes = ["reflect" if side > size else "replicate" for side in x.shape[-2:]]
     if modes[0] == modes[1]:
@@ -197,9 +196,26 @@ def _pad_edges(x: Tensor, size: int) -> Tensor:
     return F.pad(x, (size, size, 0, 0), mode=modes[1])
 
 
-def _edge_indices(side: int, size: int, device: torch.device) -> Tensor:
+def _edge_indices(x: Tensor, axis: int, size: int) -> Tensor:
     """Which position of an axis every position of the padded one repeats."""
-    positions = torch.arange(-size, side + size, device=device)
-    last = torch.full((), side - 1, device=device)
+    inside = _positions(x, axis)
+    last = inside[-1]
+    positions = F.pad(torch.ones_like(inside), (size, size), value=1).cumsum(0) - 1 - size
     reflected = last - (last - positions.abs()).abs()
-    return torch.where(last >= size, reflected, torch.minimum(positions.clamp(min=0), last))
+    return torch.where(last >= size, reflected, positions.clamp(min=0).minimum(last))
+
+
+def _positions(x: Tensor, axis: int) -> Tensor:
+    """0, 1, 2 … along the last or last but one axis of ``x``.
+
+    Counted rather than asked for where the size is not known yet: a size in the graph would become an argument of the layer.
+    """
+    if not _has_unknown_size(x):
+        return torch.arange(x.shape[axis], device=x.device)
+    line = x[0, 0, :, 0] if axis == -2 else x[0, 0, 0, :]
+    return torch.ones_like(line, dtype=torch.int64).cumsum(0) - 1
+
+
+def _has_unknown_size(x: Tensor) -> bool:
+    """Whether ``x`` is being traced for maps of any size."""
+    return any(isinstance(side, torch.SymInt) for side in x.shape[-2:])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Iterable
 from typing import TypeVar
 
@@ -29,7 +30,9 @@ def copy_model(model: M, *, share_parameters: bool = False) -> M:
     if share_parameters:
         memo |= {id(p): p for p in model.parameters()}
     try:
-        return copy.deepcopy(model, memo)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch thinks of its own attributes while it copies them
+            return copy.deepcopy(model, memo)
     except Exception as error:
         raise ModelError(
             f"{type(model).__name__} cannot be copied ({type(error).__name__}: {error}), and surgery works on a copy; "

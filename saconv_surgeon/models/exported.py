@@ -94,10 +94,10 @@ def read_program(path: Path, *, trust: bool = False) -> Program:
             f"{path} is no readable exported program ({type(error).__name__}: {first}); it was exported with "
             f"torch {_torch_version(path) or 'of an unknown version'}, this is torch {torch.__version__}. Is it complete?"
         ) from error
-    _forget_traces(module)
     if extra[PLAN_ENTRY]:
         _restore_layers(module, extra[PLAN_ENTRY])
     _restore_convolutions(module)
+    _forget_traces(module)
     given = program.example_inputs
     inputs = None if given is None else Inputs(tuple(given[0]), dict(given[1]))
     return Program(module.eval(), inputs, _dynamic_shapes(program), _ranges(program))
@@ -292,10 +292,17 @@ def _restore_layers(module: nn.Module, plan: str) -> None:
         layer_type = find_target(recorded.target).layer
     except (ValueError, SurgeonError):
         return
-    parts = dict(module.named_modules())
+    parts = dict(module.named_modules(remove_duplicate=False))
     for site in recorded.sites:
         part = parts.get(site.path)
-        if not site.converts or site.arguments is None or not isinstance(part, InterpreterModule):
+        # one part for each call of a module
+        calls = [path for path in parts if path == site.path or path.startswith(f"{site.path}@")]
+        if (
+            not site.converts
+            or site.arguments is None
+            or part is None
+            or not all(_maps_one_tensor(parts[c]) for c in calls)
+        ):
             continue
         layer = layer_type(**_constructor_arguments(site.arguments), device="meta")
         try:
@@ -303,9 +310,33 @@ def _restore_layers(module: nn.Module, plan: str) -> None:
         except RuntimeError:
             continue
         layer.path = site.path  # type: ignore[assignment]
-        for path in parts:
-            if path == site.path or path.startswith(f"{site.path}@"):  # one part for each call of a module
-                module.set_submodule(path, layer.eval())
+        for path in calls:
+            _call_with_tensor_only(module, parts[path])
+        for path in calls:
+            module.set_submodule(path, layer.eval())
+
+
+def _maps_one_tensor(part: nn.Module) -> bool:
+    """Whether a part makes one tensor of one tensor; sizes that the graph hands in beside it do not count."""
+    if not isinstance(part, InterpreterModule):
+        return False
+    returned = next(node for node in part.graph.nodes if node.op == "output").args[0]
+    single = not isinstance(returned, (tuple, list)) or len(returned) == 1
+    return single and len(_tensor_arguments(part)) == 1
+
+
+def _tensor_arguments(part: Any) -> list[int]:
+    given = [node for node in part.graph.nodes if node.op == "placeholder"]
+    return [i for i, node in enumerate(given) if isinstance(node.meta.get("val"), torch.Tensor)]
+
+
+def _call_with_tensor_only(module: nn.Module, part: nn.Module) -> None:
+    """Takes the sizes out of the calls of ``part``: the layer that replaces it reads them off its input."""
+    for caller in module.modules():
+        graph = getattr(caller, "graph", None)
+        for node in graph.nodes if graph is not None else ():
+            if node.op == "call_module" and len(node.args) > 1 and caller.get_submodule(str(node.target)) is part:
+                node.args = (node.args[_tensor_arguments(part)[0]],)
 
 
 def _constructor_arguments(arguments: ConvArguments) -> dict[str, Any]:

@@ -200,7 +200,14 @@ def _save_program(conversion: Conversion, path: Path, example_inputs: Any, progr
 
 def _check_program(conversion: Conversion, inputs: Inputs, path: Path) -> None:
     """What was written, read again and run, gives what the converted model gives."""
-    moved = compare(run(conversion.model, inputs, seed=0), run(read_program(path, trust=True).module, inputs, seed=0))
+    try:
+        again = run(read_program(path, trust=True).module, inputs, seed=0)
+    except Exception as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(
+            f"the exported program cannot be run again ({type(error).__name__}: {first}); save to a folder instead"
+        ) from error
+    moved = compare(run(conversion.model, inputs, seed=0), again)
     if not moved.within(conversion.equivalence.tolerance) and conversion.equivalence.deterministic:
         what = "; ".join(moved.problems) or f"the outputs move by {moved.max_rel:.1e} relative"
         raise ModelError(
