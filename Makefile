@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+ZOO_STAMP := $(VENV)/.zoo-installed
 
-.PHONY: demo test slow gpu check format clean
+.PHONY: demo test slow gpu zoo check format clean
 
 demo: $(STAMP)
 	rm -rf demo_out
@@ -18,6 +19,12 @@ slow: $(STAMP)
 
 gpu: $(STAMP)
 	$(BIN)/python -m pytest -q -m gpu
+
+# Hundreds of real models; about half an hour on two cores. Makes docs/zoo.md.
+zoo: $(ZOO_STAMP)
+	rm -rf .zoo
+	ZOO_RESULTS=.zoo $(BIN)/python -m pytest -q -m zoo; status=$$?; \
+	$(BIN)/python -m tests.zoo.table .zoo docs/zoo.md && exit $$status
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
@@ -35,4 +42,8 @@ $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+$(ZOO_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[zoo]'
 	touch $@

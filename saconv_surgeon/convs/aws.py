@@ -229,7 +229,7 @@ class ConvAWS2d(nn.Conv2d):
             sigma, mean = self._rest_statistics()
             at_rest = (kept[0] == sigma) & (kept[1] == mean)
         super()._apply(fn, recurse)
-        if _placement(self.weight) == before:
+        if _placement(self.weight) == before and self.weight_gamma.dtype == kept[0].dtype:
             return self
         rest = self._rest_statistics()
         moved = [

@@ -177,7 +177,7 @@ def _check_data_only(path: Path) -> None:
                 found.append("a layout of torch before 2.8, whose parts are pickled")
             for name in names:
                 found += _findings(archive, name)
-    except (zipfile.BadZipFile, UnicodeDecodeError, ValueError, KeyError, RecursionError, OSError) as error:
+    except (zipfile.BadZipFile, ValueError, LookupError, TypeError, AttributeError, RecursionError, OSError) as error:
         raise ModelError(
             f"{path} is no readable exported program ({type(error).__name__}: {error}); is it complete?"
         ) from error

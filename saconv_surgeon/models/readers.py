@@ -24,6 +24,8 @@ NESTINGS = (
     *("state_dict", "model_state_dict", "model_state", "params", "model", "module", "net", "network", "weights"),
 )
 """Under which names checkpoints keep a state dict; averaged weights, which are the ones to deploy, before the others."""
+DEEPEST = 8
+"""Nestings that are followed; a container may hold itself."""
 INDEX_SUFFIX = ".safetensors.index.json"
 
 
@@ -120,7 +122,7 @@ def read_pickle(path: Path, *, trust: bool) -> Any:
     return _load_trusted(path)
 
 
-def state_dict_of(content: Any, path: Path) -> dict[str, Tensor]:
+def state_dict_of(content: Any, path: Path, depth: int = 0) -> dict[str, Tensor]:
     """The state dict in a checkpoint: the content itself or one of its usual entries (``state_dict``, ``ema``, ``model`` …).
 
     Raises:
@@ -133,8 +135,8 @@ def state_dict_of(content: Any, path: Path) -> dict[str, Tensor]:
             return dict(content)
         for name in NESTINGS:
             inner = content.get(name)
-            if isinstance(inner, nn.Module) or _holds_tensors(inner):
-                return state_dict_of(inner, path)
+            if depth < DEEPEST and (isinstance(inner, nn.Module) or _holds_tensors(inner)):
+                return state_dict_of(inner, path, depth + 1)
         tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
         if tensors:
             return tensors

@@ -176,3 +176,15 @@ def test_ratio_of_the_naive_copy():
         layer.weight_gamma.fill_(1)
         layer.weight_beta.fill_(0)
     assert (layer.standardised_weight().std() / conv.weight.std()) > 20
+
+
+@pytest.mark.parametrize("kind", [ConvAWS2d, SAConv2d])
+def test_halving_twice_keeps_the_statistics(kind):
+    layer = kind(3, 4, 3)
+    with torch.no_grad():
+        layer.weight_gamma.mul_(1.234567)
+    wanted = layer.weight_gamma.clone()
+    for _ in range(2):
+        layer.half()
+        assert layer.weight_gamma.dtype == layer.weight_beta.dtype == torch.float32
+    assert torch.equal(layer.weight_gamma, wanted)

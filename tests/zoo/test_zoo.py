@@ -29,7 +29,23 @@ def test_every_convolution_is_accounted_for_and_no_output_moves(entry):
     except Exception as error:
         pytest.skip(f"{package} cannot be imported: {error}")
     torch.set_num_threads(1)
-    row = examine(entry, deep=entry.spec in FIRST_OF_FAMILY)
+    try:
+        row = examine(entry, deep=entry.spec in FIRST_OF_FAMILY)
+    except Exception as error:
+        keep(
+            {
+                "library": entry.library,
+                "family": entry.family,
+                "model": entry.spec,
+                "error": f"{type(error).__name__}: {error}",
+            },
+            entry,
+        )
+        raise
+    keep(row, entry)
+
+
+def keep(row, entry):
     if RESULTS:
         folder = Path(RESULTS)
         folder.mkdir(parents=True, exist_ok=True)

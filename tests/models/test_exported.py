@@ -1,0 +1,201 @@
+"""Exported programs: read without the model's source, operated on, exported again."""
+
+import sys
+import textwrap
+
+import pytest
+import torch
+from click.testing import CliRunner
+from torch import nn
+from torch.export import Dim
+
+import saconv_surgeon as surgeon
+from saconv_surgeon.cli import cli
+from saconv_surgeon.models.exported import Program, narrowed, read_program, write_program
+from saconv_surgeon.models.inputs import Inputs
+from tests import oracle
+
+SOURCE = """
+import torch
+from torch import nn
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.c1 = nn.Conv2d(8, 8, 3, padding=1)
+        self.bn = nn.BatchNorm2d(8)
+        self.c2 = nn.Conv2d(8, 8, 3, padding="same", groups=2, bias=False)
+
+    def forward(self, x):
+        return x + self.c2(torch.relu(self.bn(self.c1(x))))
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, 2, 1)
+        self.block = Block()
+        self.wide = nn.Conv2d(8, 8, (3, 5), padding=(2, 4), dilation=2, padding_mode="reflect")
+        self.kernel = nn.Parameter(torch.randn(2, 8, 3, 3))
+        self.out = nn.Conv2d(8, 2, 1)
+
+    def forward(self, x, scale=None):
+        x = self.block(self.block(self.stem(x)))
+        x = self.wide(x) if scale is None else self.wide(x) * scale
+        return {"map": self.out(x), "direct": torch.nn.functional.conv2d(x, self.kernel), "pooled": x.mean((2, 3))}
+"""
+
+
+@pytest.fixture
+def program(tmp_path, monkeypatch):
+    """A program whose sizes are dynamic, the outputs of its model, and no source any more."""
+    (tmp_path / "vanished_net.py").write_text(textwrap.dedent(SOURCE))
+    monkeypatch.syspath_prepend(tmp_path)
+    import vanished_net
+
+    torch.manual_seed(0)
+    model = vanished_net.Net().eval()
+    x = torch.randn(2, 3, 32, 32)
+    sizes = {"x": {0: Dim("batch", min=1, max=16), 2: Dim.AUTO, 3: Dim.AUTO}, "scale": None}
+    exported = torch.export.export(model, (x, torch.tensor(2.0)), dynamic_shapes=sizes)
+    torch.export.save(exported, tmp_path / "net.pt2")
+    inputs = [(torch.randn(*shape), torch.tensor(3.0)) for shape in ((1, 3, 64, 48), (3, 3, 40, 21), (16, 3, 32, 32))]
+    with torch.no_grad():
+        outputs = [model(*given) for given in inputs]
+    del sys.modules["vanished_net"]
+    (tmp_path / "vanished_net.py").unlink()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "net.pt2", inputs, outputs
+
+
+def run(*args):
+    result = CliRunner().invoke(cli, [*map(str, args)])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+def test_without_its_source_it_converts_and_runs(program):
+    path, inputs, outputs = program
+    result = run("convert", path, "-o", "out.pt2", "--no-latency")
+    assert result.exit_code == 0, result.output
+    assert "bit-identical" in result.stdout
+    again = torch.export.load("out.pt2").module()
+    with torch.no_grad():
+        for given, wanted in zip(inputs, outputs):
+            found = again(*given)
+            assert found.keys() == wanted.keys()
+            assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+def test_every_convolution_of_the_program_has_a_row(program):
+    opened = read_program(program[0])
+    sites = {s.path: s for s in surgeon.inspect(opened.module, opened.inputs)}
+    assert {p: s.calls for p, s in sites.items() if s.converts} == {"stem": 1, "block.c1": 2, "block.c2": 2}
+    reasons = {s.type: s.reason_code for s in sites.values() if not s.converts}
+    assert reasons == {"Conv2d": "kernel-1x1", "F.conv2d": "functional"}
+    functional = [s for s in sites.values() if s.type == "F.conv2d"]
+    assert (
+        len(functional) == 2
+    )  # the call without a module, and the padded one, whose padding is an operation of its own
+    assert sites["block.c2"].arguments.groups == 2
+    assert sites["stem"].arguments.stride == (2, 2)
+
+
+def test_ranges_are_kept(program):
+    before = read_program(program[0])
+    assert before.ranges["input[0] dimension 0"] == (1, 16)
+    run("convert", program[0], "-o", "out.pt2", "--no-latency")
+    after = read_program(program[0].with_name("out.pt2"))
+    assert after.ranges["input[0] dimension 0"] == (1, 16)
+    for side in (2, 3):
+        low, high = after.ranges[f"input[0] dimension {side}"]
+        assert low <= before.ranges[f"input[0] dimension {side}"][0] + 1
+        assert high is None
+
+
+def test_a_converted_program_shows_its_layers_again(program):
+    run("convert", program[0], "-o", "out.pt2", "--no-latency")
+    opened = read_program(program[0].with_name("out.pt2"))
+    layers = {n: m for n, m in opened.module.named_modules() if isinstance(m, surgeon.SAConv2d)}
+    assert set(layers) == {"stem", "block.c1", "block.c2"}
+    reasons = {s.path: s.reason_code for s in surgeon.inspect(opened.module, opened.inputs)}
+    assert reasons["stem"] == reasons["block.c1"] == "already-converted"
+    for i, layer in enumerate(layers.values()):
+        oracle.shake(layer, i)
+    x = torch.randn(1, 3, 24, 20)
+    with torch.no_grad():
+        found = layers["stem"](x)
+    assert oracle.relative_error(found, oracle.saconv(layers["stem"], x)) < 1e-5
+
+
+def test_a_shaken_model_is_exported_as_it_is(tmp_path):
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 4, stride=3, padding=1)).eval()
+    converted = surgeon.convert(model, torch.randn(1, 3, 17, 13)).model
+    for layer in (converted[0], converted[2]):
+        oracle.shake(layer)
+    shapes = (({2: Dim.AUTO, 3: Dim.AUTO},), {})
+    ranges = write_program(converted, Inputs.of(torch.randn(1, 3, 17, 13)), tmp_path / "m.pt2", shapes)
+    assert len(ranges) == 2
+    again = read_program(tmp_path / "m.pt2").module
+    for size in ((17, 13), (6, 7), (40, 9)):
+        x = torch.randn(1, 3, *size)
+        with torch.no_grad():
+            torch.testing.assert_close(again(x), converted(x))
+
+
+def test_a_program_of_fixed_sizes_stays_fixed(tmp_path):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3)).eval()
+    x = torch.randn(1, 3, 9, 9)
+    torch.export.save(torch.export.export(model, (x,)), tmp_path / "m.pt2")
+    opened = read_program(tmp_path / "m.pt2")
+    assert (opened.dynamic_shapes, opened.ranges) == (None, {})
+    conversion = surgeon.convert(opened.module, opened.inputs)
+    assert surgeon.save(conversion, tmp_path / "o.pt2", example_inputs=opened.inputs, program=opened) == ()
+    assert torch.equal(read_program(tmp_path / "o.pt2").module(x), model(x))
+
+
+def test_what_narrows_is_said():
+    before = {"a": (1, 16), "b": (2, None), "c": (2, 8), "d": (1, None)}
+    after = {"a": (1, 16), "b": (5, 64), "d": (2, None)}
+    assert narrowed(before, after) == [
+        "b accepts 5 to 64 now; it was 2 and more",
+        "c is fixed now; it was 2 to 8",
+        "d accepts 2 and more now; it was 1 and more",
+    ]
+
+
+def test_models_of_python_become_programs(tmp_path):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3)).train()
+    x = torch.randn(2, 3, 9, 9)
+    surgeon.save(surgeon.convert(model, x), tmp_path / "m.pt2", example_inputs=x)
+    assert torch.equal(torch.export.load(tmp_path / "m.pt2").module()(x), model(x))
+    with pytest.raises(surgeon.UsageError, match="give example_inputs"):
+        surgeon.save(surgeon.convert(model, x), tmp_path / "n.pt2")
+
+
+def test_a_model_that_cannot_be_exported_leaves_nothing(tmp_path):
+    class Counts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, x):
+            return self.conv(x) if float(x.sum()) > 0 else self.conv(-x)
+
+    x = torch.ones(1, 3, 5, 5)
+    with pytest.raises(surgeon.ModelError, match=r"torch.export cannot export Counts .*; save to a folder instead"):
+        surgeon.save(surgeon.convert(Counts(), x), tmp_path / "m.pt2", example_inputs=x)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_program_that_does_not_compute_the_same_is_not_saved(tmp_path, monkeypatch):
+    """The file is read and run before it is kept."""
+    from saconv_surgeon.surgery import artefact
+
+    x = torch.randn(1, 3, 9, 9)
+    conversion = surgeon.convert(nn.Sequential(nn.Conv2d(3, 4, 3)), x)
+    other = Program(nn.Sequential(nn.Conv2d(3, 4, 3)).eval(), None, None, {})
+    monkeypatch.setattr(artefact, "read_program", lambda *a, **k: other)
+    with pytest.raises(surgeon.ModelError, match="does not compute what the model computes"):
+        surgeon.save(conversion, tmp_path / "m.pt2", example_inputs=x)
+    assert not list(tmp_path.iterdir())
