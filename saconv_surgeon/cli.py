@@ -373,6 +373,9 @@ def _save_all(
         )
         for line in (f"saved {path}", *notes):
             talk.print(line, markup=False, highlight=False, soft_wrap=True)
+    if type(conversion.model).__module__.startswith("ultralytics."):
+        hint = "train it with saconv_surgeon.integrations.ultralytics.YOLO: Ultralytics' own trainer would drop the surgery"
+        talk.print(hint, markup=False, highlight=False, soft_wrap=True)
     folder = next((path for path in outputs if path.suffix not in FILES), None)
     if folder is not None:
         call = f"model = saconv_surgeon.restore(build_your_model(), {str(folder)!r})"

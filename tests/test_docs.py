@@ -25,9 +25,12 @@ def test_every_option_in_the_readme_exists():
 def test_python_blocks_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert blocks
+    assert len(blocks) >= 3
+    scope = {}
     for block in blocks:
-        exec(compile(block, "README.md", "exec"), {})
+        code = compile(block, "README.md", "exec")
+        if "ultralytics" not in block:  # needs the library and a data set; tests/integrations runs such code
+            exec(code, scope)
 
 
 def test_make_targets_in_the_readme_exist():

@@ -11,16 +11,17 @@ from torch import nn
 from saconv_surgeon.errors import ModelError
 from saconv_surgeon.models.copying import copy_model
 
-MODELS = ("ema", "model")
-"""The entries in which Ultralytics keeps models: the average that is used, and the model that is trained."""
+MODELS = ("ema", "model", "module", "net", "network")
+"""Where checkpoints keep whole modules; the averaged weights, which are the ones to use, before those that are trained."""
 OPTIMIZER = "optimizer"
 
 
 def convert_checkpoint(content: Mapping[str, Any], convert: Callable[[nn.Module], nn.Module]) -> dict[str, Any]:
     """A copy of a checkpoint in which ``convert`` was applied to the models. ``content`` is not modified.
 
-    ``ema`` and ``model`` are converted where they are modules. A model in half precision is handed to ``convert`` in float32
-    and comes back in half precision, so that whatever ``convert`` runs and proves is not proved of half-precision arithmetic.
+    Converted are the entries of ``MODELS`` that are modules of the same class as the first of them. A model in half precision
+    is handed to ``convert`` in float32 and comes back in half precision, so that whatever ``convert`` runs and proves is not
+    proved of half-precision arithmetic.
 
     The state of the optimiser belongs to the parameters one by one. Where their names or shapes have changed it cannot be
     loaded any more and becomes None, as Ultralytics itself does with finished trainings: such a checkpoint starts a new
@@ -30,6 +31,8 @@ def convert_checkpoint(content: Mapping[str, Any], convert: Callable[[nn.Module]
         ModelError: There is no model in ``content``.
     """
     models = {name: content[name] for name in MODELS if isinstance(content.get(name), nn.Module)}
+    kind = next(map(type, models.values()), None)
+    models = {name: model for name, model in models.items() if type(model) is kind}
     if not models:
         raise ModelError(
             f"the checkpoint holds no model under {' or '.join(map(repr, MODELS))}; it holds {', '.join(map(repr, content))}"

@@ -10,12 +10,10 @@ from typing import Any
 from torch import nn
 
 from saconv_surgeon.errors import ModelError
+from saconv_surgeon.models.checkpoints import MODELS
 from saconv_surgeon.models.exported import Program, read_program
 from saconv_surgeon.models.libraries import usual_inputs
 from saconv_surgeon.models.readers import is_torchscript, read_pickle
-
-CHECKPOINT_ENTRIES = ("ema", "model", "module", "net", "network")
-"""Where checkpoints keep a whole module; the averaged weights before those they were averaged from."""
 
 EXPORT_HINT = (
     "where its code is at hand, give the code as MODEL with --weights; or export the model that it was made from with "
@@ -63,7 +61,7 @@ def _module_in(content: Any, path: Path) -> nn.Module:
     if isinstance(content, nn.Module):
         return content
     if isinstance(content, Mapping):
-        for name in CHECKPOINT_ENTRIES:
+        for name in MODELS:
             if isinstance(content.get(name), nn.Module):
                 return content[name]
         if any(isinstance(value, Mapping) or hasattr(value, "shape") for value in content.values()):

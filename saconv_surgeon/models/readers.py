@@ -20,7 +20,7 @@ from saconv_surgeon.errors import ModelError, UntrustedError
 from saconv_surgeon.models.archives import check_archive
 
 NESTINGS = (
-    *("ema_state_dict", "model_ema", "params_ema", "ema"),
+    *("ema_state_dict", "state_dict_ema", "model_ema", "params_ema", "ema"),
     *("state_dict", "model_state_dict", "model_state", "params", "model", "module", "net", "network", "weights"),
 )
 """Under which names checkpoints keep a state dict; averaged weights, which are the ones to deploy, before the others."""

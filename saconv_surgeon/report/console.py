@@ -117,7 +117,21 @@ def ledger(plan: Plan) -> Text:
     line.append(f": {count.executed} executed, {count.never_ran} never ran · ")
     line.append(f"{count.converted} converted", style="green" if count.converted else "yellow")
     line.append(f", {count.refused} refused")
+    line.append(f"\nhow they were found: {_witnesses(plan.sites)}", style="dim")
     return line
+
+
+def _witnesses(sites: Sequence[PlannedSite]) -> str:
+    """Which convolutions a graph showed with what follows them, and which only the run itself did."""
+    whole = sum(site.found_by == "fx" for site in sites)
+    parts = sum(site.found_by not in ("fx", "census") for site in sites)
+    counted = {
+        "in the graph of the whole model": whole,
+        "in graphs of its parts": parts,
+        "by running it alone": sum(site.found_by == "census" and site.executed for site in sites),
+        "in its module tree alone": sum(site.found_by == "census" and not site.executed for site in sites),
+    }
+    return ", ".join(f"{n} {how}" for how, n in counted.items() if n) or "there are none"
 
 
 def _sites_table(sites: Sequence[PlannedSite], width: int, target: str) -> RenderableType:
@@ -209,6 +223,8 @@ def proof(equivalence: Equivalence) -> Text:
     line.append(
         f", on {text.plural(e.trials, 'input')}, {text.plural(e.tensors, 'output tensor')}, {e.dtype} on {e.device}"
     )
+    if e.mode == "train":
+        line.append(", as in training and as in inference")
     if not e.deterministic:
         noise = text.error(e.noise_max_rel)
         line.append(

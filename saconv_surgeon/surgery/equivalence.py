@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from saconv_surgeon.convs.aws import ConvAWS2d
 from saconv_surgeon.models.comparison import Difference, Leaf, compare
 from saconv_surgeon.models.inputs import Inputs
 from saconv_surgeon.models.outputs import leaves
@@ -181,10 +182,15 @@ def _recording(model: nn.Module | None) -> Iterator[list[Leaf]]:
         return lambda module, args, output: recorded.extend(_copied(output, path))
 
     with ExitStack() as handles:
+        inside = {id(p) for m in _layers(model) for p in m.modules() if p is not m}  # no part of the original has these
         for path, module in model.named_modules() if model is not None else ():
-            if path and path.count(".") < PART_DEPTH:
+            if path and path.count(".") < PART_DEPTH and id(module) not in inside:
                 handles.callback(module.register_forward_hook(record(path)).remove)
         yield recorded
+
+
+def _layers(model: nn.Module | None) -> list[nn.Module]:
+    return [] if model is None else [module for module in model.modules() if isinstance(module, ConvAWS2d)]
 
 
 def _copied(output: Any, name: str) -> list[Leaf]:

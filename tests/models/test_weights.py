@@ -101,3 +101,50 @@ def test_fingerprint_sees_values_and_not_layout():
         model[0].weight[0, 0, 0, 0] += 1e-6
     assert fingerprint(model) != first
     assert fingerprint(nets.chain().bfloat16()) != first
+
+
+# ------------------------------------------------------------------ how frameworks nest and name what they save
+
+LAYOUTS = {
+    "lightning": lambda s: {
+        "state_dict": {**{f"model.{k}": v for k, v in s.items()}, "loss.weight": torch.ones(3)},
+        "optimizer_states": [{"state": {0: {"step": torch.tensor(1.0)}}}],
+        "hyper_parameters": {"lr": 0.1},
+    },
+    "a module deep inside": lambda s: {f"student.backbone.net.{k}": v for k, v in s.items()},
+    "averaged": lambda s: {"n_averaged": torch.tensor(3), **{f"module.{k}": v for k, v in s.items()}},
+    "compiled part": lambda s: {
+        k.replace("0.", "0._orig_mod.", 1) if k.startswith("0.") else k: v for k, v in s.items()
+    },
+    "compiled and parallel": lambda s: {f"_orig_mod.module.{k}": v for k, v in s.items()},
+    "mmengine": lambda s: {
+        "meta": {"epoch": 1},
+        "state_dict": {f"backbone.{k}": v for k, v in s.items()},
+        "optimizer": {"state": {}, "param_groups": []},
+    },
+    "timm": lambda s: {"epoch": 2, "arch": "x", "state_dict": {k: v + 1 for k, v in s.items()}, "state_dict_ema": s},
+    "the average first": lambda s: {"model": {k: v + 1 for k, v in s.items()}, "model_ema": s},
+    "basicsr": lambda s: {"params": {k: v + 1 for k, v in s.items()}, "params_ema": s},
+    "of old": lambda s: {k: v for k, v in s.items() if not k.endswith("num_batches_tracked")},
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS.keys())
+def test_layouts(tmp_path, layout):
+    source = nets.chain()
+    for value in source.state_dict().values():
+        if value.is_floating_point():
+            value.normal_()
+    torch.save(layout(source.state_dict()), tmp_path / "w.pth")
+    model = nets.chain()
+    fit_weights(model, read_weights(tmp_path / "w.pth"), "w.pth")
+    for name, value in source.state_dict().items():
+        assert torch.equal(model.state_dict()[name], value), name
+
+
+def test_weights_for_a_model_with_a_compiled_part():
+    model = nets.chain()
+    model[0] = torch.compile(model[0], backend="eager")
+    wanted = state()
+    fit_weights(model, wanted, "w.pt")
+    assert torch.equal(model[0]._orig_mod.weight, wanted["0.weight"])

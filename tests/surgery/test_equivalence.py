@@ -190,3 +190,92 @@ def test_relative_is_to_the_largest_of_each_tensor():
 
 def test_change_from_zero_is_no_small_change():
     assert not difference(torch.zeros(2), torch.tensor([0.0, 1e-12])).within(1.0)
+
+
+# ------------------------------------------------------------------ as in training
+
+
+class WithAuxiliaryHead(nn.Module):
+    """As segmenters and GoogLeNet are: one head runs in training only, dropout draws, and statistics move."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5))
+        self.head = nn.Conv2d(4, 2, 3)
+        self.aux = nn.Conv2d(4, 2, 3, padding=1)
+
+    def forward(self, x):
+        x = self.body(x)
+        return {"out": self.head(x), **({"aux": self.aux(x)} if self.training else {})}
+
+
+def test_auxiliary_heads_are_converted_in_training_mode():
+    model = WithAuxiliaryHead().eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    assert [s.reason_code for s in surgeon.inspect(model, X)] == [None, None, "never-ran"]
+    conversion = surgeon.convert(model, X, mode="train")
+    assert conversion.plan.converted_paths == ("body.0", "head", "aux")
+    found = conversion.equivalence
+    assert (found.bit_equal, found.deterministic, found.mode, found.trials) == (True, True, "train", 4)
+    assert not model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert conversion.to_dict()["equivalence"]["mode"] == "train"
+
+
+def test_a_moved_auxiliary_head_is_caught_in_training_mode_only():
+    model = WithAuxiliaryHead()
+    conversion = surgeon.convert(model, X, mode="train")
+    with torch.no_grad():
+        conversion.model.aux.weight[0, 0].add_(0.1)
+    paths = conversion.plan.converted_paths
+    assert prove(model, conversion.model, Inputs.of(X), paths=paths).passed
+    found = prove(model, conversion.model, Inputs.of(X), paths=paths, mode="train")
+    assert not found.passed
+    assert found.first_moved == "aux"
+
+
+def test_the_plan_of_training_mode_is_replayed(tmp_path):
+    conversion = surgeon.convert(WithAuxiliaryHead(), X, mode="train")
+    surgeon.save(conversion, tmp_path / "out")
+    assert isinstance(surgeon.restore(WithAuxiliaryHead(), tmp_path / "out").aux, surgeon.SAConv2d)
+
+
+# ------------------------------------------------------------------ outputs that prove nothing
+
+
+class FindsNothing(nn.Module):
+    """As a detector with random weights: the boxes whose score is high enough are none."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+        self.head = nn.ModuleDict({"scores": nn.Conv2d(4, 1, 3), "boxes": nn.Conv2d(4, 4, 3)})
+
+    def forward(self, x):
+        x = self.body(x)
+        scores, boxes = (
+            self.head["scores"](x).sigmoid().flatten(),
+            self.head["boxes"](x).permute(0, 2, 3, 1).reshape(-1, 4),
+        )
+        return [{"boxes": boxes[scores > 1], "scores": scores[scores > 1]}]
+
+
+def test_parts_are_compared_where_outputs_are_empty():
+    model = FindsNothing()
+    conversion = surgeon.convert(model, X)
+    assert conversion.equivalence.bit_equal
+    with torch.no_grad():
+        conversion.model.head["boxes"].weight[0, 0].add_(0.1)
+    found = prove(model, conversion.model, Inputs.of(X), paths=conversion.plan.converted_paths)
+    assert not found.passed
+    assert found.first_moved == "head.boxes"
+
+
+def test_parts_that_work_in_place_are_compared_as_they_were():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.MaxPool2d(3), Empty())
+    assert surgeon.convert(model, X).equivalence.bit_equal
+
+
+class Empty(nn.Module):
+    def forward(self, x):
+        return x[x > x.max()]

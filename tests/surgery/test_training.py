@@ -285,3 +285,19 @@ def test_compiled_parts_inside_stay_compiled_and_are_seen():
     assert [s.path for s in conversion.plan.sites if s.converts] == ["0", "3._orig_mod"]
     assert conversion.equivalence.bit_equal
     assert torch.equal(conversion.model(X), make().eval()(X))
+
+
+def test_distributed_training_is_unwrapped():
+    store = torch.distributed.HashStore()
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        model = make().eval()
+        conversion = surgeon.convert(nn.parallel.DistributedDataParallel(model), X)
+        assert [s.path for s in conversion.plan.sites] == ["0", "3"]
+        assert type(conversion.model) is nn.Sequential
+        wrapped = nn.parallel.DistributedDataParallel(conversion.model)
+        wrapped.train()(X).square().mean().backward()
+        assert all(p.grad is not None for p in surgeon.new_parameters(wrapped))
+        surgeon.carry_optimizer(torch.optim.SGD(model.parameters(), lr=1.0), model, wrapped)
+    finally:
+        torch.distributed.destroy_process_group()
