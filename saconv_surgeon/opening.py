@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import nn
 
 from saconv_surgeon.errors import ModelError, UsageError, UserCodeError
 from saconv_surgeon.models.copying import copy_model
-from saconv_surgeon.models.exported import Program
+from saconv_surgeon.models.exported import Program, program_of_script
 from saconv_surgeon.models.inputs import Inputs
 from saconv_surgeon.models.source import LoadedModel, load_model, make_inputs, offered_inputs
 from saconv_surgeon.models.state import preserved
@@ -59,15 +59,18 @@ def open_model(request: Request, inputs: Inputs | None = None) -> Opened:
     """
     torch.manual_seed(request.seed)
     loaded = _load(request)
-    device, dtype = _device(request.device), _dtype(request.dtype)
+    if inputs is None:
+        inputs = make_inputs(request.inputs, seed=request.seed) if request.inputs else offered_inputs(loaded)
+    if isinstance(loaded.module, torch.jit.ScriptModule):
+        program = program_of_script(loaded.module, inputs)
+        loaded = replace(loaded, module=program.module, program=program)
     model = unwrapped(loaded.module)
     if loaded.checkpoint is not None:
         model = copy_model(model)  # the one in the checkpoint is written back as it is
+    device, dtype = _device(request.device), _dtype(request.dtype)
     model = model.to(device=device, dtype=dtype)
     if request.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if inputs is None:
-        inputs = make_inputs(request.inputs, seed=request.seed) if request.inputs else offered_inputs(loaded)
     inputs = inputs.to(device, dtype or _dtype_of(model), channels_last=request.channels_last)
     _check_runs(model, inputs, loaded.name, request.mode)
     base = Base(model=request.spec, weights=str(request.weights) if request.weights else None)

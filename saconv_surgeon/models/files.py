@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
-from saconv_surgeon.errors import ModelError
+from saconv_surgeon.errors import ModelError, UntrustedError
+from saconv_surgeon.models.archives import check_archive
 from saconv_surgeon.models.checkpoints import MODELS
 from saconv_surgeon.models.exported import Program, read_program
 from saconv_surgeon.models.libraries import usual_inputs
@@ -49,12 +52,27 @@ def read_model_file(path: Path, *, trust: bool) -> ModelFile:
         inputs = program.inputs
         return ModelFile(program.module, None if inputs is None else lambda: inputs, program=program)
     if is_torchscript(path):
-        raise ModelError(
-            f"{path} is a TorchScript archive, which PyTorch has deprecated and which cannot be operated on; {EXPORT_HINT}"
-        )
+        return ModelFile(_read_script(path, trust))
     content = read_pickle(path, trust=trust)
     module = _module_in(content, path)
     return ModelFile(module, usual_inputs(module), content if isinstance(content, Mapping) else None)
+
+
+def _read_script(path: Path, trust: bool) -> nn.Module:
+    """The TorchScript module in ``path``, which nothing but :func:`program_of_script` can be done with."""
+    if not trust:
+        raise UntrustedError(
+            f"{path} is a TorchScript archive, which is code. If you trust whoever made the file, give --trust, and torch's own "
+            f"converter makes a program of it; better, since PyTorch has deprecated TorchScript: {EXPORT_HINT}"
+        )
+    check_archive(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.jit.load(path, map_location="cpu")
+    except Exception as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise ModelError(f"{path} is no readable TorchScript archive ({first}); {EXPORT_HINT}") from error
 
 
 def _module_in(content: Any, path: Path) -> nn.Module:

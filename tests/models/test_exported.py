@@ -199,3 +199,65 @@ def test_a_program_that_does_not_compute_the_same_is_not_saved(tmp_path, monkeyp
     with pytest.raises(surgeon.ModelError, match="does not compute what the model computes"):
         surgeon.save(conversion, tmp_path / "m.pt2", example_inputs=x)
     assert not list(tmp_path.iterdir())
+
+
+# ------------------------------------------------------------------ programs without a module hierarchy
+
+
+def flat(program):
+    """The same program as converters from other formats make them: one graph, no trace of modules."""
+    for node in program.graph.nodes:
+        node.meta.pop("nn_module_stack", None)
+    return program
+
+
+class Flat(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.ModuleList([nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, bias=False)])
+        self.tied = nn.Conv2d(4, 4, 3)
+        self.kernel = nn.Parameter(torch.randn(4, 4, 3, 3))
+
+    def forward(self, x):
+        x = self.body[1](self.body[1](self.body[0](x)))
+        x = self.tied(x) + self.tied.weight.mean()
+        return nn.functional.conv2d(x, self.kernel)
+
+
+@pytest.mark.parametrize("decomposed", [False, True])
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_convolutions_of_flat_programs(tmp_path, decomposed):
+    torch.manual_seed(0)
+    model, x = Flat().eval(), torch.randn(2, 3, 15, 15)
+    exported = torch.export.export(model, (x,))
+    torch.export.save(flat(exported.run_decompositions() if decomposed else exported), tmp_path / "m.pt2")
+    opened = read_program(tmp_path / "m.pt2")
+    assert torch.equal(opened.module(x), model(x))
+    conversion = surgeon.convert(opened.module, x)
+    assert conversion.equivalence.bit_equal
+    sites = {s.path: (s.decision, s.calls) for s in conversion.plan.sites}
+    assert sites.pop("body.0") == ("convert", 1)
+    assert sites.pop("body.1") == ("convert", 2)
+    assert len(sites) == 2  # one whose weight is used elsewhere, one without a module's name
+    surgeon.save(conversion, tmp_path / "o.pt2", example_inputs=x, program=opened)
+    assert torch.equal(read_program(tmp_path / "o.pt2").module(x), model(x))
+
+
+@pytest.mark.parametrize("how", ["trace", "script"])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_torchscript_by_torchs_own_converter(tmp_path, monkeypatch, how):
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 2, 3, groups=2)
+    ).eval()
+    x = torch.randn(2, 3, 9, 9)
+    torch.jit.save(torch.jit.trace(model, x) if how == "trace" else torch.jit.script(model), "m.pt")
+    result = run("convert", "m.pt", "-o", "out.pt2", "--input", "2x3x9x9", "--no-latency")
+    assert result.exit_code == 3
+    assert "TorchScript archive, which is code" in result.stderr
+    result = run("convert", "m.pt", "--trust", "-o", "out.pt2", "--input", "2x3x9x9", "--no-latency")
+    assert result.exit_code == 0, result.output
+    again = read_program(tmp_path / "out.pt2").module
+    assert [n for n, m in again.named_modules() if isinstance(m, surgeon.SAConv2d)] == ["0", "3"]
+    assert torch.equal(again(x), model(x))

@@ -33,8 +33,22 @@ def open_entry(entry):
 
 
 def randomise(model):
-    """Statistics and affine parameters as training leaves them, so that an error in one place shows at the end."""
+    """Statistics and parameters as training leaves them, so that an error in one place shows at the end: heads and gates that
+    begin at zero would hide it.
+    """
     generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 4 and float(parameter.std()) < 0.3 * (2 / parameter[0].numel()) ** 0.5:
+                nn.init.kaiming_normal_(
+                    parameter, nonlinearity="relu", generator=generator
+                )  # a signal that does not fade
+            if (
+                parameter.is_floating_point()
+                and parameter.numel() > 1
+                and bool((parameter == parameter.flatten()[0]).all())
+            ):
+                parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.05)
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._NormBase):
             with torch.no_grad():
@@ -147,7 +161,7 @@ def look_deeper(original, conversion, inputs):
     """Shakes every converted layer; compares some with the float64 oracle on what they really see; takes a training step."""
     model = conversion.model
     layers = [module for module in model.modules() if isinstance(module, surgeon.SAConv2d)]
-    scales = {key: float(x.abs().max()) for key, (x, _) in watched(model, inputs, layers).items()}
+    scales = {key: float(x.abs().max()) for key, (x, _) in watched(model, inputs, layers).items() if x.numel()}
     for i, layer in enumerate(layers):
         shake(layer, i, scales.get(id(layer), 1.0))
     chosen = sorted((s for s in conversion.plan.sites if s.converts), key=lambda s: s.added_macs)[:DEEP_LAYERS]

@@ -1,0 +1,154 @@
+"""What an exported program may hold to be taken for data.
+
+``torch.export.load`` trusts what it reads: pickled tensors and objects, size expressions that are evaluated, and names of
+functions. An archive is searched for all of them before it is loaded.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import json
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from saconv_surgeon.errors import ModelError, UntrustedError
+from saconv_surgeon.models.archives import check_archive
+
+SAFE_TARGET = re.compile(
+    r"torch\.ops\.(aten|prims|prim|quantized|quantized_decomposed|torchvision|higher_order)(\.(?!_)[A-Za-z]\w*|\._[a-z]\w*){1,2}"
+    r"|_operator\.(?!attrgetter|itemgetter|methodcaller|call)[a-z]\w*|math\.[a-z]\w*|torch\.sym_[a-z]+|torch\.(sym_)?(not|and|or)_?"
+)
+UNSAFE_OPERATIONS = frozenset({"torch.ops.aten.from_file", "torch.ops.aten.from_file.default", "torch.ops.aten.save"})
+EXPRESSION_PARTS = (
+    *(
+        ast.Expression,
+        ast.Call,
+        ast.keyword,
+        ast.Name,
+        ast.Load,
+        ast.Constant,
+        ast.Compare,
+        ast.BoolOp,
+        ast.UnaryOp,
+        ast.BinOp,
+    ),
+    *(ast.operator, ast.unaryop, ast.boolop, ast.cmpop),
+)
+SYMBOL = re.compile(r"[A-Za-z]{1,12}_?\d+|[su]_?\w{0,40}|int_oo|oo|inf|True|False")
+
+
+def check_data_only(path: Path) -> None:
+    """Refuses what ``torch.export.load`` would run.
+
+    Raises:
+        UntrustedError: The archive holds more than data; names it.
+        ModelError: It cannot be read.
+    """
+    check_archive(path)
+    found: list[str] = []
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            if any(name.endswith("serialized_exported_program.json") for name in names):
+                found.append("a layout of torch before 2.8, whose parts are pickled")
+            for name in names:
+                found += _findings(archive, name)
+    except (zipfile.BadZipFile, ValueError, LookupError, TypeError, AttributeError, RecursionError, OSError) as error:
+        raise ModelError(
+            f"{path} is no readable exported program ({type(error).__name__}: {error}); is it complete?"
+        ) from error
+    if found:
+        raise UntrustedError(
+            f"{path} holds more than data:\n  "
+            + "\n  ".join(dict.fromkeys(found))
+            + "\nIf you trust whoever made the file, give --trust; or export the model again"
+        )
+
+
+def _findings(archive: zipfile.ZipFile, name: str) -> Iterator[str]:
+    inner = name.partition("/")[2]
+    if inner.startswith("models/") and inner.endswith(".json"):
+        yield from _program_findings(json.loads(archive.read(name)))
+    elif inner.startswith(("data/weights/", "data/constants/")):
+        if inner.endswith("_config.json"):
+            yield from _payload_findings(json.loads(archive.read(name)))
+        elif inner.endswith(".pt"):
+            yield from _pickle_findings(archive, name)
+    elif inner.startswith("data/sample_inputs/"):
+        yield from _pickle_findings(archive, name)
+    elif inner.startswith("data/aotinductor/"):
+        yield f"compiled code ({name})"
+
+
+def _payload_findings(config: Any) -> Iterator[str]:
+    for key, meta in config.get("config", {}).items():
+        if meta.get("use_pickle"):
+            yield f"a pickled value ({key})"
+        if str(meta.get("path_name", "")).startswith(("custom_obj", "opaque_obj")):
+            yield f"a pickled object ({key})"
+
+
+def _pickle_findings(archive: zipfile.ZipFile, name: str) -> Iterator[str]:
+    content = archive.read(name)
+    if not content:
+        return
+    try:
+        torch.load(io.BytesIO(content), weights_only=True)
+    except Exception:
+        yield f"a pickle of more than tensors ({name})"
+
+
+def _program_findings(program: Any) -> Iterator[str]:
+    for key, value in _strings(program):
+        if key == "target" and not _is_safe_target(value):
+            yield f"a call of {value!r}"
+        elif key == "expr_str" and not _is_safe_expression(value):
+            yield f"the size expression {value[:60]!r}"
+        elif key in ("in_spec", "out_spec", "treespec") and "default_factory_module" in value:
+            yield "a container with a function of its own"
+    for name in program.get("range_constraints", {}):
+        if not _is_safe_expression(name):
+            yield f"the size expression {name[:60]!r}"
+    yield from (
+        f"the guard {code[:60]!r}" for code in program.get("guards_code", ()) if "__" in code or "import" in code
+    )
+
+
+def _strings(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        yield key, value
+    elif isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from _strings(item, name)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _strings(item, key)
+
+
+def _is_safe_target(target: str) -> bool:
+    return SAFE_TARGET.fullmatch(target) is not None and "__" not in target and target not in UNSAFE_OPERATIONS
+
+
+def _is_safe_expression(text: str) -> bool:
+    """Whether ``text`` is arithmetic on sizes: evaluating it can call nothing but sympy's classes and those for sizes."""
+    try:
+        parts = list(ast.walk(ast.parse(text.strip(), mode="eval")))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    called = {id(part.func) for part in parts if isinstance(part, ast.Call)}
+    return all(
+        isinstance(part, EXPRESSION_PARTS)
+        and (
+            not isinstance(part, ast.Call)
+            or (isinstance(part.func, ast.Name) and re.fullmatch(r"[A-Z]\w*|floor|ceiling", part.func.id))
+        )
+        and (not isinstance(part, ast.Name) or id(part) in called or SYMBOL.fullmatch(part.id))
+        and (not (isinstance(part, ast.Constant) and isinstance(part.value, str)) or SYMBOL.fullmatch(part.value))
+        for part in parts
+    )
