@@ -30,7 +30,8 @@ def check_archive(path: Path) -> None:
             entries = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError) as error:
         raise ModelError(f"{path} is a damaged archive ({error}); copy it again") from error
-    twice = [name for name, count in Counter(entry.filename for entry in entries).items() if count > 1]
+    # torch finds an entry whatever its case
+    twice = [name for name, count in Counter(entry.filename.lower() for entry in entries).items() if count > 1]
     if twice:
         raise ModelError(
             f"{path} has {len(twice)} entries twice, first {twice[0]!r}; which one counts is anybody's guess"

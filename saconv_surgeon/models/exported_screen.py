@@ -22,7 +22,7 @@ from saconv_surgeon.models.archives import check_archive
 
 SAFE_TARGET = re.compile(
     r"torch\.ops\.(aten|prims|prim|quantized|quantized_decomposed|torchvision|higher_order)(\.(?!_)[A-Za-z]\w*|\._[a-z]\w*){1,2}"
-    r"|_operator\.(?!attrgetter|itemgetter|methodcaller|call)[a-z]\w*|math\.[a-z]\w*|torch\.sym_[a-z]+|torch\.(sym_)?(not|and|or)_?"
+    r"|_operator\.(?!attrgetter|itemgetter|methodcaller|call)[a-z]\w*|math\.[a-z]\w*|torch\.sym_[a-z]+"
 )
 UNSAFE_OPERATIONS = frozenset({"torch.ops.aten.from_file", "torch.ops.aten.from_file.default", "torch.ops.aten.save"})
 EXPRESSION_PARTS = (
@@ -40,7 +40,9 @@ EXPRESSION_PARTS = (
     ),
     *(ast.operator, ast.unaryop, ast.boolop, ast.cmpop),
 )
-SYMBOL = re.compile(r"[A-Za-z]{1,12}_?\d+|[su]_?\w{0,40}|int_oo|oo|inf|True|False")
+SYMBOL = re.compile(r"[A-Za-z]{1,12}_?\d+|[su]_?\w{0,40}|int_oo|oo|inf|True|False|L|math")
+INPUT_SIZES = ("size", "stride", "storage_offset", "dim", "numel")
+"""What a guard may ask an input for."""
 
 
 def check_data_only(path: Path) -> None:
@@ -72,7 +74,7 @@ def check_data_only(path: Path) -> None:
 
 
 def _findings(archive: zipfile.ZipFile, name: str) -> Iterator[str]:
-    inner = name.partition("/")[2]
+    inner = name.partition("/")[2].lower()  # torch finds entries whatever their case
     if inner.startswith("models/") and inner.endswith(".json"):
         yield from _program_findings(json.loads(archive.read(name)))
     elif inner.startswith(("data/weights/", "data/constants/")):
@@ -106,18 +108,28 @@ def _pickle_findings(archive: zipfile.ZipFile, name: str) -> Iterator[str]:
 
 def _program_findings(program: Any) -> Iterator[str]:
     for key, value in _strings(program):
-        if key == "target" and not _is_safe_target(value):
+        if key in ("target", "as_operator") and not _is_safe_target(value):
             yield f"a call of {value!r}"
         elif key == "expr_str" and not _is_safe_expression(value):
             yield f"the size expression {value[:60]!r}"
-        elif key in ("in_spec", "out_spec", "treespec") and "default_factory_module" in value:
-            yield "a container with a function of its own"
+        elif key in ("in_spec", "out_spec", "treespec") and _imports_something(value):
+            yield "a container that imports something of its own"
     for name in program.get("range_constraints", {}):
         if not _is_safe_expression(name):
             yield f"the size expression {name[:60]!r}"
-    yield from (
-        f"the guard {code[:60]!r}" for code in program.get("guards_code", ()) if "__" in code or "import" in code
-    )
+    yield from (f"the guard {code[:60]!r}" for code in program.get("guards_code", ()) if not _is_safe_guard(code))
+
+
+def _imports_something(spec: str) -> bool:
+    """Whether a container's description, JSON with further JSON in its strings, names a module that is imported for it."""
+    try:
+        content = json.loads(spec)
+    except (ValueError, RecursionError):
+        return False
+    if isinstance(content, Mapping) and {"default_factory_module", "__enum__"} & set(content):
+        return True
+    children = content.values() if isinstance(content, Mapping) else content if isinstance(content, list) else ()
+    return any(_imports_something(child if isinstance(child, str) else json.dumps(child)) for child in children)
 
 
 def _strings(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
@@ -137,18 +149,39 @@ def _is_safe_target(target: str) -> bool:
 
 def _is_safe_expression(text: str) -> bool:
     """Whether ``text`` is arithmetic on sizes: evaluating it can call nothing but sympy's classes and those for sizes."""
+    return _consists_of(text, EXPRESSION_PARTS)
+
+
+def _is_safe_guard(text: str) -> bool:
+    """Whether ``text`` compares sizes of inputs: arithmetic, and ``L['name'].size()[0]``."""
+    return _consists_of(text, (*EXPRESSION_PARTS, ast.Attribute, ast.Subscript))
+
+
+def _consists_of(text: str, kinds: tuple[type[ast.AST], ...]) -> bool:
     try:
         parts = list(ast.walk(ast.parse(text.strip(), mode="eval")))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
     called = {id(part.func) for part in parts if isinstance(part, ast.Call)}
-    return all(
-        isinstance(part, EXPRESSION_PARTS)
-        and (
-            not isinstance(part, ast.Call)
-            or (isinstance(part.func, ast.Name) and re.fullmatch(r"[A-Z]\w*|floor|ceiling", part.func.id))
+    return all(isinstance(part, kinds) and _is_harmless(part, called) for part in parts)
+
+
+def _is_harmless(part: ast.AST, called: set[int]) -> bool:
+    if isinstance(part, ast.Name):
+        return (
+            re.fullmatch(r"[A-Z]\w*|floor|ceiling|math", part.id) is not None
+            if id(part) in called
+            else _is_symbol(part.id)
         )
-        and (not isinstance(part, ast.Name) or id(part) in called or SYMBOL.fullmatch(part.id))
-        and (not (isinstance(part, ast.Constant) and isinstance(part.value, str)) or SYMBOL.fullmatch(part.value))
-        for part in parts
-    )
+    if isinstance(part, ast.Attribute):
+        of_math = isinstance(part.value, ast.Name) and part.value.id == "math" and part.attr.isalpha()
+        return of_math or part.attr in INPUT_SIZES
+    if isinstance(part, ast.Call):
+        return isinstance(part.func, (ast.Name, ast.Attribute))
+    if isinstance(part, ast.Constant) and isinstance(part.value, str):
+        return re.fullmatch(r"\w{1,200}", part.value) is not None and "__" not in part.value
+    return True
+
+
+def _is_symbol(name: str) -> bool:
+    return SYMBOL.fullmatch(name) is not None

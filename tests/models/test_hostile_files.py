@@ -386,11 +386,57 @@ def test_code_among_the_sample_inputs(place, program_file):
     assert "a pickle of more than tensors" in as_model(place, "evil.pt2")
 
 
+def test_parts_under_another_case(place, program_file):
+    """torch finds an entry whatever its case; so must the search."""
+    torch.save(Evil(place / "mark"), place / "inputs.pt")
+    with zipfile.ZipFile(program_file) as old, zipfile.ZipFile(place / "evil.pt2", "w") as new:
+        for name in old.namelist():
+            evil = "sample_inputs" in name
+            content = (place / "inputs.pt").read_bytes() if evil else old.read(name)
+            new.writestr(name.replace("sample_inputs", "SAMPLE_INPUTS") if evil else name, content)
+    assert "a pickle of more than tensors" in as_model(place, "evil.pt2")
+
+
+@pytest.mark.parametrize(
+    "guard",
+    [
+        "open('mark', 'w')",
+        "L['x'].size()[0] == 1) or (eval('1')",
+        "L['x'].__class__ == 1",
+        "L['x'].share_memory_() == 1",
+        "[].append(1)",
+        "L['\"']",
+        "(lambda: 1)()",
+        "math.__loader__",
+        "print(1)",
+    ],
+)
+def test_guards_that_are_code(place, program_file, guard):
+    name = edited(program_file, place, "models/model.json", lambda c: c.update(guards_code=[guard]))
+    assert "the guard" in as_model(place, name)
+
+
+def test_operators_as_arguments(place, program_file):
+    def change(content):
+        first_node(content)["inputs"][0]["arg"] = {"as_operator": "torch.os.system"}
+
+    assert "a call of 'torch.os.system'" in as_model(place, edited(program_file, place, "models/model.json", change))
+
+
+def test_containers_that_hide_what_they_import(place, program_file):
+    def change(content):
+        spec = '[1, {"type": "x", "context": "{\\"default_factory_modul\\\\u0065\\": \\"os\\"}", "children_spec": []}]'
+        content["graph_module"]["module_call_graph"][0]["signature"]["in_spec"] = spec
+
+    assert "imports something" in as_model(place, edited(program_file, place, "models/model.json", change))
+
+
 def test_containers_with_functions(place, program_file):
     def change(content):
-        content["graph_module"]["module_call_graph"][0]["signature"]["in_spec"] += '{"default_factory_module": "os"}'
+        spec = json.dumps([1, {"type": "collections.defaultdict", "context": '{"default_factory_module": "os"}'}])
+        content["graph_module"]["module_call_graph"][0]["signature"]["in_spec"] = spec
 
-    assert "a container with a function" in as_model(place, edited(program_file, place, "models/model.json", change))
+    assert "imports something" in as_model(place, edited(program_file, place, "models/model.json", change))
 
 
 @pytest.mark.parametrize("ending", ["models/model.json", "model_weights_config.json"])
