@@ -20,6 +20,13 @@ import torch
 from saconv_surgeon.errors import ModelError, UntrustedError
 from saconv_surgeon.models.archives import check_archive
 
+DATA = re.compile(
+    r"data/(weights/weight|constants/(tensor|custom_obj|opaque_obj))_\d+|extra/.+"
+    r"|archive_format|archive_version|version|byteorder|\.data/(version|serialization_id)|\.format_version|\.storage_alignment"
+)
+"""Entries that are read as bytes. Those with objects are pickles that are read only if a table of payloads says so."""
+PAYLOADS = re.compile(r"data/(weights/model_weights|constants/model_constants)_config\.json")
+PICKLES = re.compile(r"data/(weights|constants|sample_inputs)/model\.pt")
 SAFE_TARGET = re.compile(
     r"torch\.ops\.(aten|prims|prim|quantized|quantized_decomposed|torchvision|higher_order)(\.(?!_)[A-Za-z]\w*|\._[a-z]\w*){1,2}"
     r"|_operator\.(?!attrgetter|itemgetter|methodcaller|call)[a-z]\w*|math\.[a-z]\w*|torch\.sym_[a-z]+"
@@ -53,39 +60,57 @@ def check_data_only(path: Path) -> None:
         ModelError: It cannot be read.
     """
     check_archive(path)
-    found: list[str] = []
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            if any(name.endswith("serialized_exported_program.json") for name in names):
-                found.append("a layout of torch before 2.8, whose parts are pickled")
-            for name in names:
-                found += _findings(archive, name)
-    except (zipfile.BadZipFile, ValueError, LookupError, TypeError, AttributeError, RecursionError, OSError) as error:
+        if "serialized_exported_program.json" in _names(path):
+            raise UntrustedError(_refusal(path, ["a layout of torch before 2.8, whose parts are pickled"]))
+        archive = torch._C.PyTorchFileReader(str(path))  # the loader's own: what it finds is what would be loaded
+        names = archive.get_all_records()
+        # where that reader fails, torch.export.load turns to Python's, which might find another table of contents
+        if [name.partition("/")[2] for name in _names(path)] != names:
+            raise ValueError("what is in it depends on who reads it")
+        found = [finding for name in names for finding in _findings(archive, name)]
+    except (
+        zipfile.BadZipFile,
+        RuntimeError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        OSError,
+    ) as error:
         raise ModelError(
-            f"{path} is no readable exported program ({type(error).__name__}: {error}); is it complete?"
+            f"{path} is no readable exported program ({type(error).__name__}: {_first_line(error)}); is it complete?"
         ) from error
     if found:
-        raise UntrustedError(
-            f"{path} holds more than data:\n  "
-            + "\n  ".join(dict.fromkeys(found))
-            + "\nIf you trust whoever made the file, give --trust; or export the model again"
-        )
+        raise UntrustedError(_refusal(path, found))
 
 
-def _findings(archive: zipfile.ZipFile, name: str) -> Iterator[str]:
-    inner = name.partition("/")[2].lower()  # torch finds entries whatever their case
-    if inner.startswith("models/") and inner.endswith(".json"):
-        yield from _program_findings(json.loads(archive.read(name)))
-    elif inner.startswith(("data/weights/", "data/constants/")):
-        if inner.endswith("_config.json"):
-            yield from _payload_findings(json.loads(archive.read(name)))
-        elif inner.endswith(".pt"):
-            yield from _pickle_findings(archive, name)
-    elif inner.startswith("data/sample_inputs/"):
-        yield from _pickle_findings(archive, name)
-    elif inner.startswith("data/aotinductor/"):
+def _names(path: Path) -> list[str]:
+    with zipfile.ZipFile(path) as archive:
+        return archive.namelist()
+
+
+def _refusal(path: Path, found: list[str]) -> str:
+    return (
+        f"{path} holds more than data:\n  "
+        + "\n  ".join(dict.fromkeys(found))
+        + "\nIf you trust whoever made the file, give --trust; or export the model again"
+    )
+
+
+def _findings(archive: Any, name: str) -> Iterator[str]:
+    """What is wrong with one entry. ``archive`` is a ``torch._C.PyTorchFileReader``."""
+    if name == "models/model.json":
+        yield from _program_findings(json.loads(archive.get_record(name)))
+    elif PAYLOADS.fullmatch(name):
+        yield from _payload_findings(json.loads(archive.get_record(name)))
+    elif PICKLES.fullmatch(name):
+        yield from _pickle_findings(archive.get_record(name), name)
+    elif name.startswith("data/aotinductor/"):
         yield f"compiled code ({name})"
+    elif not DATA.fullmatch(name):
+        yield f"an entry that torch.export.save does not write ({name})"
 
 
 def _payload_findings(config: Any) -> Iterator[str]:
@@ -96,8 +121,7 @@ def _payload_findings(config: Any) -> Iterator[str]:
             yield f"a pickled object ({key})"
 
 
-def _pickle_findings(archive: zipfile.ZipFile, name: str) -> Iterator[str]:
-    content = archive.read(name)
+def _pickle_findings(content: bytes, name: str) -> Iterator[str]:
     if not content:
         return
     try:
@@ -185,3 +209,7 @@ def _is_harmless(part: ast.AST, called: set[int]) -> bool:
 
 def _is_symbol(name: str) -> bool:
     return SYMBOL.fullmatch(name) is not None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -24,6 +24,8 @@ from saconv_surgeon.models.factories import parse_expression
 FALLBACK_SIZE = 224
 DETECTION_SIZE = 640
 SEGMENTATION_SIZE = 520
+FEWEST_FOLDED = 12
+"""Channels of 2×2 pixels in colour."""
 VIDEO_FRAMES = 16
 FLOW_SIZE = 128
 """The smallest image that RAFT takes; its published weights were made on others, so there is no size of its own."""
@@ -49,13 +51,13 @@ class Order:
 class Library:
     """One library: its package, the extra that installs it, how it makes a model, and what that model is usually run on.
 
-    ``inputs`` gets the model and the name it was made by, which is None for a model that came out of a file.
+    ``inputs`` gets the model and the order that it was made by, which is None for a model that came out of a file.
     """
 
     package: str
     extra: str
     make: Callable[[ModuleType, Order], nn.Module]
-    inputs: Callable[[nn.Module, str | None], Any]
+    inputs: Callable[[nn.Module, Order | None], Any]
 
 
 def split_library(spec: str) -> tuple[str, str] | None:
@@ -82,7 +84,7 @@ def make_model(
         raise
     except Exception as error:
         raise UserCodeError(f"{prefix}:{expression} raised {type(error).__name__}: {error}") from error
-    return model, lambda: library.inputs(model, order.name)
+    return model, lambda: library.inputs(model, order)
 
 
 def usual_inputs(model: nn.Module) -> Callable[[], Any] | None:
@@ -126,6 +128,17 @@ def _unknown(name: str, known: Iterable[str], prefix: str) -> ModelError:
     )
 
 
+def _channels(model: nn.Module, order: Order | None, option: str, usual: int) -> int:
+    """How many channels an image for ``model`` has: as ordered; for a model out of a file, what its first convolution takes.
+
+    That says nothing where the model first folds pixels into channels, twelve or more of them then.
+    """
+    if order is not None:
+        return int(order.options.get(option, usual))
+    first = next((m for m in model.modules() if isinstance(m, nn.Conv2d) and m.groups == 1), None)
+    return first.in_channels if first is not None and first.in_channels < FEWEST_FOLDED else usual
+
+
 def _image(*shape: int) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
@@ -140,14 +153,13 @@ def _make_timm(timm: ModuleType, order: Order) -> nn.Module:
     return timm.create_model(order.name, *(order.args or (order.pretrained,)), **order.options)
 
 
-def _timm_inputs(model: nn.Module, name: str | None) -> Any:
+def _timm_inputs(model: nn.Module, order: Order | None) -> Any:
     config = importlib.import_module("timm.data").resolve_model_data_config(model)
     channels, height, width = config["input_size"]
     size = getattr(getattr(model, "patch_embed", None), "img_size", None)
     if isinstance(size, (tuple, list)) and all(isinstance(side, int) for side in size):
         height, width = size
-    first = next((m for m in model.modules() if isinstance(m, nn.Conv2d) and m.groups == 1), None)
-    return _image(1, first.in_channels if first is not None else channels, height, width)
+    return _image(1, _channels(model, order, "in_chans", channels), height, width)
 
 
 # ------------------------------------------------------------------ torchvision
@@ -165,13 +177,13 @@ def _make_torchvision(torchvision: ModuleType, order: Order) -> nn.Module:
     return builder(*order.args, **{**weights, **quiet, **order.options})
 
 
-def _torchvision_inputs(model: nn.Module, name: str | None) -> Any:
+def _torchvision_inputs(model: nn.Module, order: Order | None) -> Any:
     family = type(model).__module__.removeprefix("torchvision.models.").partition(".")[0]
     if family == "detection":
         return ([_image(3, *_detection_size(model))],)
     if family == "optical_flow":
         return (_image(1, 3, FLOW_SIZE, FLOW_SIZE), _image(1, 3, FLOW_SIZE, FLOW_SIZE))
-    height, width = _published_size(name) or (
+    height, width = _published_size(order) or (
         (SEGMENTATION_SIZE,) * 2 if family == "segmentation" else (FALLBACK_SIZE,) * 2
     )
     if any(isinstance(m, nn.Conv3d) for m in model.modules()):
@@ -187,11 +199,11 @@ def _detection_size(model: nn.Module) -> tuple[int, int]:
     return transform.min_size[-1], transform.min_size[-1]
 
 
-def _published_size(name: str | None) -> tuple[int, int] | None:
+def _published_size(order: Order | None) -> tuple[int, int] | None:
     """(H, W) that the published weights of a model were made for."""
-    if name is None:
+    if order is None:
         return None
-    weights = importlib.import_module("torchvision.models").get_model_weights(name)
+    weights = importlib.import_module("torchvision.models").get_model_weights(order.name)
     crop = getattr(weights.DEFAULT.transforms(), "crop_size", None)
     return (crop[0], crop[-1]) if crop else None
 
@@ -216,12 +228,12 @@ def _make_ultralytics(ultralytics: ModuleType, order: Order) -> nn.Module:
         raise _unknown(name, (path.name for path in folder.rglob("*.yaml")), "ultralytics") from None
 
 
-def _ultralytics_inputs(model: nn.Module, name: str | None) -> Any:
+def _ultralytics_inputs(model: nn.Module, order: Order | None) -> Any:
     given: Any = getattr(model, "args", None) or {}
     given = given if isinstance(given, dict) else vars(given)
     classifies = "Classif" in type(model).__name__ or given.get("task") == "classify"
     settings: Any = getattr(model, "yaml", None) or {}
-    size = given.get("imgsz") if name is None else None  # a checkpoint knows the size it was trained at
+    size = given.get("imgsz") if order is None else None  # a checkpoint knows the size it was trained at
     side = size if isinstance(size, int) else FALLBACK_SIZE if classifies else DETECTION_SIZE
     return _image(1, int(settings.get("channels", settings.get("ch", 3))), side, side)
 
@@ -281,7 +293,7 @@ def _model_class(transformers: ModuleType, config: type) -> Any:
     return found[0] if isinstance(found, (tuple, list)) else found
 
 
-def _transformers_inputs(model: nn.Module, name: str | None) -> Any:
+def _transformers_inputs(model: nn.Module, order: Order | None) -> Any:
     config: Any = model.config
     parts = [config, *(getattr(config, part, None) for part in ("vision_config", "backbone_config"))]
     size = next((s for p in parts if p is not None and (s := _sides(getattr(p, "image_size", None)))), None)
@@ -319,9 +331,8 @@ def _make_smp(smp: ModuleType, order: Order) -> nn.Module:
     return smp.create_model(arch, *order.args, **{**weights, **order.options})
 
 
-def _smp_inputs(model: nn.Module, name: str | None) -> Any:
-    first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
-    return _image(1, first.in_channels if first is not None else 3, FALLBACK_SIZE, FALLBACK_SIZE)
+def _smp_inputs(model: nn.Module, order: Order | None) -> Any:
+    return _image(1, _channels(model, order, "in_channels", 3), FALLBACK_SIZE, FALLBACK_SIZE)
 
 
 LIBRARIES = {

@@ -1,5 +1,6 @@
 """Files that are cut off, of the wrong kind, or made to do harm: one sentence, exit code 3, and no code of theirs runs."""
 
+import io
 import json
 import os
 import pickle
@@ -386,15 +387,64 @@ def test_code_among_the_sample_inputs(place, program_file):
     assert "a pickle of more than tensors" in as_model(place, "evil.pt2")
 
 
-def test_parts_under_another_case(place, program_file):
-    """torch finds an entry whatever its case; so must the search."""
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("data/sample_inputs/", "data/SAMPLE_INPUTS/"),
+        ("models/model.json", "models/model.jsox"),
+        ("extra/a", "models/a"),
+    ],
+)
+def test_parts_under_other_names(place, program_file, old, new):
+    """torch finds an entry whatever its case, and reads whatever lies under ``models/``."""
+    with zipfile.ZipFile(program_file) as archive, zipfile.ZipFile(place / "evil.pt2", "w") as written:
+        for name in archive.namelist():
+            written.writestr(name.replace(old, new), archive.read(name))
+        written.writestr(f"{name.partition('/')[0]}/{new.replace('extra', 'models')}2", b"{}")
+    assert "an entry that torch.export.save does not write" in as_model(place, "evil.pt2")
+
+
+def zipped(entries):
+    """Contents, table and end of an archive."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as written:
+        for name, content in entries.items():
+            written.writestr(zipfile.ZipInfo(name), content)
+    data = buffer.getvalue()
+    end = data.rfind(b"PK\5\6")
+    size, start = struct.unpack("<II", data[end + 12 : end + 20])
+    return data[:start], data[start : start + size], data[end:]
+
+
+def two_faced(shown, hidden):
+    """An archive in which Python finds ``shown`` and torch ``hidden``: one counts from the end, one from the beginning.
+
+    Names of one length and contents of one length altogether are needed.
+    """
+    contents, table, end = zipped(shown)
+    hidden_contents, hidden_table, _ = zipped(hidden)
+    assert len(contents) == len(hidden_contents) and len(table) == len(hidden_table)
+    start = struct.pack("<I", len(hidden_contents))
+    return hidden_contents + hidden_table + contents + table + end[:16] + start + end[20:]
+
+
+def test_two_tables_of_contents(place, program_file):
     torch.save(Evil(place / "mark"), place / "inputs.pt")
-    with zipfile.ZipFile(program_file) as old, zipfile.ZipFile(place / "evil.pt2", "w") as new:
-        for name in old.namelist():
-            evil = "sample_inputs" in name
-            content = (place / "inputs.pt").read_bytes() if evil else old.read(name)
-            new.writestr(name.replace("sample_inputs", "SAMPLE_INPUTS") if evil else name, content)
+    evil = (place / "inputs.pt").read_bytes()
+    with zipfile.ZipFile(program_file) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    inputs = next(name for name in entries if "sample_inputs" in name)
+    pad = f"{inputs.partition('/')[0]}/extra/pad"
+    room = len(evil) + len(entries[inputs])
+    shown = {**entries, pad: bytes(room - len(entries[inputs]))}
+    hidden = {**entries, inputs: evil, pad: bytes(room - len(evil))}
+    (place / "evil.pt2").write_bytes(two_faced(shown, hidden))
+    with zipfile.ZipFile(place / "evil.pt2") as archive:
+        assert archive.read(inputs) == entries[inputs]  # Python sees nothing wrong
     assert "a pickle of more than tensors" in as_model(place, "evil.pt2")
+    hidden = {name.replace("extra/pad", "extra/pat"): content for name, content in shown.items()}
+    (place / "evil.pt2").write_bytes(two_faced(shown, hidden))
+    assert "depends on who reads it" in as_model(place, "evil.pt2")
 
 
 @pytest.mark.parametrize(

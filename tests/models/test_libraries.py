@@ -20,7 +20,7 @@ quiet = pytest.mark.filterwarnings("ignore")
 
 def library(package, make=None):
     return Library(
-        package, "the-extra", make or (lambda module, order: nn.Conv2d(3, 4, 3)), lambda model, name: (model, name)
+        package, "the-extra", make or (lambda module, order: nn.Conv2d(3, 4, 3)), lambda model, order: (model, order)
     )
 
 
@@ -127,7 +127,7 @@ def test_a_pickled_model_of_a_library_knows_its_size(known, tmp_path, monkeypatc
     import my_zoo
 
     torch.save(my_zoo.Net(3, 4, 3), tmp_path / "m.pt")
-    known("mine", Library("my_zoo", "x", None, lambda model, name: torch.ones(1, 3, 8, 8)))
+    known("mine", Library("my_zoo", "x", None, lambda model, order: torch.ones(1, 3, 8, 8)))
     assert offered_inputs(load_model(str(tmp_path / "m.pt"), trust=True)).shapes == ((1, 3, 8, 8),)
     del sys.modules["my_zoo"]
 
@@ -137,6 +137,8 @@ def test_a_pickled_model_of_a_library_knows_its_size(known, tmp_path, monkeypatc
 SIZES = [
     ("timm:resnet10t", ((1, 3, 176, 176),)),
     ("timm:resnet10t(in_chans=1)", ((1, 1, 176, 176),)),
+    ("timm:tresnet_m", ((1, 3, 224, 224),)),
+    ("timm:csatv2_21m", ((1, 3, 640, 640),)),
     ("timm:vit_tiny_patch16_224(img_size=96)", ((1, 3, 96, 96),)),
     ("torchvision:efficientnet_b1", ((1, 3, 240, 240),)),
     ("torchvision:lraspp_mobilenet_v3_large", ((1, 3, 520, 520),)),
