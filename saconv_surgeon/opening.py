@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,16 +11,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from saconv_surgeon.errors import ModelError, UsageError, UserCodeError
+from saconv_surgeon.errors import ModelError, UntrustedError, UsageError, UserCodeError
 from saconv_surgeon.models.copying import copy_model
 from saconv_surgeon.models.exported import Program, program_of_script
 from saconv_surgeon.models.inputs import Inputs
-from saconv_surgeon.models.source import LoadedModel, load_model, make_inputs, offered_inputs
+from saconv_surgeon.models.source import LoadedModel, is_data, load_model, make_inputs, offered_inputs
 from saconv_surgeon.models.state import preserved
 from saconv_surgeon.models.wrappers import unwrapped
 from saconv_surgeon.records import Base, Mode
 from saconv_surgeon.report.text import shape
 from saconv_surgeon.surgery.artefact import PLAN, read_plan_file, restore
+from saconv_surgeon.surgery.provenance import is_own
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,11 @@ def _load(request: Request) -> LoadedModel:
         raise UsageError(f"{folder / PLAN} does not say which model it was made from; give it as --base MODEL")
     if Path(spec).is_dir():
         raise ModelError(f"the base of {folder} is the folder {spec}; give the original model as --base MODEL")
+    if not (request.base or request.trust or is_data(spec) or is_own(spec, content.get("seal"))):
+        raise UntrustedError(
+            f"{folder} was not converted here, and the model that its plan names is code: {spec}\n"
+            f"If you know that code, give it as --base {shlex.quote(spec)}; if you trust whoever made the folder, give --trust"
+        )
     original = load_model(spec, trust=request.trust)  # its weights come from the folder, pretrained or not
     return LoadedModel(restore(original.module, folder), request.spec, original.example_inputs)
 

@@ -11,6 +11,12 @@ def _seeded():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def _settings_of_their_own(tmp_path_factory, monkeypatch):
+    """Nothing is written among the user's settings."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.getbasetemp() / "settings"))
+
+
 def pytest_collection_modifyitems(items):
     """GPU tests are skipped, not failed, where there is no device."""
     if not torch.cuda.is_available():

@@ -15,7 +15,7 @@ from saconv_surgeon.errors import ModelError, UntrustedError
 from saconv_surgeon.models.archives import check_archive
 from saconv_surgeon.models.checkpoints import MODELS
 from saconv_surgeon.models.exported import Program, read_program
-from saconv_surgeon.models.libraries import usual_inputs
+from saconv_surgeon.models.libraries.registry import usual_inputs
 from saconv_surgeon.models.readers import is_torchscript, read_pickle
 
 EXPORT_HINT = (

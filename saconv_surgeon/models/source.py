@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from saconv_surgeon.models.exported import Program
 from saconv_surgeon.models.factories import import_source, made_by, split_factory
 from saconv_surgeon.models.files import read_model_file
 from saconv_surgeon.models.inputs import Inputs
-from saconv_surgeon.models.libraries import LIBRARIES, make_model, split_library
+from saconv_surgeon.models.libraries.registry import LIBRARIES, make_model, split_library
 from saconv_surgeon.models.readers import read_weights
 from saconv_surgeon.models.weights import fit_weights
 
@@ -55,6 +56,12 @@ def load_model(spec: str, *, weights: Path | None = None, trust: bool = False, p
     if weights is not None:
         fit_weights(loaded.module, read_weights(weights, trust=trust), str(weights))
     return loaded
+
+
+def is_data(spec: str) -> bool:
+    """Whether loading ``spec`` without trust runs no code but a library's own: a file, or a published name without arguments."""
+    library = split_library(spec)
+    return Path(spec).is_file() or (library is not None and re.fullmatch(r"[\w.-]+", library[1]) is not None)
 
 
 def make_inputs(specs: tuple[str, ...], *, seed: int) -> Inputs:

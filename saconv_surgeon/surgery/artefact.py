@@ -28,6 +28,7 @@ from saconv_surgeon.models.readers import unique_keys
 from saconv_surgeon.records import PLAN_SCHEMA, Plan, from_dict, to_dict
 from saconv_surgeon.surgery.conversion import Conversion
 from saconv_surgeon.surgery.equivalence import run
+from saconv_surgeon.surgery.provenance import seal
 from saconv_surgeon.surgery.rewriting import apply
 
 PLAN, WEIGHTS, REPORT = "plan.json", "model.safetensors", "report.json"
@@ -231,6 +232,7 @@ def _save_folder(conversion: Conversion, folder: Path) -> None:
 def _plan_content(conversion: Conversion, folder: Path) -> dict[str, Any]:
     return {
         **to_dict(conversion.plan),
+        "seal": None if conversion.plan.base.model is None else seal(conversion.plan.base.model),
         "model_class": f"{type(conversion.model).__module__}.{type(conversion.model).__qualname__}",
         "memory_format": _memory_format(conversion.model),
         "equivalence": to_dict(conversion.equivalence),

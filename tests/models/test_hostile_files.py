@@ -538,3 +538,61 @@ def test_a_folder_of_a_conversion_with_a_plan_that_repeats_itself(place):
 
 def test_nothing_of_this_needs_the_models_class():
     assert isinstance(net(), nn.Module)
+
+
+# ------------------------------------------------------------------ saved conversions
+
+
+@pytest.fixture
+def saved(place):
+    arguments = ["convert", "hostile_net.py:build", "-o", "saved", "--no-latency", "-q"]
+    assert CliRunner().invoke(cli, arguments).exit_code == 0
+    return place / "saved" / "plan.json"
+
+
+def renamed(saved, model):
+    content = json.loads(saved.read_text())
+    content["base"]["model"] = model
+    saved.write_text(json.dumps(content))
+
+
+def inspected(*options):
+    return CliRunner().invoke(cli, ["inspect", "saved", *options])
+
+
+def test_ones_own_conversion_opens(saved):
+    assert inspected().exit_code == 0
+
+
+@pytest.mark.parametrize("model", ["os:mkdir('mark')", "other_net.py:build", "timm:resnet18(checkpoint_path='x')"])
+def test_a_plan_that_names_other_code(place, saved, model):
+    (place / "other_net.py").write_text(f"import os\nos.mkdir('mark')\n{NET}")
+    renamed(saved, model)
+    message = refused(place, "inspect", "saved")
+    assert "was not converted here" in message
+    assert "--base" in message and "--trust" in message
+
+
+def test_a_conversion_from_another_machine(place, saved, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(place / "elsewhere"))
+    assert "was not converted here" in refused(place, "inspect", "saved")
+    assert inspected("--trust").exit_code == 0
+    assert inspected("--base", "hostile_net.py:build").exit_code == 0
+
+
+def test_the_same_name_in_another_place(place, saved, monkeypatch):
+    """Relative names mean the file that they meant."""
+    (place / "below").mkdir()
+    (place / "saved").rename(place / "below" / "saved")
+    (place / "below" / "hostile_net.py").write_text(f"import os\nos.mkdir('mark')\n{NET}")
+    monkeypatch.chdir(place / "below")
+    assert "was not converted here" in refused(place, "inspect", "saved")
+
+
+def test_a_key_that_cannot_be_kept(place, monkeypatch):
+    (place / "occupied").write_text("")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(place / "occupied"))
+    arguments = ["convert", "hostile_net.py:build", "-o", "saved", "--no-latency", "-q"]
+    assert CliRunner().invoke(cli, arguments).exit_code == 0
+    assert json.loads((place / "saved" / "plan.json").read_text())["seal"] is None
+    assert "was not converted here" in refused(place, "inspect", "saved")

@@ -10,8 +10,8 @@ from torch import nn
 
 from saconv_surgeon.cli import cli
 from saconv_surgeon.errors import ModelError, UntrustedError, UsageError, UserCodeError
-from saconv_surgeon.models import libraries
-from saconv_surgeon.models.libraries import Library
+from saconv_surgeon.models.libraries import registry
+from saconv_surgeon.models.libraries.orders import Library
 from saconv_surgeon.models.source import load_model, offered_inputs
 
 zoo = pytest.mark.zoo
@@ -27,7 +27,7 @@ def library(package, make=None):
 @pytest.fixture
 def known(monkeypatch):
     """Lets a test put a library of its own beside the real ones."""
-    return lambda name, entry: monkeypatch.setitem(libraries.LIBRARIES, name, entry)
+    return lambda name, entry: monkeypatch.setitem(registry.LIBRARIES, name, entry)
 
 
 # ------------------------------------------------------------------ without any library
@@ -49,7 +49,7 @@ def test_every_library_has_its_extra():
 
     content = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
     extras = content["project"]["optional-dependencies"]
-    for entry in libraries.LIBRARIES.values():
+    for entry in registry.LIBRARIES.values():
         assert any(entry.package.replace("_", "-") in need for need in extras[entry.extra])
 
 
@@ -154,7 +154,7 @@ SIZES = [
 
 
 def needs(spec):
-    package = libraries.LIBRARIES[spec.partition(":")[0]].package
+    package = registry.LIBRARIES[spec.partition(":")[0]].package
     try:
         return __import__(package)
     except Exception as error:
@@ -255,3 +255,69 @@ def test_pretrained_smp(monkeypatch):
     load_model("smp:Unet(encoder_name='resnet18')", pretrained=True)
     load_model("smp:Unet(encoder_name='resnet18')")
     assert [options["encoder_weights"] for options in asked] == ["imagenet", None]
+
+
+# ------------------------------------------------------------------ configurations that run code
+
+CONFIGURATION = """
+nc: 2
+activation: {activation}
+backbone:
+  - [-1, 1, Conv, [8, 3, 2]]
+  - [-1, 1, {layer}, {arguments}]
+head:
+  - [-1, 1, Classify, [nc]]
+"""
+
+
+@zoo
+@quiet
+@pytest.mark.parametrize("activation", ["null", "nn.ReLU()", "torch.nn.LeakyReLU(0.1, inplace=True)"])
+@pytest.mark.parametrize(("layer", "arguments"), [("Conv", "[8, 3, 2]"), ("nn.Identity", "[]")])
+def test_configurations_of_ones_own(tmp_path, activation, layer, arguments):
+    needs("ultralytics:x")
+    text = CONFIGURATION.format(activation=activation, layer=layer, arguments=arguments)
+    (tmp_path / "own.yaml").write_text(text)
+    loaded = load_model(f"ultralytics:{tmp_path / 'own.yaml'}")
+    assert loaded.module(torch.ones(1, 3, 32, 32)) is not None
+
+
+@zoo
+@quiet
+@pytest.mark.parametrize("name", ["own.yaml", "yolov8n.yaml", "yolov8.yaml"])
+@pytest.mark.parametrize(
+    ("activation", "layer", "arguments"),
+    [
+        ("__import__('os').mkdir('mark')", "Conv", "[8, 3, 2]"),
+        ("nn.ReLU(__import__('os').mkdir('mark'))", "Conv", "[8, 3, 2]"),
+        ("nn.ReLU().__class__", "Conv", "[8, 3, 2]"),
+        ("nn.init.os.system('x')", "Conv", "[8, 3, 2]"),
+        ("null", "torch_safe_load", "['evil.pt']"),
+        ("null", "nn.functional", "[]"),
+        ("null", "xnn.Conv2d", "[]"),
+        ("null", "Path", "['x']"),
+    ],
+)
+def test_configurations_that_run_code(tmp_path, monkeypatch, name, activation, layer, arguments):
+    needs("ultralytics:x")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_text(CONFIGURATION.format(activation=activation, layer=layer, arguments=arguments))
+    asked = "yolov8n.yaml" if name == "yolov8.yaml" else name
+    with pytest.raises(UntrustedError, match="a configuration that would run code"):
+        load_model(f"ultralytics:{asked}")
+    assert not (tmp_path / "mark").exists()
+
+
+@zoo
+@quiet
+def test_a_trusted_configuration_runs_its_code(tmp_path):
+    """The control: without the check the code above would have run."""
+    needs("ultralytics:x")
+    text = CONFIGURATION.format(
+        activation=f"__import__('os').mkdir({str(tmp_path / 'mark')!r}) or nn.ReLU()",
+        layer="Conv",
+        arguments="[8, 3, 2]",
+    )
+    (tmp_path / "own.yaml").write_text(text)
+    load_model(f"ultralytics:{tmp_path / 'own.yaml'}", trust=True)
+    assert (tmp_path / "mark").exists()
