@@ -8,6 +8,7 @@ import struct
 import zipfile
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from saconv_surgeon.errors import ModelError, UntrustedError
 from saconv_surgeon.models.archives import check_archive
+from saconv_surgeon.models.leftovers import are_leftovers, passing_over
 
 NESTINGS = (
     *("ema_state_dict", "state_dict_ema", "model_ema", "params_ema", "ema"),
@@ -44,7 +46,7 @@ def read_weights(path: Path, *, trust: bool = False) -> dict[str, Tensor]:
         raise ModelError(
             f"{path} is a TorchScript archive; save its weights with torch.save(model.state_dict(), …) and give those"
         )
-    return state_dict_of(read_pickle(path, trust=trust), path)
+    return state_dict_of(read_pickle(path, trust=trust, leftovers=True), path)
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -93,8 +95,8 @@ def read_shards(index: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def read_pickle(path: Path, *, trust: bool) -> Any:
-    """What ``torch.save`` put into a file.
+def read_pickle(path: Path, *, trust: bool, leftovers: bool = False) -> Any:
+    """What ``torch.save`` put into a file; with ``leftovers``, what trainers leave beside the weights may be missing from it.
 
     Raises:
         UntrustedError: It holds more than tensors and plain containers, and ``trust`` was not given. Names the classes.
@@ -106,6 +108,9 @@ def read_pickle(path: Path, *, trust: bool) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         classes = _classes_wanted(path)
+        if leftovers and classes and not trust and are_leftovers(classes):
+            with suppress(pickle.UnpicklingError), passing_over(classes):
+                return torch.load(path, map_location="cpu", weights_only=True)
         if classes and not trust:
             raise UntrustedError(
                 f"{path} is a pickle that runs code when it is loaded. It wants these classes:\n  "

@@ -1,5 +1,12 @@
 """Weights that fit under some name, and what is said of those that do not."""
 
+import argparse
+import collections
+import datetime
+import os
+import pathlib
+
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -125,6 +132,20 @@ LAYOUTS = {
     "timm": lambda s: {"epoch": 2, "arch": "x", "state_dict": {k: v + 1 for k, v in s.items()}, "state_dict_ema": s},
     "the average first": lambda s: {"model": {k: v + 1 for k, v in s.items()}, "model_ema": s},
     "basicsr": lambda s: {"params": {k: v + 1 for k, v in s.items()}, "params_ema": s},
+    "with settings": lambda s: {
+        "state_dict": s,
+        "hyper_parameters": argparse.Namespace(lr=0.1, root=pathlib.Path("x")),
+    },
+    "with statistics": lambda s: {
+        "state_dict": s,
+        "message_hub": {
+            "loss": np.arange(3.0),
+            "last": np.float64(3),
+            "seen": collections.deque([1, 2], maxlen=5),
+            "counts": collections.defaultdict(int, {"a": 1}),
+            "when": datetime.datetime(2020, 1, 1),
+        },
+    },
     "of old": lambda s: {k: v for k, v in s.items() if not k.endswith("num_batches_tracked")},
 }
 
@@ -148,3 +169,13 @@ def test_weights_for_a_model_with_a_compiled_part():
     wanted = state()
     fit_weights(model, wanted, "w.pt")
     assert torch.equal(model[0]._orig_mod.weight, wanted["0.weight"])
+
+
+def test_settings_are_passed_over_but_code_is_not(tmp_path):
+    """Nothing that is not expected beside weights is read, however harmless its place."""
+    torch.save({"state_dict": state(), "hooks": [os.getcwd]}, tmp_path / "w.pth")
+    with pytest.raises(UntrustedError, match=r"getcwd"):
+        read_weights(tmp_path / "w.pth")
+    torch.save({"settings": argparse.Namespace(lr=0.1)}, tmp_path / "none.pth")
+    with pytest.raises(ModelError, match="no state dict"):
+        read_weights(tmp_path / "none.pth")

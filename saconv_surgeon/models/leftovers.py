@@ -1,0 +1,59 @@
+"""What trainers leave in checkpoints beside the weights: settings, paths, statistics, in classes of their own.
+
+Where only the weights are wanted, such objects are read as empty placeholders: nothing that they belong to is imported or run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+
+KNOWN = (
+    *("argparse", "collections", "datetime", "enum", "numpy", "pathlib", "typing"),
+    *("addict", "easydict", "hydra", "ml_collections", "omegaconf", "yacs"),
+    *("detectron2", "lightning", "lightning_fabric", "mmcv", "mmengine", "pytorch_lightning"),
+)
+"""The packages whose objects are expected in honest checkpoints; anything else may be meant to do harm, and is refused."""
+
+BUILTINS = frozenset(
+    f"builtins.{name}" for name in ("int float complex bool str bytes bytearray list dict tuple set frozenset".split())
+)
+
+
+def are_leftovers(classes: Iterable[str]) -> bool:
+    """Whether all of ``classes``, named as torch names the unsafe globals of a checkpoint, belong to such packages."""
+    return all(name in BUILTINS or name.partition(".")[0] in KNOWN for name in classes)
+
+
+def passing_over(classes: Iterable[str]) -> AbstractContextManager[None]:
+    """Within it, ``torch.load(weights_only=True)`` puts placeholders where ``classes`` are wanted."""
+    stand_ins = {name: _CONTAINERS.get(name) or type("Placeholder", (_Placeholder,), {}) for name in classes}
+    return torch.serialization.safe_globals([(stand_in, name) for name, stand_in in stand_ins.items()])
+
+
+class _Placeholder:
+    """Takes whatever a pickle gives to a constructor, a function or ``__setstate__``, and keeps nothing."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> _Placeholder:
+        return super().__new__(cls)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+def _plain_dict(*args: Any) -> dict[Any, Any]:
+    return {}
+
+
+def _plain_list(*args: Any) -> list[Any]:
+    return []
+
+
+_CONTAINERS = {"collections.defaultdict": _plain_dict, "collections.deque": _plain_list}
+"""Containers that the pickle goes on to fill, which only plain ones can be."""
