@@ -1,7 +1,7 @@
 """The library: what the command line calls, and what a training script does.
 
 ``example_inputs`` is everywhere a tensor, a tuple (positional arguments) or a dict (keyword arguments). No function modifies the
-model that it is given.
+model that it is given. A model is any module, wrapped or not, or an ``ExportedProgram``; a TorchScript module becomes a program.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.export import ExportedProgram
 
 from saconv_surgeon.convs.targets import Reason, find_target
 from saconv_surgeon.errors import ModelError, NoEffectWarning
 from saconv_surgeon.models.census import Census, take_census
+from saconv_surgeon.models.exported import program_of, program_of_script
 from saconv_surgeon.models.inputs import Inputs
 from saconv_surgeon.models.tracing import add_context
 from saconv_surgeon.models.weights import fingerprint
@@ -90,7 +92,7 @@ def make_plan(
     on_step: OnStep = _silent,
 ) -> Plan:
     """What would become of each convolution of ``model``: as ``recorded`` says where it is given, else by ``selection``."""
-    model, inputs = unwrapped(model), Inputs.of(example_inputs)
+    model, inputs = _opened(model, example_inputs)
     census, sites = _see(model, inputs, mode, on_step)
     size = inputs.image_size
     if recorded is None:
@@ -148,7 +150,7 @@ def convert(
         UsageError: A pattern or a plan that does not fit the model.
         ModelError: The model cannot be copied.
     """
-    model, inputs = unwrapped(model), Inputs.of(example_inputs)
+    model, inputs = _opened(model, example_inputs)
     recorded = plan_of(read_plan_file(Path(plan)), Path(plan)) if isinstance(plan, (str, Path)) else plan
     made = make_plan(
         model,
@@ -186,7 +188,7 @@ def price(
     on_step: OnStep = _silent,
 ) -> Conversion:
     """``conversion`` with the profiles of ``original`` and of the converted model, timed alternately in one run."""
-    original, inputs = unwrapped(original), Inputs.of(example_inputs)
+    original, inputs = _opened(original, example_inputs)
     device = device_of(original)
     label = name or type(original).__name__
     pair = (original, conversion.model)
@@ -212,7 +214,7 @@ def profile(
     on_step: OnStep = _silent,
 ) -> Profile:
     """Parameters, MACs, FLOPs, activations and latency of ``model``, which is left as it was."""
-    model, inputs = unwrapped(model), Inputs.of(example_inputs)
+    model, inputs = _opened(model, example_inputs)
     device = device_of(model)
     timed: Latency | None = None
     if latency:
@@ -235,7 +237,8 @@ def diff(
     on_step: OnStep = _silent,
 ) -> Diff:
     """Structure, price, weights and outputs of two variants; ratios are b/a."""
-    a, b, inputs = unwrapped(a), unwrapped(b), Inputs.of(example_inputs)
+    a, inputs = _opened(a, example_inputs)
+    b, _ = _opened(b, inputs)
     device = device_of(a)
     times: list[Latency | None] = [None, None]
     ratio = None
@@ -251,6 +254,16 @@ def diff(
         for model, title, timed in zip((a, b), titles, times, strict=True)
     )
     return Diff(first, second, compare_structure(a, b), compare_weights(a, b), compare_outputs(a, b, inputs), ratio)
+
+
+def _opened(model: Any, example_inputs: Any) -> tuple[nn.Module, Inputs]:
+    """The module that is meant, out of its wrappers or out of an exported program, and its inputs."""
+    inputs = Inputs.of(example_inputs)
+    if isinstance(model, ExportedProgram):
+        return program_of(model).module, inputs
+    if isinstance(model, torch.jit.ScriptModule):
+        return program_of_script(model, inputs).module, inputs
+    return unwrapped(model), inputs
 
 
 def device_of(model: nn.Module) -> torch.device:

@@ -59,19 +59,36 @@ def read_program(path: Path, *, trust: bool = False) -> Program:
         with _quiet():
             extra = {PLAN_ENTRY: ""}
             program = torch.export.load(path, extra_files=extra)
-            module = _modules_of(program)
     except Exception as error:
         raise ModelError(
             f"{path} is no readable exported program ({type(error).__name__}: {_first_line(error)}); it was exported with "
             f"torch {_torch_version(path) or 'of an unknown version'}, this is torch {torch.__version__}. Is it complete?"
         ) from error
-    if extra[PLAN_ENTRY]:
-        restore_layers(module, extra[PLAN_ENTRY])
+    return program_of(program, plan=extra[PLAN_ENTRY])
+
+
+def program_of(exported: ExportedProgram, *, plan: str = "") -> Program:
+    """An exported program as modules whose convolutions are ``nn.Conv2d`` again. ``exported`` is not modified.
+
+    ``plan`` is what :func:`write_program` was given, if anything.
+
+    Raises:
+        ModelError: torch cannot make modules of it.
+    """
+    try:
+        with _quiet():
+            module = _modules_of(exported)
+    except Exception as error:
+        raise ModelError(
+            f"torch cannot make modules of this exported program ({type(error).__name__}: {_first_line(error)})"
+        ) from error
+    if plan:
+        restore_layers(module, plan)
     restore_convolutions(module)
     _forget_traces(module)
-    given = program.example_inputs
+    given = exported.example_inputs
     inputs = None if given is None else Inputs(tuple(given[0]), dict(given[1]))
-    return Program(module.eval(), inputs, _dynamic_shapes(program), _ranges(program))
+    return Program(module.eval(), inputs, _dynamic_shapes(exported), _ranges(exported))
 
 
 def program_of_script(script: torch.jit.ScriptModule, inputs: Inputs) -> Program:
@@ -235,10 +252,18 @@ def _input_shapes(program: ExportedProgram) -> Iterable[Any]:
 
 def _modules_of(program: ExportedProgram) -> nn.Module:
     """The program as a tree of modules; what converters from other formats make has none, and is one module then."""
-    for node in program.graph.nodes:
-        if node.op not in ("placeholder", "output") and not node.meta.get("nn_module_stack"):
-            node.meta["nn_module_stack"] = {"": ("", "torch.nn.modules.module.Module")}
-    return torch.export.unflatten(program)
+    homeless = [
+        node
+        for node in program.graph.nodes
+        if node.op not in ("placeholder", "output") and not node.meta.get("nn_module_stack")
+    ]
+    for node in homeless:
+        node.meta["nn_module_stack"] = {"": ("", "torch.nn.modules.module.Module")}
+    try:
+        return torch.export.unflatten(program)
+    finally:
+        for node in homeless:
+            del node.meta["nn_module_stack"]
 
 
 def _restore_parameters(module: nn.Module, script: nn.Module) -> None:

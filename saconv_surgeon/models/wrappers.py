@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from saconv_surgeon.errors import ModelError
+
 INNER = {
     "DataParallel": "module",
     "DistributedDataParallel": "module",
@@ -18,9 +20,20 @@ INNER = {
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """What ``DataParallel``, ``DistributedDataParallel``, ``AveragedModel`` or ``torch.compile`` was put around."""
+    """What ``DataParallel``, ``DistributedDataParallel``, ``AveragedModel`` or ``torch.compile`` was put around.
+
+    Raises:
+        ModelError: ``model`` is no module, or one that nothing can be taken out of.
+    """
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"a torch.nn.Module is needed, not a {type(model).__name__}")
     while type(model).__module__.startswith("torch.") and type(model).__name__ in INNER:
         model = getattr(model, INNER[type(model).__name__])
+    if _is_made_by_export(model):
+        raise ModelError(
+            f"this {type(model).__name__} came out of an exported program and has no convolution modules; "
+            "give the ExportedProgram itself, or the .pt2 file that it was loaded from"
+        )
     return model
 
 
@@ -39,6 +52,13 @@ def rebind_compiled(model: nn.Module) -> None:
     for module in model.modules():
         if type(module).__name__ == "OptimizedModule":
             module.__setstate__(module.__getstate__())  # as unpickling does
+
+
+def _is_made_by_export(model: nn.Module) -> bool:
+    """Whether ``model`` is what torch makes of an exported program; those that this project made hold no traces any more."""
+    if type(model).__name__ == "UnflattenedModule":
+        return any(node.meta for node in model.graph.nodes)  # type: ignore[union-attr]
+    return any(base.__name__ == "_StatefulGraphModule" for base in type(model).__mro__)
 
 
 def _is_compiled(module: nn.Module) -> bool:

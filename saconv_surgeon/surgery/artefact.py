@@ -18,11 +18,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 
 from saconv_surgeon.errors import ArtefactError, ModelError, NotEquivalentError, UsageError
 from saconv_surgeon.models.checkpoints import convert_checkpoint
 from saconv_surgeon.models.comparison import compare
-from saconv_surgeon.models.exported import Program, Ranges, narrowed, read_program, write_program
+from saconv_surgeon.models.exported import Program, Ranges, narrowed, program_of, read_program, write_program
 from saconv_surgeon.models.inputs import Inputs
 from saconv_surgeon.models.readers import unique_keys
 from saconv_surgeon.records import PLAN_SCHEMA, Plan, from_dict, to_dict
@@ -43,7 +44,7 @@ def save(
     force: bool = False,
     checkpoint: Mapping[str, Any] | None = None,
     example_inputs: Any = None,
-    program: Program | None = None,
+    program: Program | ExportedProgram | None = None,
 ) -> tuple[str, ...]:
     """Writes a conversion: to a folder, as one pickled module (``.pt``, ``.pth``), or as an exported program (``.pt2``).
 
@@ -80,7 +81,8 @@ def save(
     if path.suffix in (".pt", ".pth"):
         return _save_pickle(conversion, path, checkpoint)
     if path.suffix == ".pt2":
-        return _save_program(conversion, path, example_inputs, program)
+        known = program_of(program) if isinstance(program, ExportedProgram) else program
+        return _save_program(conversion, path, example_inputs, known)
     _save_folder(conversion, path)
     return ()
 

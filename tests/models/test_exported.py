@@ -11,6 +11,7 @@ from torch.export import Dim
 
 import saconv_surgeon as surgeon
 from saconv_surgeon.cli import cli
+from saconv_surgeon.errors import ModelError
 from saconv_surgeon.models.exported import Program, narrowed, read_program, write_program
 from saconv_surgeon.models.inputs import Inputs
 from tests import oracle
@@ -261,3 +262,36 @@ def test_torchscript_by_torchs_own_converter(tmp_path, monkeypatch, how):
     again = read_program(tmp_path / "out.pt2").module
     assert [n for n, m in again.named_modules() if isinstance(m, surgeon.SAConv2d)] == ["0", "3"]
     assert torch.equal(again(x), model(x))
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_programs_in_memory(program, tmp_path):
+    """The program itself is a model; what torch makes of it, without convolutions, is refused with the way out."""
+    path, inputs, outputs = program
+    exported = torch.export.load(path)
+    kept = [dict(node.meta) for node in exported.graph.nodes]
+    conversion = surgeon.convert(exported, exported.example_inputs[0], include=["stem", "block.*"])
+    assert (conversion.converted, conversion.equivalence.bit_equal) == (3, True)
+    assert surgeon.price(conversion, exported, exported.example_inputs[0], latency=False).before.macs > 0
+    surgeon.save(conversion, tmp_path / "again.pt2", example_inputs=exported.example_inputs[0], program=exported)
+    module = torch.export.load(tmp_path / "again.pt2").module()
+    for given, wanted in zip(inputs, outputs, strict=True):
+        assert all(torch.equal(module(*given)[name], value) for name, value in wanted.items())
+    assert [dict(node.meta) for node in exported.graph.nodes] == kept
+    for made in (exported.module(), torch.export.unflatten(exported)):
+        with pytest.raises(ModelError, match="give the ExportedProgram itself"):
+            surgeon.convert(made, exported.example_inputs[0])
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_torchscript_in_memory():
+    model, x = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU()).eval(), torch.randn(1, 3, 9, 9)
+    conversion = surgeon.convert(torch.jit.trace(model, x), x)
+    assert conversion.converted == 1
+    assert torch.equal(conversion.model(x), model(x))
+
+
+@pytest.mark.parametrize("thing", [None, "resnet18", nn.ReLU])
+def test_what_is_no_model(thing):
+    with pytest.raises(ModelError, match=r"a torch.nn.Module is needed, not a (NoneType|str|type)"):
+        surgeon.convert(thing, torch.ones(1))

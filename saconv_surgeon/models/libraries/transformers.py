@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -67,17 +68,35 @@ def _model_class(transformers: ModuleType, config: type) -> Any:
 
 def _transformers_inputs(model: nn.Module, order: Order | None) -> Any:
     config: Any = model.config
-    parts = [config, *(getattr(config, part, None) for part in ("vision_config", "backbone_config"))]
-    size = next((s for p in parts if p is not None and (s := _sides(getattr(p, "image_size", None)))), None)
+    parts = list(_configurations(config))
+    size = next((s for part in parts if (s := _sides(getattr(part, "image_size", None)))), None)
     if size is None:
         size = (DETECTION_SIZE,) * 2 if "Detection" in type(model).__name__ else (FALLBACK_SIZE,) * 2
-    channels = next((c for p in parts if p is not None and (c := getattr(p, "num_channels", None))), 3)
-    frames = getattr(config, "num_frames", None)
+    channels = next((c for part in parts if isinstance(c := getattr(part, "num_channels", None), int)), 3)
+    frames = getattr(config, "num_frames", None) or (2 if _compares_images(model) else None)
     return {
         str(getattr(model, "main_input_name", "pixel_values")): image(
             *((1, frames) if frames else (1,)), channels, *size
         )
     }
+
+
+def _configurations(config: Any) -> Iterator[Any]:
+    """A configuration and those inside it, of the backbone and the like, the outer ones first."""
+    pending, seen = [config], set()
+    while pending:
+        config = pending.pop(0)
+        if id(config) not in seen:
+            seen.add(id(config))
+            yield config
+            pending += [value for value in vars(config).values() if hasattr(value, "model_type")]
+
+
+def _compares_images(model: nn.Module) -> bool:
+    """Whether a model finds the points that two images share."""
+    mapping: Any = importlib.import_module("transformers.models.auto.modeling_auto")
+    config: Any = model.config
+    return config.model_type in getattr(mapping, "MODEL_FOR_KEYPOINT_MATCHING_MAPPING_NAMES", ())
 
 
 def _sides(size: Any) -> tuple[int, int] | None:
