@@ -15,9 +15,8 @@ from saconv_surgeon.models.inputs import Inputs
 from saconv_surgeon.models.source import load_model, make_inputs, offered_inputs
 from tests import oracle
 
-LARGEST_LAYER = 4e8
-"""Multiply-accumulates of a layer that the float64 oracle, which is slow on purpose, is still asked about."""
-DEEP_LAYERS = 3
+ORACLE_MACS = 2.5e9
+"""Multiply-accumulates of a model's layers that the float64 oracle, which is slow on purpose, is asked about."""
 SHAKE = 0.1
 
 
@@ -39,7 +38,11 @@ def randomise(model):
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():
-            if parameter.dim() == 4 and float(parameter.std()) < 0.3 * (2 / parameter[0].numel()) ** 0.5:
+            if (
+                parameter.dim() == 4
+                and parameter.numel()
+                and float(parameter.std()) < 0.3 * (2 / parameter[0].numel()) ** 0.5
+            ):
                 nn.init.kaiming_normal_(
                     parameter, nonlinearity="relu", generator=generator
                 )  # a signal that does not fade
@@ -164,8 +167,7 @@ def look_deeper(original, conversion, inputs):
     scales = {key: float(x.abs().max()) for key, (x, _) in watched(model, inputs, layers).items() if x.numel()}
     for i, layer in enumerate(layers):
         shake(layer, i, scales.get(id(layer), 1.0))
-    chosen = sorted((s for s in conversion.plan.sites if s.converts), key=lambda s: s.added_macs)[:DEEP_LAYERS]
-    chosen = [model.get_submodule(s.path) for s in chosen if s.added_macs < LARGEST_LAYER]
+    chosen = [model.get_submodule(path) for path in affordable(conversion.plan)]
     seen = watched(model, inputs, chosen)
     assert not unmoved(original, model, inputs), "all that surgery added was moved, and no output noticed"
     errors = [
@@ -179,6 +181,16 @@ def look_deeper(original, conversion, inputs):
         "oracle_error": max(errors, default=None),
         "training": training_step(original, model, inputs, layers),
     }
+
+
+def affordable(plan):
+    """The paths of the converted layers, the cheapest first, as far as the oracle's budget goes."""
+    spent = 0
+    for site in sorted((s for s in plan.sites if s.converts), key=lambda s: s.added_macs):
+        spent += site.added_macs
+        if spent > ORACLE_MACS:
+            return
+        yield site.path
 
 
 def unmoved(original, model, inputs):

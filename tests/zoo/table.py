@@ -34,9 +34,9 @@ every norm. For each of them:
   has a reason;
 * the outputs of the converted model equal the original's on two inputs, compared by the tool and once more outside it, and they
   hold finite values that differ;
-* for the first model of each family, all that surgery added is then moved: the outputs do change, up to three converted layers
-  equal a float64 version written from the equations, on the inputs that they really see in the model, and a backward pass gives
-  every new parameter a finite gradient.
+* for the first model of each family, all that surgery added is then moved: the outputs do change, the converted layers (in large
+  models the cheaper ones) equal a float64 version written from the equations, on the inputs that they really see in the model,
+  and a backward pass gives every new parameter a finite gradient.
 """
 
 
