@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
 import logging
@@ -20,11 +21,13 @@ from torch.utils import _pytree as pytree
 
 from saconv_surgeon.errors import ModelError
 from saconv_surgeon.models.comparison import compare
+from saconv_surgeon.models.exported_containers import import_containers, missing_library
 from saconv_surgeon.models.exported_layers import restore_convolutions, restore_layers
 from saconv_surgeon.models.exported_screen import check_data_only
 from saconv_surgeon.models.inputs import Inputs
 from saconv_surgeon.models.outputs import leaves
 from saconv_surgeon.models.state import preserved
+from saconv_surgeon.models.wrappers import rebind
 
 Ranges = dict[str, tuple[int, int | None]]
 """For every dimension that is dynamic, by ``input[i] dimension d``, the smallest and the largest size (None: any)."""
@@ -55,15 +58,13 @@ def read_program(path: Path, *, trust: bool = False) -> Program:
     """
     if not trust:
         check_data_only(path)
+    import_containers(path)
     try:
         with _quiet():
             extra = {PLAN_ENTRY: ""}
             program = torch.export.load(path, extra_files=extra)
     except Exception as error:
-        raise ModelError(
-            f"{path} is no readable exported program ({type(error).__name__}: {_first_line(error)}); it was exported with "
-            f"torch {_torch_version(path) or 'of an unknown version'}, this is torch {torch.__version__}. Is it complete?"
-        ) from error
+        raise ModelError(_why_unreadable(path, _cause(path, error))) from error
     return program_of(program, plan=extra[PLAN_ENTRY])
 
 
@@ -85,6 +86,7 @@ def program_of(exported: ExportedProgram, *, plan: str = "") -> Program:
     if plan:
         restore_layers(module, plan)
     restore_convolutions(module)
+    rebind(module)
     _forget_traces(module)
     given = exported.example_inputs
     inputs = None if given is None else Inputs(tuple(given[0]), dict(given[1]))
@@ -105,6 +107,7 @@ def program_of_script(script: torch.jit.ScriptModule, inputs: Inputs) -> Program
             module = _modules_of(program)
             _restore_parameters(module, script)
             restore_convolutions(module)
+            rebind(module)
             _forget_traces(module)
             moved = compare([*leaves(inputs.run(script))], [*leaves(inputs.run(module))])
     except Exception as error:
@@ -277,11 +280,36 @@ def _restore_parameters(module: nn.Module, script: nn.Module) -> None:
 
 
 def _forget_traces(module: nn.Module) -> None:
-    """Drops what the graphs remember of symbolic tensors, which cannot be copied."""
+    """Drops what the graphs remember of symbolic tensors, and the nodes that lie about outside them: neither can be copied."""
     for part in module.modules():
         graph = getattr(part, "graph", None)
         for node in graph.nodes if graph is not None else ():
             node.meta.clear()
+    module.input_placeholders, module.check_input_constraints = [], False  # type: ignore[assignment]
+
+
+def _cause(path: Path, error: Exception) -> Exception:
+    """What is behind an error of ``torch.export.load``, which logs what went wrong and raises something else."""
+    if "warnings above" in str(error):
+        try:
+            with _quiet():
+                importlib.import_module("torch.export.pt2_archive._package").load_pt2(path)
+        except Exception as behind:
+            return behind
+    return error
+
+
+def _why_unreadable(path: Path, error: Exception) -> str:
+    library = missing_library(error)
+    if library is not None:
+        return (
+            f"{path} takes or returns containers of {library}, which torch knows only where that can be imported: "
+            f"pip install {library}, or export the model in a wrapper that returns tensors"
+        )
+    return (
+        f"{path} is no readable exported program ({type(error).__name__}: {_first_line(error)}); it was exported with "
+        f"torch {_torch_version(path) or 'of an unknown version'}, this is torch {torch.__version__}. Is it complete?"
+    )
 
 
 def _torch_version(path: Path) -> str | None:

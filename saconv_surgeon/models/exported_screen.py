@@ -29,6 +29,7 @@ PAYLOADS = re.compile(r"data/(weights/model_weights|constants/model_constants)_c
 PICKLES = re.compile(r"data/(weights|constants|sample_inputs)/model\.pt")
 SAFE_TARGET = re.compile(
     r"torch\.ops\.(aten|prims|prim|quantized|quantized_decomposed|torchvision|higher_order)(\.(?!_)[A-Za-z]\w*|\._[a-z]\w*){1,2}"
+    r"|torch\.ops\.aten\.__i?(and|or|xor|lshift|rshift)__(\.[A-Za-z]\w*)?"
     r"|_operator\.(?!attrgetter|itemgetter|methodcaller|call)[a-z]\w*|math\.[a-z]\w*|torch\.sym_[a-z]+"
 )
 UNSAFE_OPERATIONS = frozenset({"torch.ops.aten.from_file", "torch.ops.aten.from_file.default", "torch.ops.aten.save"})
@@ -168,7 +169,7 @@ def _strings(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _is_safe_target(target: str) -> bool:
-    return SAFE_TARGET.fullmatch(target) is not None and "__" not in target and target not in UNSAFE_OPERATIONS
+    return SAFE_TARGET.fullmatch(target) is not None and target not in UNSAFE_OPERATIONS
 
 
 def _is_safe_expression(text: str) -> bool:

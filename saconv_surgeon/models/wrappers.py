@@ -17,6 +17,7 @@ INNER = {
     "OptimizedModule": "_orig_mod",
 }
 """The attribute that holds the wrapped model. By name, since importing the classes would import the compiler."""
+PROGRAM_PARTS = ("InterpreterModule", "UnflattenedModule")
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -47,11 +48,16 @@ def eager(model: nn.Module) -> Iterator[None]:
         yield
 
 
-def rebind_compiled(model: nn.Module) -> None:
-    """Lets the compiled parts of ``model`` call what they hold now; they remember what they were made of."""
+def rebind(model: nn.Module) -> None:
+    """Lets what was made of the parts of ``model`` call what they hold now, after layers were put in or taken out.
+
+    Compiled parts remember what they were made of; the parts of an exported program, the code that a compiler sees of them.
+    """
     for module in model.modules():
         if type(module).__name__ == "OptimizedModule":
             module.__setstate__(module.__getstate__())  # as unpickling does
+        elif type(module).__name__ in PROGRAM_PARTS:
+            module.finalize()  # type: ignore[operator]
 
 
 def _is_made_by_export(model: nn.Module) -> bool:

@@ -9,6 +9,7 @@ import errno
 import hashlib
 import json
 import os
+import pickle
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -175,8 +176,19 @@ def _save_pickle(conversion: Conversion, path: Path, checkpoint: Mapping[str, An
             f"{path}: the checkpoint's {name!r} belonged to the old parameters and is None now" for name in lost
         )
     with _writing(path) as written:
-        written(path, lambda temporary: torch.save(content, temporary))
+        written(path, lambda temporary: _pickle(content, temporary, path))
     return notes
+
+
+def _pickle(content: Any, file: Path, path: Path) -> None:
+    try:
+        torch.save(content, file)
+    except (pickle.PicklingError, AttributeError, TypeError, RecursionError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "pickle" not in str(error):
+            raise  # the file could not be written
+        raise ModelError(
+            f"{path}: this model cannot be pickled ({type(error).__name__}: {error}); save to a folder, or to a .pt2 file"
+        ) from error
 
 
 def _converted_twin(conversion: Conversion, original: nn.Module) -> nn.Module:

@@ -11,7 +11,7 @@ from saconv_surgeon.convs.targets import find_target
 from saconv_surgeon.errors import ArtefactError, ModelError
 from saconv_surgeon.models.census import conv_arguments
 from saconv_surgeon.models.copying import copy_model, paths_of
-from saconv_surgeon.models.wrappers import rebind_compiled, unwrapped
+from saconv_surgeon.models.wrappers import rebind, unwrapped
 from saconv_surgeon.records import Plan, PlannedSite
 
 PLAIN_PARAMETERS = ("weight", "bias")
@@ -44,7 +44,7 @@ def apply(model: nn.Module, plan: Plan) -> nn.Module:
             return layer
         for path in paths[id(conv)]:
             copied.set_submodule(path, layer)
-    rebind_compiled(copied)
+    rebind(copied)
     _protect(copied)
     return copied
 
@@ -74,7 +74,7 @@ def revert(model: nn.Module) -> nn.Module:
             return conv
         for path in paths[id(layer)]:
             copied.set_submodule(path, conv)
-    rebind_compiled(copied)
+    rebind(copied)
     return copied
 
 

@@ -1,5 +1,7 @@
 """Exported programs: read without the model's source, operated on, exported again."""
 
+import copy
+import subprocess
 import sys
 import textwrap
 
@@ -295,3 +297,115 @@ def test_torchscript_in_memory():
 def test_what_is_no_model(thing):
     with pytest.raises(ModelError, match=r"a torch.nn.Module is needed, not a (NoneType|str|type)"):
         surgeon.convert(thing, torch.ones(1))
+
+
+# ------------------------------------------------------------------ containers that a library defines
+
+REGISTERED = """
+import dataclasses
+import torch
+from torch.utils import _pytree
+
+@dataclasses.dataclass
+class Output:
+    map: torch.Tensor
+
+_pytree.register_dataclass(Output, serialized_type_name="{name}")
+"""
+
+
+@pytest.fixture
+def with_containers(tmp_path, monkeypatch):
+    """A program that returns a class of its own, which this process does not know."""
+
+    def make(name):
+        (tmp_path / "makes_it.py").write_text(
+            REGISTERED.format(name=name)
+            + "net = torch.nn.Sequential(torch.nn.Conv2d(2, 4, 3, padding=1), torch.nn.ReLU()).eval()\n"
+            + "class Net(torch.nn.Module):\n"
+            + "    def __init__(self):\n        super().__init__()\n        self.net = net\n"
+            + "    def forward(self, x):\n        return Output(self.net(x))\n"
+            + f"torch.export.save(torch.export.export(Net(), (torch.ones(1, 2, 9, 9),)), {str(tmp_path / 'net.pt2')!r})\n"
+        )
+        subprocess.run([sys.executable, str(tmp_path / "makes_it.py")], check=True)
+        return tmp_path / "net.pt2"
+
+    monkeypatch.syspath_prepend(tmp_path)
+    return make
+
+
+def test_containers_that_nobody_knows(with_containers):
+    path = with_containers("somewhere.outputs.Output")
+    with pytest.raises(ModelError, match=r"containers of somewhere, which torch knows only where that can be imported"):
+        read_program(path)
+
+
+def test_containers_of_an_installed_library(with_containers, tmp_path, monkeypatch):
+    """The module that defines them is imported; nothing but a library's own modules of that kind is."""
+    path = with_containers("transformers.models.pretend.modeling_pretend.Output")
+    for name in [name for name in sys.modules if name.split(".")[0] == "transformers"]:
+        monkeypatch.delitem(sys.modules, name)
+    place = tmp_path / "transformers" / "models" / "pretend"
+    place.mkdir(parents=True)
+    for folder in (place, place.parent, place.parent.parent):
+        (folder / "__init__.py").write_text("")
+    name = "transformers.models.pretend.modeling_pretend.Output"
+    (place / "modeling_pretend.py").write_text(REGISTERED.format(name=name))
+    conversion = surgeon.convert(read_program(path).module, torch.ones(1, 2, 9, 9))
+    assert (conversion.converted, conversion.equivalence.bit_equal) == (1, True)
+    assert type(conversion.model(torch.ones(1, 2, 9, 9))).__name__ == "Output"
+
+
+# ------------------------------------------------------------------ what is made of a program
+
+
+def shaken(conversion):
+    for i, layer in enumerate(m for m in conversion.model.modules() if isinstance(m, surgeon.SAConv2d)):
+        oracle.shake(layer, i, 0.05)
+    return conversion.model
+
+
+class Direct(nn.Module):
+    """Convolves with the weight of a module, as a graph without modules does."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(2, 4, 3)
+        self.again = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1))
+
+    def forward(self, x):
+        x = torch.nn.functional.conv2d(x, self.conv.weight, self.conv.bias, padding=1)
+        return self.again(self.again(x))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_compilers_and_copies_see_the_surgery():
+    """The code that a compiler sees of a program was made before the surgery, and must be made again."""
+    x = torch.randn(1, 2, 9, 9)
+    conversion = surgeon.convert(torch.export.export(Direct().eval(), (x,)), x)
+    assert conversion.converted == 2
+    model = shaken(conversion)
+    for made in (
+        torch.compile(model, backend="eager"),
+        copy.deepcopy(model),
+        torch.export.export(model, (x,)).module(),
+    ):
+        assert torch.equal(made(x), model(x))
+    back = surgeon.convert(torch.export.export(Direct().eval(), (x,)), x)
+    plain = surgeon.revert(back.model)
+    assert torch.equal(torch.compile(plain, backend="eager")(x), back.model(x))
+
+
+def test_a_deep_program_is_copied():
+    """Nodes that lie about outside their graph would be copied one inside the other."""
+    net = nn.Sequential(nn.Conv2d(2, 2, 3, padding=1), *[nn.Hardtanh() for _ in range(1200)]).eval()
+    x = torch.randn(1, 2, 5, 5)
+    assert surgeon.convert(torch.export.export(net, (x,)), x, trials=1).converted == 1
+
+
+def test_what_cannot_be_pickled(tmp_path):
+    x = torch.randn(1, 2, 9, 9)
+    conversion = surgeon.convert(torch.export.export(Direct().eval(), (x,)), x)
+    with pytest.raises(ModelError, match=r"cannot be pickled .*; save to a folder, or to a .pt2 file"):
+        surgeon.save(conversion, tmp_path / "net.pt")
+    assert not list(tmp_path.iterdir())
