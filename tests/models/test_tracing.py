@@ -107,6 +107,21 @@ def test_absent_argument_takes_the_side_that_was_taken():
     assert sites["a"].found_by == "fx"
 
 
+def test_decisions_by_the_size_of_the_models_own_tensors():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.kernel = nn.Conv2d(2, 3, 3), nn.Parameter(torch.ones(3, 1, 1))
+            self.register_buffer("filt", torch.ones(2, 1, 2, 2))
+
+        def forward(self, x):
+            if self.filt.shape[-1] > 1 and self.filt.size(0) == len(self.filt) == self.filt.dim() - 2:
+                x = F.conv2d(x, self.filt.to(self.filt.dtype), groups=self.filt.size()[0])
+            return (self.conv(x) * self.kernel).relu() if self.kernel.size(0) == self.kernel.numel() else x
+
+    assert contexts(Net(), 1, 2, 9, 9)["conv"].found_by == "fx"
+
+
 def test_graph_that_disagrees_with_the_census_is_discarded():
     class Net(nn.Module):
         def __init__(self):

@@ -89,7 +89,7 @@ swin_transformer_v2: swinv2_tiny_window8_256
 swin_transformer_v2_cr: swinv2_cr_tiny_ns_224
 tiny_vit: tiny_vit_5m_224
 tnt: tnt_s_patch16_224
-tresnet: tresnet_m@1x3x96x96
+tresnet: tresnet_m@1x3x96x96 tresnet_l@1x3x96x96
 twins: twins_svt_small twins_pcpvt_small
 vgg: vgg11@1x3x96x96 vgg11_bn@1x3x96x96
 visformer: visformer_tiny
@@ -205,6 +205,19 @@ deformable_detr: deformable_detr
 rt_detr: rt_detr
 rt_detr_v2: rt_detr_v2
 d_fine: d_fine
+dab_detr: dab-detr
+deimv2: deimv2
+table_transformer: table-transformer
+pp_doclayout: pp_doclayout_v3
+pp_ocr: pp_ocrv5_mobile_det pp_ocrv5_server_rec pp_ocrv6_tiny_rec
+prompt_depth_anything: prompt_depth_anything
+timm_wrapper: timm_wrapper
+uvdoc: uvdoc_backbone
+mgp_str: mgp-str
+efficientloftr: efficientloftr
+clip: clip
+dinov3_vit: dinov3_vit
+sam2: sam2_vision_model
 upernet: upernet
 mask2former: mask2former
 maskformer: maskformer
@@ -227,6 +240,16 @@ deeplabv3plus: DeepLabV3Plus(encoder_name="resnet18") DeepLabV3Plus(encoder_name
 upernet: UPerNet(encoder_name="resnet18") UPerNet(encoder_name="mit_b0")
 segformer: Segformer(encoder_name="mit_b0") Segformer(encoder_name="resnet18")
 dpt: DPT(encoder_name="tu-vit_base_patch16_224.augreg_in21k")
+"""
+
+PROGRAMS = """
+timm:resnet10t timm:convnext_atto timm:efficientnet_b0 timm:repvgg_a0 timm:coat_lite_tiny timm:skresnet18
+timm:hrnet_w18_small timm:xcit_nano_12_p16_224
+torchvision:googlenet torchvision:lraspp_mobilenet_v3_large@1x3x224x224 torchvision:raft_small
+ultralytics:yolov8n@1x3x320x320 ultralytics:yolo11n-seg@1x3x320x320 ultralytics:yolov10n@1x3x320x320
+transformers:segformer transformers:mobilevit transformers:rt_detr@1x3x256x256
+transformers:detr(use_pretrained_backbone=False)@1x3x256x256
+smp:Unet(encoder_name="resnet18") smp:DeepLabV3Plus(encoder_name="resnet18")
 """
 
 
@@ -255,4 +278,12 @@ def entries() -> tuple[Entry, ...]:
         for line in text.strip().splitlines()
         for family, _, names in [line.partition(": ")]
         for name, _, size in [item.partition("@") for item in names.split()]
+    )
+
+
+def programs() -> tuple[Entry, ...]:
+    """Models that are exported and converted as ``.pt2``."""
+    return tuple(
+        Entry(name.partition(":")[0], "programs", name, size or None)
+        for name, _, size in (item.partition("@") for item in PROGRAMS.split())
     )
