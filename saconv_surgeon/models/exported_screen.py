@@ -6,7 +6,6 @@ functions. An archive is searched for all of them before it is loaded.
 
 from __future__ import annotations
 
-import ast
 import io
 import json
 import re
@@ -19,6 +18,7 @@ import torch
 
 from saconv_surgeon.errors import ModelError, UntrustedError
 from saconv_surgeon.models.archives import check_archive
+from saconv_surgeon.models.exported_sizes import is_arithmetic, is_guard
 
 DATA = re.compile(
     r"data/(weights/weight|constants/(tensor|custom_obj|opaque_obj))_\d+|extra/.+"
@@ -33,24 +33,6 @@ SAFE_TARGET = re.compile(
     r"|_operator\.(?!attrgetter|itemgetter|methodcaller|call)[a-z]\w*|math\.[a-z]\w*|torch\.sym_[a-z]+"
 )
 UNSAFE_OPERATIONS = frozenset({"torch.ops.aten.from_file", "torch.ops.aten.from_file.default", "torch.ops.aten.save"})
-EXPRESSION_PARTS = (
-    *(
-        ast.Expression,
-        ast.Call,
-        ast.keyword,
-        ast.Name,
-        ast.Load,
-        ast.Constant,
-        ast.Compare,
-        ast.BoolOp,
-        ast.UnaryOp,
-        ast.BinOp,
-    ),
-    *(ast.operator, ast.unaryop, ast.boolop, ast.cmpop),
-)
-SYMBOL = re.compile(r"[A-Za-z]{1,12}_?\d+|[su]_?\w{0,40}|int_oo|oo|inf|True|False|L|math")
-INPUT_SIZES = ("size", "stride", "storage_offset", "dim", "numel")
-"""What a guard may ask an input for."""
 
 
 def check_data_only(path: Path) -> None:
@@ -135,14 +117,14 @@ def _program_findings(program: Any) -> Iterator[str]:
     for key, value in _strings(program):
         if key in ("target", "as_operator") and not _is_safe_target(value):
             yield f"a call of {value!r}"
-        elif key == "expr_str" and not _is_safe_expression(value):
+        elif key == "expr_str" and not is_arithmetic(value):
             yield f"the size expression {value[:60]!r}"
         elif key in ("in_spec", "out_spec", "treespec") and _imports_something(value):
             yield "a container that imports something of its own"
     for name in program.get("range_constraints", {}):
-        if not _is_safe_expression(name):
+        if not is_arithmetic(name):
             yield f"the size expression {name[:60]!r}"
-    yield from (f"the guard {code[:60]!r}" for code in program.get("guards_code", ()) if not _is_safe_guard(code))
+    yield from (f"the guard {code[:60]!r}" for code in program.get("guards_code", ()) if not is_guard(code))
 
 
 def _imports_something(spec: str) -> bool:
@@ -170,46 +152,6 @@ def _strings(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
 
 def _is_safe_target(target: str) -> bool:
     return SAFE_TARGET.fullmatch(target) is not None and target not in UNSAFE_OPERATIONS
-
-
-def _is_safe_expression(text: str) -> bool:
-    """Whether ``text`` is arithmetic on sizes: evaluating it can call nothing but sympy's classes and those for sizes."""
-    return _consists_of(text, EXPRESSION_PARTS)
-
-
-def _is_safe_guard(text: str) -> bool:
-    """Whether ``text`` compares sizes of inputs: arithmetic, and ``L['name'].size()[0]``."""
-    return _consists_of(text, (*EXPRESSION_PARTS, ast.Attribute, ast.Subscript))
-
-
-def _consists_of(text: str, kinds: tuple[type[ast.AST], ...]) -> bool:
-    try:
-        parts = list(ast.walk(ast.parse(text.strip(), mode="eval")))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return False
-    called = {id(part.func) for part in parts if isinstance(part, ast.Call)}
-    return all(isinstance(part, kinds) and _is_harmless(part, called) for part in parts)
-
-
-def _is_harmless(part: ast.AST, called: set[int]) -> bool:
-    if isinstance(part, ast.Name):
-        return (
-            re.fullmatch(r"[A-Z]\w*|floor|ceiling|math", part.id) is not None
-            if id(part) in called
-            else _is_symbol(part.id)
-        )
-    if isinstance(part, ast.Attribute):
-        of_math = isinstance(part.value, ast.Name) and part.value.id == "math" and part.attr.isalpha()
-        return of_math or part.attr in INPUT_SIZES
-    if isinstance(part, ast.Call):
-        return isinstance(part.func, (ast.Name, ast.Attribute))
-    if isinstance(part, ast.Constant) and isinstance(part.value, str):
-        return re.fullmatch(r"\w{1,200}", part.value) is not None and "__" not in part.value
-    return True
-
-
-def _is_symbol(name: str) -> bool:
-    return SYMBOL.fullmatch(name) is not None
 
 
 def _first_line(error: Exception) -> str:

@@ -39,6 +39,13 @@ every norm. For each of them:
   and a backward pass gives every new parameter a finite gradient.
 """
 
+PROGRAMS = """## As exported programs
+
+The same for models that were exported to a `.pt2` file, with a batch of two that is left open where the model allows it. The
+command line converts that file to another; what torch alone loads from it gives, to the bit, what the original model gives on
+two batches.
+"""
+
 
 def main(results, target):
     rows, exported = rows_of(results, "models"), rows_of(results, "programs")
@@ -137,11 +144,7 @@ def programs(rows):
     good = [row for row in rows if "error" not in row]
     if not good:
         return
-    yield (
-        "## As exported programs\n\nThe same, for models that were exported to a `.pt2` file with a batch of two, open where the model\n"
-        "allows it: the command line converts the file, without looking at the library, to another file; that one, loaded by torch alone,\n"
-        "gives to the bit what the original model gives on two batches.\n"
-    )
+    yield PROGRAMS
     lines = [
         line(["library", "model", "executed", "converted", "open sizes"]),
         line(["---", "---", "---:", "---:", "---:"]),

@@ -1,0 +1,104 @@
+"""Expressions of sizes and guards in an exported program, which torch evaluates: arithmetic, and nothing else."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+LONGEST = 2000
+"""Characters of an expression; torch writes some dozens."""
+LARGEST_EXPONENT = 16
+MOST_POWERS = 4
+"""Few and small powers: a dozen characters can ask for a number that no memory holds."""
+FUNCTIONS = re.compile(
+    # sympy's own
+    r"Symbol|Integer|Float|Rational|Add|Mul|Pow|Abs|Max|Min|Piecewise|ExprCondPair|floor|ceiling|And|Or|Not|Eq|Ne|Lt|Le|Gt|Ge"
+    r"|Equality|Unequality|(Strict)?(LessThan|GreaterThan)|Half|One|Zero|NegativeOne|BooleanTrue|BooleanFalse"
+    # torch.utils._sympy.functions
+    r"|FloorDiv|ModularIndexing|Where|PythonMod|Mod|CleanDiv|CeilToInt|FloorToInt|CeilDiv|LShift|RShift|PowByNatural|FloatPow"
+    r"|FloatTrueDiv|IntTrueDiv|IsNonOverlappingAndDenseIndicator|TruncToFloat|TruncToInt|RoundToInt|RoundDecimal|ToFloat|Identity"
+)
+POWERS = frozenset({"Pow", "PowByNatural", "FloatPow", "LShift"})
+SYMBOL = re.compile(r"[A-Za-z]{1,12}_?\d+|[su]_?\w{0,40}|int_oo|oo|inf|True|False|L|math")
+OF_INPUTS = ("size", "stride", "storage_offset", "dim", "numel")
+"""What a guard may ask an input for."""
+ARITHMETIC = (
+    *(
+        ast.Expression,
+        ast.Call,
+        ast.keyword,
+        ast.Name,
+        ast.Load,
+        ast.Constant,
+        ast.Compare,
+        ast.BoolOp,
+        ast.UnaryOp,
+        ast.BinOp,
+    ),
+    *(ast.operator, ast.unaryop, ast.boolop, ast.cmpop),
+)
+
+
+def is_arithmetic(text: str) -> bool:
+    """Whether ``text`` computes with sizes and calls only what sizes are made of."""
+    return _consists_of(text, ARITHMETIC)
+
+
+def is_guard(text: str) -> bool:
+    """Whether ``text`` compares sizes of inputs: arithmetic, and ``L['name'].size()[0]``."""
+    return _consists_of(text, (*ARITHMETIC, ast.Attribute, ast.Subscript))
+
+
+def _consists_of(text: str, kinds: tuple[type[ast.AST], ...]) -> bool:
+    if len(text) > LONGEST:
+        return False
+    try:
+        parts = list(ast.walk(ast.parse(text.strip(), mode="eval")))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    called = {id(part.func) for part in parts if isinstance(part, ast.Call)}
+    powers = [part for part in parts if _is_power(part)]
+    return (
+        len(powers) <= MOST_POWERS
+        and all(_is_small(_exponent(power)) for power in powers)
+        and all(isinstance(part, kinds) and _is_harmless(part, called) for part in parts)
+    )
+
+
+def _is_harmless(part: ast.AST, called: set[int]) -> bool:
+    if isinstance(part, ast.Name):
+        return (FUNCTIONS if id(part) in called else SYMBOL).fullmatch(part.id) is not None
+    if isinstance(part, ast.Attribute):
+        of_math = (
+            isinstance(part.value, ast.Name)
+            and part.value.id == "math"
+            and part.attr in ("ceil", "floor", "trunc", "sqrt")
+        )
+        return of_math or part.attr in OF_INPUTS
+    if isinstance(part, ast.Call):
+        return isinstance(part.func, (ast.Name, ast.Attribute))
+    if isinstance(part, ast.Constant) and isinstance(part.value, str):
+        return re.fullmatch(r"\w{1,200}", part.value) is not None and "__" not in part.value
+    return True
+
+
+def _is_power(part: ast.AST) -> bool:
+    if isinstance(part, ast.BinOp):
+        return isinstance(part.op, (ast.Pow, ast.LShift))
+    return isinstance(part, ast.Call) and isinstance(part.func, ast.Name) and part.func.id in POWERS
+
+
+def _exponent(power: ast.AST) -> ast.AST | None:
+    if isinstance(power, ast.BinOp):
+        return power.right
+    return power.args[1] if isinstance(power, ast.Call) and len(power.args) == 2 else None
+
+
+def _is_small(exponent: ast.AST | None) -> bool:
+    """Whether an exponent is a small whole number, or one divided by such."""
+    if isinstance(exponent, ast.UnaryOp):
+        return _is_small(exponent.operand)
+    if isinstance(exponent, ast.Call) and isinstance(exponent.func, ast.Name):
+        numbers = exponent.func.id in ("Integer", "Rational")
+        return numbers and bool(exponent.args) and all(map(_is_small, exponent.args))
+    return isinstance(exponent, ast.Constant) and isinstance(exponent.value, int) and exponent.value <= LARGEST_EXPONENT
