@@ -274,6 +274,17 @@ def test_mistakes_have_one_message_and_their_code(arguments, code, message):
         assert "Traceback" not in result.stderr
 
 
+def test_inspect_says_how_often_and_how_each_was_found():
+    shared = run("inspect", f"{NETS}:SharedConv", *SIZE, env={"COLUMNS": "120"}).stdout
+    assert "2 × 16×16→16×16" in shared
+    assert "1 in the graph of the whole model" in shared
+    two = run("inspect", f"{NETS}:TwoSizes", *SIZE, env={"COLUMNS": "120"}).stdout
+    assert " 16×16→16×16, 8×8→8×8" in " ".join(two.split())
+    alone = run("inspect", f"{NETS}:ControlFlow", *SIZE, env={"COLUMNS": "120"}).stdout
+    assert "by running it alone (" in alone
+    assert "1 in its module tree alone" in alone
+
+
 @pytest.mark.parametrize("width", [80, 120, 200])
 def test_names_are_never_cut_off_or_eaten(width):
     result = run("inspect", f"{NETS}:Brackets", *SIZE, env={"COLUMNS": str(width)})

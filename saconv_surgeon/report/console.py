@@ -123,13 +123,12 @@ def ledger(plan: Plan) -> Text:
 
 def _witnesses(sites: Sequence[PlannedSite]) -> str:
     """Which convolutions a graph showed with what follows them, and which only the run itself did."""
-    whole = sum(site.found_by == "fx" for site in sites)
-    parts = sum(site.found_by not in ("fx", "census") for site in sites)
+    alone = [site.path for site in sites if site.found_by == "census" and site.executed]
     counted = {
-        "in the graph of the whole model": whole,
-        "in graphs of its parts": parts,
-        "by running it alone": sum(site.found_by == "census" and site.executed for site in sites),
+        "in the graph of the whole model": sum(site.found_by == "fx" for site in sites),
+        "in graphs of its parts": sum(site.found_by not in ("fx", "census") for site in sites),
         "in its module tree alone": sum(site.found_by == "census" and not site.executed for site in sites),
+        f"by running it alone ({_names(alone)})": len(alone),
     }
     return ", ".join(f"{n} {how}" for how, n in counted.items() if n) or "there are none"
 

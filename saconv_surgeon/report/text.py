@@ -79,9 +79,12 @@ def convolution(arguments: ConvArguments | None) -> str:
 
 
 def maps(shapes: Sequence[CallShape]) -> str:
-    """``56×56→28×28``, one for each pair of sizes that was seen."""
-    seen = dict.fromkeys(f"{_size(s.input)}→{_size(s.output)}" for s in shapes)
-    return ", ".join(seen)
+    """``2 × 56×56→28×28``, one for each pair of sizes that was seen; once is not said."""
+    seen: dict[str, int] = {}
+    for call in shapes:
+        name = f"{_size(call.input)}→{_size(call.output)}"
+        seen[name] = seen.get(name, 0) + call.calls
+    return ", ".join(f"{n} × {name}" if n > 1 else name for name, n in seen.items())
 
 
 def shape(sizes: Sequence[int]) -> str:
