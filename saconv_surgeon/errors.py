@@ -52,3 +52,8 @@ class NotEquivalentError(SurgeonError):
 
 class NoEffectWarning(UserWarning):
     """Surgery found nothing to convert."""
+
+
+def first_line(error: BaseException, most: int = 300) -> str:
+    """What an error says, as far as it fits into a sentence: its first line, or its name where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:most]

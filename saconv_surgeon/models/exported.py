@@ -19,7 +19,7 @@ from torch import nn
 from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree
 
-from saconv_surgeon.errors import ModelError
+from saconv_surgeon.errors import ModelError, first_line
 from saconv_surgeon.models.comparison import compare
 from saconv_surgeon.models.exported_containers import import_containers, missing_library
 from saconv_surgeon.models.exported_layers import restore_convolutions, restore_layers
@@ -81,7 +81,7 @@ def program_of(exported: ExportedProgram, *, plan: str = "") -> Program:
             module = _modules_of(exported)
     except Exception as error:
         raise ModelError(
-            f"torch cannot make modules of this exported program ({type(error).__name__}: {_first_line(error)})"
+            f"torch cannot make modules of this exported program ({type(error).__name__}: {first_line(error)})"
         ) from error
     if plan:
         restore_layers(module, plan)
@@ -112,7 +112,7 @@ def program_of_script(script: torch.jit.ScriptModule, inputs: Inputs) -> Program
             moved = compare([*leaves(inputs.run(script))], [*leaves(inputs.run(module))])
     except Exception as error:
         raise ModelError(
-            f"torch cannot convert this TorchScript module to a program ({type(error).__name__}: {_first_line(error)})"
+            f"torch cannot convert this TorchScript module to a program ({type(error).__name__}: {first_line(error)})"
         ) from error
     if not moved.bit_equal:
         raise ModelError(
@@ -151,7 +151,7 @@ def write_program(
         except Exception as error:
             errors.append(error)
     raise ModelError(
-        f"torch.export cannot export {type(model).__name__} ({type(errors[-1]).__name__}: {_first_line(errors[-1])}); "
+        f"torch.export cannot export {type(model).__name__} ({type(errors[-1]).__name__}: {first_line(errors[-1])}); "
         "save to a folder instead"
     ) from errors[-1]
 
@@ -307,7 +307,7 @@ def _why_unreadable(path: Path, error: Exception) -> str:
             f"pip install {library}, or export the model in a wrapper that returns tensors"
         )
     return (
-        f"{path} is no readable exported program ({type(error).__name__}: {_first_line(error)}); it was exported with "
+        f"{path} is no readable exported program ({type(error).__name__}: {first_line(error)}); it was exported with "
         f"torch {_torch_version(path) or 'of an unknown version'}, this is torch {torch.__version__}. Is it complete?"
     )
 
@@ -319,10 +319,6 @@ def _torch_version(path: Path) -> str | None:
             return str(json.loads(archive.read(name)).get("torch_version"))
     except Exception:  # only for a message
         return None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
 
 
 @contextmanager

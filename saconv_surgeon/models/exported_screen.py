@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from saconv_surgeon.errors import ModelError, UntrustedError
+from saconv_surgeon.errors import ModelError, UntrustedError, first_line
 from saconv_surgeon.models.archives import check_archive
 from saconv_surgeon.models.exported_sizes import is_arithmetic, is_guard
 
@@ -63,7 +63,7 @@ def check_data_only(path: Path) -> None:
         OSError,
     ) as error:
         raise ModelError(
-            f"{path} is no readable exported program ({type(error).__name__}: {_first_line(error)}); is it complete?"
+            f"{path} is no readable exported program ({type(error).__name__}: {first_line(error)}); is it complete?"
         ) from error
     if found:
         raise UntrustedError(_refusal(path, found))
@@ -152,7 +152,3 @@ def _strings(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
 
 def _is_safe_target(target: str) -> bool:
     return SAFE_TARGET.fullmatch(target) is not None and target not in UNSAFE_OPERATIONS
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from saconv_surgeon.errors import ModelError, UntrustedError
+from saconv_surgeon.errors import ModelError, UntrustedError, first_line
 from saconv_surgeon.models.archives import check_archive
 from saconv_surgeon.models.checkpoints import MODELS
 from saconv_surgeon.models.exported import Program, read_program
@@ -71,8 +71,7 @@ def _read_script(path: Path, trust: bool) -> nn.Module:
             warnings.simplefilter("ignore")
             return torch.jit.load(path, map_location="cpu")
     except Exception as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise ModelError(f"{path} is no readable TorchScript archive ({first}); {EXPORT_HINT}") from error
+        raise ModelError(f"{path} is no readable TorchScript archive ({first_line(error)}); {EXPORT_HINT}") from error
 
 
 def _module_in(content: Any, path: Path) -> nn.Module:

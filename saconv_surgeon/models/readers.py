@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from saconv_surgeon.errors import ModelError, UntrustedError
+from saconv_surgeon.errors import ModelError, UntrustedError, first_line
 from saconv_surgeon.models.archives import check_archive
 from saconv_surgeon.models.leftovers import are_leftovers, passing_over
 
@@ -60,9 +60,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         _check_header(path)
         return load_file(path)
     except (safetensors.SafetensorError, OSError, ValueError, KeyError, struct.error, RecursionError) as error:
-        raise ModelError(
-            f"{path} is not a readable safetensors file ({_first_line(error)}); is it complete?"
-        ) from error
+        raise ModelError(f"{path} is not a readable safetensors file ({first_line(error)}); is it complete?") from error
 
 
 def read_shards(index: Path) -> dict[str, Tensor]:
@@ -77,7 +75,7 @@ def read_shards(index: Path) -> dict[str, Tensor]:
         names = sorted({str(name) for name in placed.values()})
     except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
         raise ModelError(
-            f"{index} is no readable index of shards ({_first_line(error)}); it needs a weight_map"
+            f"{index} is no readable index of shards ({first_line(error)}); it needs a weight_map"
         ) from error
     outside = [name for name in names if Path(name).name != name]
     if outside:
@@ -119,10 +117,10 @@ def read_pickle(path: Path, *, trust: bool, leftovers: bool = False) -> Any:
                 "or save a state dict and give the code as MODEL with --weights"
             ) from error
         if not classes:
-            raise ModelError(f"{path} cannot be loaded: {_first_line(error)}") from error
+            raise ModelError(f"{path} cannot be loaded: {first_line(error)}") from error
     except Exception as error:
         raise ModelError(
-            f"{path} cannot be loaded ({type(error).__name__}: {_first_line(error)}); is it complete?"
+            f"{path} cannot be loaded ({type(error).__name__}: {first_line(error)}); is it complete?"
         ) from error
     return _load_trusted(path)
 
@@ -200,7 +198,7 @@ def _load_trusted(path: Path) -> Any:
             f"{path} needs code that cannot be imported here ({error}); put it on PYTHONPATH, or run from its folder"
         ) from error
     except Exception as error:
-        raise ModelError(f"{path} cannot be loaded ({type(error).__name__}: {_first_line(error)})") from error
+        raise ModelError(f"{path} cannot be loaded ({type(error).__name__}: {first_line(error)})") from error
 
 
 def _check_file(path: Path) -> None:
@@ -208,7 +206,3 @@ def _check_file(path: Path) -> None:
         raise ModelError(f"{path} does not exist (looked in {path.absolute().parent})")
     if path.is_dir():
         raise ModelError(f"{path} is a folder; a file was expected")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

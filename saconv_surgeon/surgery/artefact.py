@@ -21,7 +21,7 @@ from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from saconv_surgeon.errors import ArtefactError, ModelError, NotEquivalentError, UsageError
+from saconv_surgeon.errors import ArtefactError, ModelError, NotEquivalentError, UsageError, first_line
 from saconv_surgeon.models.checkpoints import convert_checkpoint
 from saconv_surgeon.models.comparison import compare
 from saconv_surgeon.models.exported import Program, Ranges, narrowed, program_of, read_program, write_program
@@ -218,9 +218,8 @@ def _check_program(conversion: Conversion, inputs: Inputs, path: Path) -> None:
     try:
         again = run(read_program(path, trust=True).module, inputs, seed=0)
     except Exception as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(
-            f"the exported program cannot be run again ({type(error).__name__}: {first}); save to a folder instead"
+            f"the exported program cannot be run again ({type(error).__name__}: {first_line(error)}); save to a folder instead"
         ) from error
     moved = compare(run(conversion.model, inputs, seed=0), again)
     if not moved.within(conversion.equivalence.tolerance) and conversion.equivalence.deterministic:
