@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
+from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from saconv_surgeon.convs.aws import ConvAWS2d
@@ -34,8 +35,11 @@ CONVOLUTION_OPS = frozenset(
 )
 
 
+@dataclass(frozen=True, eq=False)
 class Given:
-    """Stands for an argument that held a tensor, where the others stand for themselves."""
+    """Stands for an argument that is no plain value; ``example`` has its tensors on the meta device, if it holds nothing else."""
+
+    example: Any = None
 
 
 @dataclass(frozen=True)
@@ -224,5 +228,13 @@ def _bind(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> d
 
 
 def _without_tensors(value: Any) -> Any:
-    plain = value is None or isinstance(value, (bool, int, float, str, torch.dtype, torch.device))
-    return value if plain else Given
+    if _is_plain(value):
+        return value
+    leaves = pytree.tree_leaves(value)
+    if not all(isinstance(leaf, Tensor) or _is_plain(leaf) for leaf in leaves):
+        return Given()
+    return Given(pytree.tree_map_only(Tensor, lambda t: torch.empty(t.shape, dtype=t.dtype, device="meta"), value))
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, (bool, int, float, str, torch.dtype, torch.device))

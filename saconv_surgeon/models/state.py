@@ -23,10 +23,8 @@ def preserved(model: nn.Module, mode: Mode = "eval") -> Iterator[None]:
     """
     flags = [(module, module.training) for module in model.modules()]
     buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
-    python, numpy = random.getstate(), np.random.get_state()
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
     try:
-        with torch.random.fork_rng(devices=devices), eager(model):
+        with preserved_randomness(), eager(model):
             model.train(mode == "train")
             yield
     finally:
@@ -36,6 +34,17 @@ def preserved(model: nn.Module, mode: Mode = "eval") -> Iterator[None]:
             for buffer, value in buffers:
                 if not (buffer.is_meta or _same(buffer, value)):
                     buffer.copy_(value)
+
+
+@contextmanager
+def preserved_randomness() -> Iterator[None]:
+    """Afterwards the random generators of torch, Python and numpy are where they were."""
+    python, numpy = random.getstate(), np.random.get_state()
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    try:
+        with torch.random.fork_rng(devices=devices):
+            yield
+    finally:
         random.setstate(python)
         np.random.set_state(numpy)
 

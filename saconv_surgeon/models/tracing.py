@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
-from torch.fx.proxy import ParameterProxy
-from torch.nn.modules.batchnorm import _NormBase
+from torch import fx, nn
 from torch.nn.modules.conv import _ConvNd
 
 from saconv_surgeon.errors import ModelError
 from saconv_surgeon.models.census import Census, Given
 from saconv_surgeon.models.copying import copy_model, paths_of
+from saconv_surgeon.models.sized_tracer import SizedTracer
+from saconv_surgeon.models.state import preserved_randomness
+from saconv_surgeon.models.tracers import NORMS, ConvTracer
 from saconv_surgeon.records import ConvSite, Mode
 
-NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
 NORM_FUNCTIONS = frozenset({"batch_norm", "group_norm", "layer_norm", "instance_norm"})
 ACTIVATION_FUNCTIONS = frozenset(
     {
@@ -47,74 +47,6 @@ class Context:
 
     norm: str | None
     activation: str | None
-
-
-class StateProxy(ParameterProxy):
-    """Stands for a parameter or a buffer; its size and kind are known, so that a model may decide by them.
-
-    torch's own is for parameters only, and gives all sizes or none.
-    """
-
-    def __init__(self, tracer: fx.Tracer, node: fx.Node, name: str, tensor: Tensor) -> None:
-        fx.Proxy.__init__(self, node, tracer)
-        self.param = tensor  # type: ignore[assignment]
-        self.name = name
-
-    def size(self, dim: int | None = None) -> Any:
-        """See ``torch.Tensor.size``."""
-        return self.param.size() if dim is None else self.param.size(dim)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """See ``torch.Tensor.dtype``."""
-        return self.param.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """See ``torch.Tensor.device``."""
-        return self.param.device
-
-    def __len__(self) -> int:
-        return len(self.param)
-
-
-class ConvTracer(fx.Tracer):
-    """Keeps every convolution and norm whole, also those of classes that live outside torch.nn."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.proxy_buffer_attributes = True  # a buffer that forward updates must not be updated by tracing
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """See ``torch.fx.Tracer``."""
-        return isinstance(m, (_ConvNd, *NORMS)) or super().is_leaf_module(m, module_qualified_name)
-
-    def create_proxy(
-        self,
-        kind: str,
-        target: Any,
-        args: Any,
-        kwargs: Any,
-        name: Any = None,
-        type_expr: Any = None,
-        factory: Any = None,
-    ) -> fx.Proxy:
-        """See ``torch.fx.Tracer``."""
-        if kind == "get_attr":
-            holder, _, attribute = str(target).rpartition(".")
-            module = self.root.get_submodule(holder)
-            tensor = module._parameters.get(attribute, module._buffers.get(attribute))
-            if tensor is not None:
-                return super().create_proxy(
-                    kind,
-                    target,
-                    args,
-                    kwargs,
-                    name,
-                    type_expr,
-                    lambda node: StateProxy(self, node, str(target), tensor),
-                )
-        return super().create_proxy(kind, target, args, kwargs, name, type_expr, factory)
 
 
 def add_context(model: nn.Module, census: Census, mode: Mode = "eval") -> tuple[ConvSite, ...]:
@@ -156,22 +88,29 @@ def _graphs(skeleton: nn.Module, census: Census) -> Iterator[tuple[str, fx.Graph
             continue
         seen.add(id(module))
         if census.calls.get(path, 0) and path in census.calls_within:
-            graph = _trace(module, census.arguments.get(path, {}))
-            if graph is not None and _agrees(graph, module, path, census):
+            arguments = census.arguments.get(path, {})
+            graphs = (_trace(tracer, module, arguments) for tracer in (ConvTracer(), SizedTracer(_examples(arguments))))
+            graph = next((g for g in graphs if g is not None and _agrees(g, module, path, census)), None)
+            if graph is not None:
                 yield path, graph
                 continue
         pending += [(_join(path, name), child) for name, child in module.named_children()]
 
 
-def _trace(module: nn.Module, arguments: Any) -> fx.Graph | None:
+def _trace(tracer: fx.Tracer, module: nn.Module, arguments: Mapping[str, Any]) -> fx.Graph | None:
     """The graph of ``module``, or None: tracing runs the user's forward on placeholders, which can raise anything."""
-    concrete = {name: value for name, value in arguments.items() if value is not Given}
+    concrete = {name: value for name, value in arguments.items() if not isinstance(value, Given)}
     try:
-        with warnings.catch_warnings(), torch.no_grad():
+        with warnings.catch_warnings(), torch.no_grad(), preserved_randomness():
             warnings.simplefilter("ignore")
-            return ConvTracer().trace(module, concrete or None)
+            return tracer.trace(module, concrete or None)
     except (Exception, RecursionError):
         return None
+
+
+def _examples(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    given = {name: value for name, value in arguments.items() if isinstance(value, Given)}
+    return {name: value.example for name, value in given.items() if value.example is not None}
 
 
 def _agrees(graph: fx.Graph, module: nn.Module, path: str, census: Census) -> bool:

@@ -177,4 +177,7 @@ def test_arguments_are_recorded_without_tensors():
             return self.inner(x, scale=3)
 
     arguments = census_of(Outer(), 1, 2, 8, 8).arguments["inner"]
-    assert arguments == {"x": Given, "mask": None, "scale": 3}
+    given = arguments.pop("x")
+    assert isinstance(given, Given)
+    assert (given.example.shape, given.example.device.type) == ((1, 2, 8, 8), "meta")
+    assert arguments == {"mask": None, "scale": 3}

@@ -1,5 +1,7 @@
 """What follows a convolution, and when a graph is not believed."""
 
+import random
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -153,3 +155,65 @@ def test_tracing_leaves_no_placeholder_behind():
     contexts(model, 1, 2, 9, 9)
     assert isinstance(model.seen, torch.Tensor)
     assert model.count == 0
+
+
+# ------------------------------------------------------------------ decisions by the sizes of maps
+
+
+class Sizes(nn.Module):
+    """Everything that plain tracing stops at, and that the sizes alone decide."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.other = nn.Conv2d(2, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3)
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, images, scale=1.0):
+        self.calls += 1
+        (x,) = images
+        n, _, height, width = x.shape
+        if height % 2 or x.dtype is not torch.float32 or len(x) != n or int(height / 2) < 3:
+            return self.other(self.conv(x))
+        x = F.relu(self.norm(self.conv(F.pad(x, (0, width % 4)))))
+        x[:, 0] = x[:, 1] * random.random() + torch.rand(())
+        tokens = x.flatten(2).transpose(1, 2)
+        tokens, _ = self.attention(tokens, tokens, tokens)
+        parts = [part * scale for part in tokens.chunk(2, dim=1)]
+        return torch.cat(parts, 1).view(n, height, -1, x.size(1))
+
+
+def test_sizes_of_maps_are_known():
+    torch.manual_seed(0)
+    random.seed(0)
+    expected = (torch.rand(1), random.random())
+    torch.manual_seed(0)
+    random.seed(0)
+    model = Sizes().eval()
+    torch.manual_seed(0)
+    images = torch.ones(1, 2, 8, 6)
+    sites = {s.path: s for s in add_context(model, take_census(model, Inputs.of([images])))}
+    assert (torch.rand(1), random.random()) == expected  # nothing drawn
+    assert sites["conv"].found_by == "fx"
+    assert (sites["conv"].norm, sites["conv"].activation) == ("norm (BatchNorm2d)", "relu")
+    assert not sites["other"].executed
+    assert float(model.calls) == 0
+
+
+def test_sizes_say_which_side_was_taken():
+    model = Sizes().eval()
+    sites = {s.path: s for s in add_context(model, take_census(model, Inputs.of([torch.ones(1, 2, 7, 6)])))}
+    assert (sites["conv"].found_by, sites["conv"].norm) == ("fx", None)
+    assert sites["other"].executed
+
+
+def test_values_still_decide_by_themselves():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(2, 2, 3)
+
+        def forward(self, x):
+            return self.conv(x) if x.shape[0] == 1 and x.sum() > 0 else x
+
+    assert contexts(Net(), 1, 2, 9, 9)["conv"].found_by == "census"
