@@ -18,7 +18,7 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from saconv_surgeon.convs.targets import Reason, find_target
-from saconv_surgeon.errors import ModelError, NoEffectWarning
+from saconv_surgeon.errors import ModelError, NoEffectWarning, first_line
 from saconv_surgeon.models.census import Census, take_census
 from saconv_surgeon.models.exported import program_of, program_of_script
 from saconv_surgeon.models.inputs import Inputs
@@ -277,6 +277,10 @@ def _see(model: nn.Module, inputs: Inputs, mode: Mode, on_step: OnStep) -> tuple
         raise ModelError(
             f"{type(model).__name__} has lazy modules without weights yet; run it once on an input before converting it"
         )
+    if any(p.is_meta for p in model.parameters()):
+        raise ModelError(
+            f"{type(model).__name__} is on the meta device and has no weights; build it on a real one, or load its weights"
+        )
     on_step("looking", 0.0)
     census = take_census(model, inputs, mode)
     on_step("tracing", 0.5)
@@ -287,7 +291,13 @@ def _operate(model: nn.Module, inputs: Inputs, plan: Plan) -> tuple[nn.Module, P
     """Applies ``plan``; refuses afterwards what turns out not to be called, and starts again from the original."""
     calls = {site.path: site.calls for site in plan.sites if site.converts}
     converted = apply(model, plan)
-    lost = unreached(converted, inputs, calls, plan.mode)
+    try:
+        lost = unreached(converted, inputs, calls, plan.mode)
+    except Exception as error:
+        raise ModelError(
+            f"the converted {type(model).__name__} cannot be run, although the original can ({type(error).__name__}: "
+            f"{first_line(error)}); does it look for nn.Conv2d among its modules? Leave such layers out with exclude"
+        ) from error
     if not lost:
         return converted, plan
     plan = planning.refuse(plan, lost, HELD_OUTSIDE)

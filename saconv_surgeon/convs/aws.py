@@ -139,9 +139,9 @@ class ConvAWS2d(nn.Conv2d):
                 setattr(conv, name, value)
         return conv.train(self.training)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """(N, C_in, H, W) or (C_in, H, W) → the convolution with the standardised kernel."""
-        return self._conv_forward(x, as_dtype(self.standardised_weight(), self.weight.dtype), self.bias)
+        return self._conv_forward(input, as_dtype(self.standardised_weight(), self.weight.dtype), self.bias)
 
     def standardised_weight(self) -> Tensor:
         """The kernel that is convolved with, in the dtype of the statistics (float32 for half-precision layers).

@@ -62,12 +62,13 @@ class SAConv2d(ConvAWS2d):
         self.path: str | None = None  # where surgery has put the layer, for messages
         self._reset_new_parameters()
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """(N, C_in, H, W) → (N, C_out, H_out, W_out), sizes as in ``nn.Conv2d``; (C_in, H, W) without a batch too.
 
         Raises:
             ValueError: The map is too small for the wide branch's ``padding_mode``.
         """
+        x = input
         if x.dim() == 3:
             return self.forward(x.unsqueeze(0)).squeeze(0)
         x = x + self.pre_context(F.adaptive_avg_pool2d(x, 1))

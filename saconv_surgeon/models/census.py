@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import torch
@@ -71,15 +72,21 @@ def take_census(model: nn.Module, inputs: Inputs, mode: Mode = "eval") -> Census
 
 @dataclass
 class _Frame:
+    """A module that is running. What forward makes on the way has no path of its own and runs under its caller's."""
+
     path: str
+    module: nn.Module
     functional_calls: int = 0
 
 
 class _Watch(TorchDispatchMode):
+    supports_higher_order_operators = True
+
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
         self.paths = paths_of(model)
+        self.convolutions = dict(_convolutions(model))  # as they are now: forward may put others in their place
         self.weight_owner = {
             id(p): path
             for path, m in model.named_modules()
@@ -101,6 +108,8 @@ class _Watch(TorchDispatchMode):
     def hooks(self) -> Iterator[None]:
         with ExitStack() as handles:
             for module in self.model.modules():
+                if isinstance(module, torch.jit.ScriptModule):
+                    continue  # takes no hooks; its convolutions are seen as operations
                 for handle in (
                     module.register_forward_pre_hook(self._enter, with_kwargs=True),
                     module.register_forward_hook(self._leave, with_kwargs=True, always_call=True),
@@ -109,8 +118,11 @@ class _Watch(TorchDispatchMode):
             yield
 
     def _enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if id(module) not in self.paths:
+            self.stack.append(_Frame(self.stack[-1].path if self.stack else "", module))
+            return
         path = self.paths[id(module)][0]
-        self.stack.append(_Frame(path))
+        self.stack.append(_Frame(path, module))
         if isinstance(module, ConvAWS2d):
             self.inside_target += 1
         elif self.inside_target:
@@ -121,6 +133,8 @@ class _Watch(TorchDispatchMode):
 
     def _leave(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         path = self.stack.pop().path
+        if id(module) not in self.paths:
+            return
         if isinstance(module, ConvAWS2d):
             self.inside_target -= 1
         if isinstance(module, _ConvNd) and not self.inside_target and isinstance(output, Tensor):
@@ -130,15 +144,25 @@ class _Watch(TorchDispatchMode):
     # ------------------------------------------------------------ watching operations
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if isinstance(func, torch._ops.HigherOrderOperator):
+            return self._control_flow(func, args, kwargs or {})
         output = func(*args, **(kwargs or {}))
         name = func.overloadpacket.__name__
         if name in CONVOLUTION_OPS and self.stack and not self.inside_target:
             self._saw_operation(args, output)
         return output
 
+    def _control_flow(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """``torch.cond`` as Python's own, so that the branch that is taken is watched; other such operators as they are."""
+        if func is not torch.ops.higher_order.cond:
+            return func(*args, **kwargs)
+        predicate, true_branch, false_branch, operands = args
+        with self:
+            return (true_branch if predicate else false_branch)(*operands)
+
     def _saw_operation(self, args: tuple[Any, ...], output: Tensor) -> None:
         frame = self.stack[-1]
-        if isinstance(self.model.get_submodule(frame.path), _ConvNd):
+        if isinstance(frame.module, _ConvNd) and id(frame.module) in self.paths:
             return  # the module's hook reports it
         weight = args[1]
         transposed = len(args) > 6 and bool(args[6])
@@ -160,7 +184,7 @@ class _Watch(TorchDispatchMode):
     # ------------------------------------------------------------ reporting
 
     def census(self) -> Census:
-        modules = dict(_convolutions(self.model))
+        modules = self.convolutions
         order = [*self.shapes, *(path for path in modules if path not in self.shapes)]
         return Census(
             sites=tuple(self._site(path, modules.get(path)) for path in order),
@@ -199,8 +223,15 @@ def conv_arguments(module: _ConvNd) -> ConvArguments:
         groups=module.groups,
         bias=module.bias is not None,
         padding_mode=module.padding_mode,
-        dtype=str(module.weight.dtype).removeprefix("torch."),
+        dtype=_dtype_of(module),
     )
+
+
+def _dtype_of(module: _ConvNd) -> str:
+    """Of the kernel, or of what it is computed from: reading a parametrised kernel would compute it, and move its state."""
+    kernel = module._parameters.get("weight")
+    held = next(chain([kernel] if kernel is not None else [], module.parameters(), module.buffers()), None)
+    return "unknown" if held is None else str(held.dtype).removeprefix("torch.")
 
 
 def _convolutions(model: nn.Module) -> Iterator[tuple[str, _ConvNd]]:

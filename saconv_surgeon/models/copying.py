@@ -32,12 +32,20 @@ def copy_model(model: M, *, share_parameters: bool = False) -> M:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what torch thinks of its own attributes while it copies them
-            return copy.deepcopy(model, memo)
+            copied = copy.deepcopy(model, memo)
     except Exception as error:
         raise ModelError(
             f"{type(model).__name__} cannot be copied ({type(error).__name__}: {error}), and surgery works on a copy; "
             "take the attribute that cannot be copied out of the model, or give the class a __deepcopy__"
         ) from error
+    own = {id(module) for module in model.modules()}
+    shared = next((path for path, module in copied.named_modules() if id(module) in own), None)
+    if shared is not None:
+        raise ModelError(
+            f"the {type(copied.get_submodule(shared)).__name__} at {shared or 'the root'!r} is its own copy: its __deepcopy__ "
+            "returns itself, and surgery would change your model; take that method out, or put the module in afterwards"
+        )
+    return copied
 
 
 def paths_of(model: nn.Module) -> dict[int, tuple[str, ...]]:

@@ -22,7 +22,11 @@ def preserved(model: nn.Module, mode: Mode = "eval") -> Iterator[None]:
     in place and only where they changed, and the random state of torch, Python and numpy.
     """
     flags = [(module, module.training) for module in model.modules()]
-    buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
+    buffers = [
+        (module, name, buffer, None if buffer is None else buffer.detach().clone())
+        for module in model.modules()
+        for name, buffer in module._buffers.items()
+    ]
     try:
         with preserved_randomness(), eager(model):
             model.train(mode == "train")
@@ -31,8 +35,9 @@ def preserved(model: nn.Module, mode: Mode = "eval") -> Iterator[None]:
         for module, flag in flags:
             module.training = flag
         with torch.no_grad():
-            for buffer, value in buffers:
-                if not (buffer.is_meta or _same(buffer, value)):
+            for module, name, buffer, value in buffers:
+                module._buffers[name] = buffer  # forward may have put another in its place
+                if not (buffer is None or value is None or buffer.is_meta or _same(buffer, value)):
                     buffer.copy_(value)
 
 

@@ -116,6 +116,10 @@ def restore(model: nn.Module, folder: str | Path) -> nn.Module:
     folder = Path(folder)
     content = read_plan_file(folder)
     _verify_files(folder, content)
+    if any(parameter.is_meta for parameter in model.parameters()):
+        raise ArtefactError(
+            f"{type(model).__name__} is on the meta device, which holds no weights; build it on a real one"
+        )
     converted = apply(model, plan_of(content, folder / PLAN))
     if content.get("memory_format") == "channels_last":
         converted = converted.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

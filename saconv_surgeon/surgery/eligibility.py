@@ -88,9 +88,11 @@ def _changed_by_hand(module: nn.Module) -> Reason | None:
     extra = {*module._parameters, *module._buffers, *module._modules} - {"weight", "bias"}
     if extra:
         return Reason("extra-state", f"it holds more than weight and bias: {', '.join(sorted(extra))}")
-    weight = module._parameters["weight"]
-    if weight is None or not weight.is_floating_point():
-        return Reason("dtype", f"its weight is {'absent' if weight is None else weight.dtype}, not a floating type")
+    weight = module._parameters.get("weight")
+    if weight is None:
+        return Reason("no-parameter", "its weight is no parameter (a buffer, a plain tensor)")
+    if not weight.is_floating_point():
+        return Reason("dtype", f"its weight is {weight.dtype}, not a floating type")
     return None
 
 

@@ -184,7 +184,8 @@ def _recording(model: nn.Module | None) -> Iterator[list[Leaf]]:
     with ExitStack() as handles:
         inside = {id(p) for m in _layers(model) for p in m.modules() if p is not m}  # no part of the original has these
         for path, module in model.named_modules() if model is not None else ():
-            if path and path.count(".") < PART_DEPTH and id(module) not in inside:
+            hookable = not isinstance(module, torch.jit.ScriptModule)
+            if path and path.count(".") < PART_DEPTH and id(module) not in inside and hookable:
                 handles.callback(module.register_forward_hook(record(path)).remove)
         yield recorded
 

@@ -22,8 +22,14 @@ def carry_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, operated
     settings stay, and with them any learning-rate scheduler.
 
     Raises:
-        UsageError: The optimiser holds parameters that are not ``model``'s; nothing is changed then.
+        UsageError: The optimiser holds parameters that are not ``model``'s, or keeps them where they cannot be exchanged
+            (LBFGS); nothing is changed then.
     """
+    if hasattr(optimizer, "_params"):
+        raise UsageError(
+            f"{type(optimizer).__name__} keeps its parameters, and what it has learnt of all of them together, to itself; "
+            "make a new one for the operated model"
+        )
     before = dict(unwrapped(model).named_parameters())
     after = dict(unwrapped(operated).named_parameters())
     names = {id(parameter): name for name, parameter in before.items()}
@@ -45,7 +51,10 @@ def carry_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, operated
     }
     for i, settings in enumerate(optimizer.param_groups):
         old = [names[id(parameter)] for parameter in settings["params"]]
-        settings["params"] = [after[name] for name in _in_order(old, after, before, group_of, i, order)]
+        new = _in_order(old, after, before, group_of, i, order)
+        settings["params"] = [after[name] for name in new]
+        if "param_names" in settings:
+            settings["param_names"] = new
     for name, learnt in states.items():
         if name in after:
             optimizer.state[after[name]] = learnt

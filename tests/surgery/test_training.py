@@ -199,6 +199,30 @@ def test_someone_elses_optimiser_is_refused_unchanged():
     assert all(a is b for a, b in zip(held, optimizer.param_groups[0]["params"], strict=True))
 
 
+def test_names_in_the_optimiser_follow():
+    model = make()
+    operated = convert(model).model
+    optimizer = torch.optim.AdamW(model.named_parameters())
+    surgeon.carry_optimizer(optimizer, model, operated)
+    wanted = torch.optim.AdamW(operated.named_parameters()).param_groups[0]["param_names"]
+    assert optimizer.param_groups[0]["param_names"] == wanted
+
+
+def test_an_optimiser_that_keeps_its_parameters_is_refused():
+    model = make()
+    optimizer = torch.optim.LBFGS(model.parameters())
+    with pytest.raises(surgeon.UsageError, match="LBFGS keeps its parameters"):
+        surgeon.carry_optimizer(optimizer, model, convert(model).model)
+    assert optimizer.param_groups[0]["params"] == optimizer._params
+
+
+def test_a_model_without_weights_is_not_restored(saved):
+    with torch.device("meta"):
+        model = make()
+    with pytest.raises(surgeon.errors.ArtefactError, match="is on the meta device"):
+        surgeon.restore(model, saved)
+
+
 # ------------------------------------------------------------------ back to plain convolutions
 
 

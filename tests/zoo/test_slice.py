@@ -32,7 +32,11 @@ SMALL = {
 
 @pytest.mark.parametrize("name", SMALL)
 def test_small_models_of_transformers(name):
-    pytest.importorskip("transformers")
+    transformers = pytest.importorskip("transformers")
+    try:
+        getattr(transformers, name)
+    except Exception as error:  # another library that it finds does not import
+        pytest.skip(f"{name}: {error}")
     arguments, size, executed, converted = SMALL[name]
     row = examine(Entry("transformers", "slice", f"transformers:{name}({arguments})", f"1x3x{size}x{size}"), deep=True)
     assert row["bit_equal"]
