@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import keyword
 import re
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -28,11 +29,18 @@ DATA = re.compile(
 PAYLOADS = re.compile(r"data/(weights/model_weights|constants/model_constants)_config\.json")
 PICKLES = re.compile(r"data/(weights|constants|sample_inputs)/model\.pt")
 SAFE_TARGET = re.compile(
-    r"torch\.ops\.(aten|prims|prim|quantized|quantized_decomposed|torchvision|higher_order)(\.(?!_)[A-Za-z]\w*|\._[a-z]\w*){1,2}"
+    r"torch\.ops\.(?!aten\.from_file\b|aten\.save\b)"
+    r"(aten|prims|prim|quantized|quantized_decomposed|torchvision|higher_order)(\.(?!_)[A-Za-z]\w*|\._[a-z]\w*){1,2}"
     r"|torch\.ops\.aten\.__i?(and|or|xor|lshift|rshift)__(\.[A-Za-z]\w*)?"
-    r"|_operator\.(?!attrgetter|itemgetter|methodcaller|call)[a-z]\w*|math\.[a-z]\w*|torch\.sym_[a-z]+"
+    r"|_operator\.(add|sub|mul|truediv|floordiv|mod|neg|pos|abs|lt|le|eq|ne|ge|gt|and_|or_|not_|xor|getitem)"
+    r"|math\.(ceil|floor|trunc|sqrt)|torch\.sym_(float|int|ite|max|min|not|sum|sqrt|constrain_range\w*)"
 )
-UNSAFE_OPERATIONS = frozenset({"torch.ops.aten.from_file", "torch.ops.aten.from_file.default", "torch.ops.aten.save"})
+"""What a program may call: operators that compute. None that touches files, no power of plain numbers, which has no end."""
+IDENTIFIERS = ("name", "as_name", "forward_arg_names")
+"""Become names in the source code that torch makes of a graph, as the keys of its tables of values do."""
+TEXT = ("stack_trace", "as_string", "custom", "from_node", "source_fn_stack")
+"""Is kept or handed on as it is. Everything else is a path or a name, which may be quoted in source code."""
+SPECIFICATIONS = ("in_spec", "out_spec", "treespec")
 
 
 def check_data_only(path: Path) -> None:
@@ -115,28 +123,67 @@ def _pickle_findings(content: bytes, name: str) -> Iterator[str]:
 
 def _program_findings(program: Any) -> Iterator[str]:
     for key, value in _strings(program):
-        if key in ("target", "as_operator") and not _is_safe_target(value):
-            yield f"a call of {value!r}"
-        elif key == "expr_str" and not is_arithmetic(value):
-            yield f"the size expression {value[:60]!r}"
-        elif key in ("in_spec", "out_spec", "treespec") and _imports_something(value):
-            yield "a container that imports something of its own"
+        if key in ("target", "as_operator"):
+            if SAFE_TARGET.fullmatch(value) is None:
+                yield f"a call of {value!r}"
+        elif key == "expr_str":
+            if not is_arithmetic(value):
+                yield f"the size expression {value[:60]!r}"
+        elif key in SPECIFICATIONS:
+            yield from _specification_findings(value)
+        elif key in IDENTIFIERS:
+            if value and not _is_identifier(value):
+                yield f"the name {value[:60]!r}"
+        elif key not in (*TEXT, "guards_code") and re.search(r'["\\\x00-\x1f]', value):
+            yield f"the name {value[:60]!r}"
+    yield from (f"the name {name[:60]!r}" for name in _value_names(program) if not _is_identifier(name))
     for name in program.get("range_constraints", {}):
         if not is_arithmetic(name):
             yield f"the size expression {name[:60]!r}"
     yield from (f"the guard {code[:60]!r}" for code in program.get("guards_code", ()) if not is_guard(code))
 
 
-def _imports_something(spec: str) -> bool:
+def _specification_findings(text: str) -> Iterator[str]:
+    """What is wrong with the description of a container."""
+    if _imports_something(text):
+        yield "a container that imports something of its own"
+    try:
+        _, container = json.loads(text)
+        parts = container.get("children_spec") or []
+        keywords = json.loads(parts[1]["context"]) if len(parts) == 2 and parts[1]["type"] == "builtins.dict" else []
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return  # no container of arguments
+    yield from (f"the name {str(name)[:60]!r}" for name in keywords if not _is_identifier(str(name)))
+
+
+def _imports_something(text: str) -> bool:
     """Whether a container's description, JSON with further JSON in its strings, names a module that is imported for it."""
     try:
-        content = json.loads(spec)
-    except (ValueError, RecursionError):
-        return False
-    if isinstance(content, Mapping) and {"default_factory_module", "__enum__"} & set(content):
+        content = json.loads(text)
+        if isinstance(content, Mapping) and {"default_factory_module", "__enum__"} & set(content):
+            return True
+        children = content.values() if isinstance(content, Mapping) else content if isinstance(content, list) else ()
+        return any(_imports_something(child if isinstance(child, str) else json.dumps(child)) for child in children)
+    except RecursionError:  # too deep to say
         return True
-    children = content.values() if isinstance(content, Mapping) else content if isinstance(content, list) else ()
-    return any(_imports_something(child if isinstance(child, str) else json.dumps(child)) for child in children)
+    except ValueError:
+        return False
+
+
+def _value_names(value: Any) -> Iterator[str]:
+    """The keys of all tables of values in a program."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            if key.endswith("_values") and isinstance(item, Mapping):
+                yield from item
+            yield from _value_names(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _value_names(item)
+
+
+def _is_identifier(name: str) -> bool:
+    return name.isidentifier() and not keyword.iskeyword(name)
 
 
 def _strings(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
@@ -148,7 +195,3 @@ def _strings(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
     elif isinstance(value, list):
         for item in value:
             yield from _strings(item, key)
-
-
-def _is_safe_target(target: str) -> bool:
-    return SAFE_TARGET.fullmatch(target) is not None and target not in UNSAFE_OPERATIONS

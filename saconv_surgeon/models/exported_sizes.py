@@ -9,6 +9,7 @@ LONGEST = 2000
 """Characters of an expression; torch writes some dozens."""
 LARGEST_EXPONENT = 16
 MOST_POWERS = 4
+LARGEST_NUMBER = 2**70
 """Few and small powers: a dozen characters can ask for a number that no memory holds."""
 FUNCTIONS = re.compile(
     # sympy's own
@@ -20,6 +21,8 @@ FUNCTIONS = re.compile(
 )
 POWERS = frozenset({"Pow", "PowByNatural", "FloatPow", "LShift"})
 SYMBOL = re.compile(r"[A-Za-z]{1,12}_?\d+|[su]_?\w{0,40}|int_oo|oo|inf|True|False|L|math")
+TEXT = re.compile(r"[A-Za-z_]\w{0,200}|-?\d{1,20}(\.\d{1,20})?")
+ROUNDING = ("ceil", "floor", "trunc", "sqrt")
 OF_INPUTS = ("size", "stride", "storage_offset", "dim", "numel")
 """What a guard may ask an input for."""
 ARITHMETIC = (
@@ -57,29 +60,47 @@ def _consists_of(text: str, kinds: tuple[type[ast.AST], ...]) -> bool:
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
     called = {id(part.func) for part in parts if isinstance(part, ast.Call)}
+    quoted = {id(text) for part in parts for text in _quoted(part)}
     powers = [part for part in parts if _is_power(part)]
     return (
         len(powers) <= MOST_POWERS
         and all(_is_small(_exponent(power)) for power in powers)
-        and all(isinstance(part, kinds) and _is_harmless(part, called) for part in parts)
+        and all(isinstance(part, kinds) and _is_harmless(part, called, quoted) for part in parts)
     )
 
 
-def _is_harmless(part: ast.AST, called: set[int]) -> bool:
+def _quoted(part: ast.AST) -> list[ast.expr]:
+    """Where a text may stand: the name of a symbol or of an input, a number."""
+    if isinstance(part, ast.Subscript):
+        return [part.slice]
+    named = (
+        isinstance(part, ast.Call)
+        and isinstance(part.func, ast.Name)
+        and part.func.id in ("Symbol", "Integer", "Float")
+    )
+    return list(part.args) if isinstance(part, ast.Call) and named else []
+
+
+def _is_harmless(part: ast.AST, called: set[int], quoted: set[int]) -> bool:
     if isinstance(part, ast.Name):
         return (FUNCTIONS if id(part) in called else SYMBOL).fullmatch(part.id) is not None
     if isinstance(part, ast.Attribute):
-        of_math = (
-            isinstance(part.value, ast.Name)
-            and part.value.id == "math"
-            and part.attr in ("ceil", "floor", "trunc", "sqrt")
-        )
+        of_math = isinstance(part.value, ast.Name) and part.value.id == "math" and part.attr in ROUNDING
         return of_math or part.attr in OF_INPUTS
     if isinstance(part, ast.Call):
         return isinstance(part.func, (ast.Name, ast.Attribute))
-    if isinstance(part, ast.Constant) and isinstance(part.value, str):
-        return re.fullmatch(r"\w{1,200}", part.value) is not None and "__" not in part.value
+    if isinstance(part, ast.Constant):
+        return _is_harmless_constant(part, quoted)
     return True
+
+
+def _is_harmless_constant(part: ast.Constant, quoted: set[int]) -> bool:
+    value = part.value
+    if isinstance(value, str):
+        return id(part) in quoted and TEXT.fullmatch(value) is not None and "__" not in value
+    if isinstance(value, (bool, type(None))):
+        return True
+    return isinstance(value, (int, float)) and abs(value) <= LARGEST_NUMBER
 
 
 def _is_power(part: ast.AST) -> bool:

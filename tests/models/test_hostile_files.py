@@ -331,6 +331,10 @@ def first_node(content):
         "math.__loader__",
         "#anything",
         "builtins.eval",
+        "torch.ops.aten.from_file.out",
+        "torch.ops.aten.save.default",
+        "_operator.pow",
+        "_operator.lshift",
     ],
 )
 def test_calls_of_anything_but_operators(place, program_file, target):
@@ -359,6 +363,11 @@ def test_calls_of_anything_but_operators(place, program_file, target):
         "Sum(s0, (s0, 1, 9))",
         "Function('f')(s0)",
         "s0 + " * 999 + "s0",
+        "1e999999999",
+        "Float('1e999999999')",
+        "Integer('9'*9999999999)",
+        "9" * 400,
+        "s0 + 'x'",
     ],
 )
 def test_sizes_that_are_code(place, program_file, expression):
@@ -487,6 +496,60 @@ def test_containers_that_hide_what_they_import(place, program_file):
     def change(content):
         spec = '[1, {"type": "x", "context": "{\\"default_factory_modul\\\\u0065\\": \\"os\\"}", "children_spec": []}]'
         content["graph_module"]["module_call_graph"][0]["signature"]["in_spec"] = spec
+
+    assert "imports something" in as_model(place, edited(program_file, place, "models/model.json", change))
+
+
+def renamed_input(content, name):
+    """The program with another name for its input, everywhere."""
+    values = content["graph_module"]["graph"]["tensor_values"]
+    values[name] = values.pop("input")
+    text = json.dumps(content).replace('{"name": "input"}', json.dumps({"name": name}))
+    content.clear()
+    content.update(json.loads(text))
+
+
+INJECTED = "input=__import__('os').mkdir('mark')"
+
+
+@pytest.mark.parametrize("name", [INJECTED, "class", "a b", 'x"y'])
+def test_names_that_are_code(place, program_file, name):
+    """torch writes the names of a graph into source code, and compiles it."""
+    message = as_model(place, edited(program_file, place, "models/model.json", lambda c: renamed_input(c, name)))
+    assert "the name" in message
+
+
+def test_paths_that_are_code(place, program_file):
+    """Parts of paths that are no identifiers are written in quotes."""
+
+    def change(content):
+        text = json.dumps(content).replace('"0.weight"', json.dumps('0"), __import__("os").mkdir("mark'))
+        content.clear()
+        content.update(json.loads(text))
+
+    assert "the name" in as_model(place, edited(program_file, place, "models/model.json", change))
+
+
+def test_keywords_that_are_code(place, program_file):
+    def change(content):
+        arguments = {"type": "builtins.dict", "context": json.dumps([INJECTED]), "children_spec": []}
+        nothing = {"type": "builtins.tuple", "context": "null", "children_spec": []}
+        spec = [1, {"type": "builtins.tuple", "context": "null", "children_spec": [nothing, arguments]}]
+        content["graph_module"]["module_call_graph"][1]["signature"] = {
+            "inputs": [],
+            "outputs": [],
+            "in_spec": json.dumps(spec),
+        }
+
+    assert "the name" in as_model(place, edited(program_file, place, "models/model.json", change))
+
+
+def test_containers_too_deep_to_be_searched(place, program_file):
+    def change(content):
+        inner = {"type": "collections.defaultdict", "context": '{"default_factory_module": "os"}', "children_spec": []}
+        for _ in range(240):
+            inner = {"type": "builtins.list", "context": "null", "children_spec": [inner]}
+        content["graph_module"]["module_call_graph"][0]["signature"]["in_spec"] = json.dumps([1, inner])
 
     assert "imports something" in as_model(place, edited(program_file, place, "models/model.json", change))
 
