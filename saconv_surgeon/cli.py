@@ -414,7 +414,7 @@ def _write_json(record: Any, json_to: str | None) -> None:
         click.echo(content, nl=False)
         return
     path = Path(json_to)
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.parent / f".{path.name}.tmp"
     try:
         temporary.write_text(content, encoding="utf-8")
         temporary.replace(path)

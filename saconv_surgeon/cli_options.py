@@ -33,6 +33,9 @@ mode_option = click.option(
 trust_option = click.option(
     "--trust", is_flag=True, help="Load files that run code when they are loaded, as pickled models do."
 )
+SEEDS = click.IntRange(0, 2**32 - 1)
+"""What torch, Python and numpy all take."""
+
 base_option = click.option(
     "--base", metavar="MODEL", help="The original model, where MODEL is the folder of a conversion."
 )
@@ -60,7 +63,13 @@ def input_options(command: F) -> F:
         click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
         click.option("--dtype", type=click.Choice(DTYPES), help="Cast model and inputs. Default: as the model is."),
         click.option("--channels-last", is_flag=True, help="Lay out weights and inputs in channels_last."),
-        click.option("--seed", default=0, show_default=True, help="For random weights and inputs."),
+        click.option(
+            "--seed",
+            type=click.IntRange(0, 2**32 - 1),
+            default=0,
+            show_default=True,
+            help="For random weights and inputs.",
+        ),
     )
 
 

@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from saconv_surgeon.errors import ModelError, UntrustedError, UsageError, UserCodeError
+from saconv_surgeon.errors import ArtefactError, ModelError, UntrustedError, UsageError, UserCodeError, first_line
 from saconv_surgeon.models.copying import copy_model
 from saconv_surgeon.models.exported import Program, program_of_script
+from saconv_surgeon.models.factories import is_place
 from saconv_surgeon.models.inputs import Inputs
 from saconv_surgeon.models.source import LoadedModel, is_data, load_model, make_inputs, offered_inputs
 from saconv_surgeon.models.state import preserved
@@ -74,21 +75,22 @@ def open_model(request: Request, inputs: Inputs | None = None) -> Opened:
     if request.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     inputs = inputs.to(device, dtype or _dtype_of(model), channels_last=request.channels_last)
-    _check_runs(model, inputs, loaded.name, request.mode)
+    _check_runs(model, inputs, loaded, request.mode)
     base = Base(model=request.spec, weights=str(request.weights) if request.weights else None)
     return Opened(model, inputs, loaded.name, base, loaded.checkpoint, loaded.program)
 
 
 def _load(request: Request) -> LoadedModel:
     folder = Path(request.spec)
-    if not folder.is_dir():
+    if not is_place(folder, Path.is_dir):
         return load_model(request.spec, weights=request.weights, trust=request.trust, pretrained=request.pretrained)
+    if request.weights is not None or request.pretrained:
+        raise UsageError(
+            f"{folder} is a conversion and has its own weights; --weights and --pretrained are for other models"
+        )
     content = read_plan_file(folder)
-    recorded = (content.get("base") or {}).get("model")
-    spec = request.base or recorded
-    if spec is None:
-        raise UsageError(f"{folder / PLAN} does not say which model it was made from; give it as --base MODEL")
-    if Path(spec).is_dir():
+    spec = request.base or _recorded_base(content, folder)
+    if is_place(Path(spec), Path.is_dir):
         raise ModelError(f"the base of {folder} is the folder {spec}; give the original model as --base MODEL")
     if not (request.base or request.trust or is_data(spec) or is_own(spec, content.get("seal"))):
         raise UntrustedError(
@@ -99,6 +101,18 @@ def _load(request: Request) -> LoadedModel:
     return LoadedModel(restore(original.module, folder), request.spec, original.example_inputs)
 
 
+def _recorded_base(content: Mapping[str, Any], folder: Path) -> str:
+    base = content.get("base") or {}
+    recorded = base.get("model") if isinstance(base, Mapping) else base
+    if recorded is None:
+        raise UsageError(f"{folder / PLAN} does not say which model it was made from; give it as --base MODEL")
+    if not isinstance(recorded, str):
+        raise ArtefactError(
+            f"{folder / PLAN} names {recorded!r:.60} as its model, which is no name; give it as --base MODEL"
+        )
+    return recorded
+
+
 def _device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -106,6 +120,11 @@ def _device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise UsageError(f"no device {name!r}; use auto, cpu, cuda or cuda:N") from None
+    if (
+        device.type not in ("cpu", "cuda")
+        and not getattr(getattr(torch, device.type, None), "is_available", lambda: False)()
+    ):
+        raise UsageError(f"no device {name!r} here; use auto, cpu, cuda or cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UsageError(
             f"no device {name!r} here: {torch.cuda.device_count()} CUDA devices are visible; use --device cpu"
@@ -123,13 +142,18 @@ def _dtype_of(model: nn.Module) -> torch.dtype | None:
     return kinds.pop() if len(kinds) == 1 else None
 
 
-def _check_runs(model: nn.Module, inputs: Inputs, name: str, mode: Mode) -> None:
+def _check_runs(model: nn.Module, inputs: Inputs, loaded: LoadedModel, mode: Mode) -> None:
     try:
         with preserved(model, mode):
             inputs.run(model)
     except Exception as error:
         sizes = ", ".join(map(shape, inputs.shapes)) or "no tensors"
+        if loaded.program is not None:  # no code of the user's to look at
+            raise ModelError(
+                f"{loaded.name} cannot be run on {sizes} ({type(error).__name__}: {first_line(error)}); give other inputs with "
+                "--input, or export the model again"
+            ) from error
         raise UserCodeError(
-            f"{name} raised {type(error).__name__} when run on {sizes}: {error}\n"
+            f"{loaded.name} raised {type(error).__name__} when run on {sizes}: {error}\n"
             "If the inputs are not what it needs, give others with --input"
         ) from error

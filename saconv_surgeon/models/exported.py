@@ -1,14 +1,13 @@
-"""Exported programs (``.pt2``): read without the model's source code, turned into modules, and exported again."""
+"""Exported programs (``.pt2``): read without the model's source code, and turned into modules."""
 
 from __future__ import annotations
 
 import importlib
-import inspect
 import json
 import logging
 import warnings
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,6 @@ from saconv_surgeon.models.exported_layers import restore_convolutions, restore_
 from saconv_surgeon.models.exported_screen import check_data_only
 from saconv_surgeon.models.inputs import Inputs
 from saconv_surgeon.models.outputs import leaves
-from saconv_surgeon.models.state import preserved
 from saconv_surgeon.models.wrappers import rebind
 
 Ranges = dict[str, tuple[int, int | None]]
@@ -60,7 +58,7 @@ def read_program(path: Path, *, trust: bool = False) -> Program:
         check_data_only(path)
     import_containers(path)
     try:
-        with _quiet():
+        with quiet():
             extra = {PLAN_ENTRY: ""}
             program = torch.export.load(path, extra_files=extra)
     except Exception as error:
@@ -71,13 +69,13 @@ def read_program(path: Path, *, trust: bool = False) -> Program:
 def program_of(exported: ExportedProgram, *, plan: str = "") -> Program:
     """An exported program as modules whose convolutions are ``nn.Conv2d`` again. ``exported`` is not modified.
 
-    ``plan`` is what :func:`write_program` was given, if anything.
+    ``plan`` is what :func:`~saconv_surgeon.models.exporting.write_program` was given, if anything.
 
     Raises:
         ModelError: torch cannot make modules of it.
     """
     try:
-        with _quiet():
+        with quiet():
             module = _modules_of(exported)
     except Exception as error:
         raise ModelError(
@@ -90,7 +88,7 @@ def program_of(exported: ExportedProgram, *, plan: str = "") -> Program:
     _forget_traces(module)
     given = exported.example_inputs
     inputs = None if given is None else Inputs(tuple(given[0]), dict(given[1]))
-    return Program(module.eval(), inputs, _dynamic_shapes(exported), _ranges(exported))
+    return Program(module.eval(), inputs, _dynamic_shapes(exported), ranges_of(exported))
 
 
 def program_of_script(script: torch.jit.ScriptModule, inputs: Inputs) -> Program:
@@ -102,7 +100,7 @@ def program_of_script(script: torch.jit.ScriptModule, inputs: Inputs) -> Program
     from torch._export.converter import TS2EPConverter  # torch has no public one
 
     try:
-        with _quiet(), torch.no_grad():
+        with quiet(), torch.no_grad():
             program = TS2EPConverter(script.eval(), inputs.args, dict(inputs.kwargs)).convert()
             module = _modules_of(program)
             _restore_parameters(module, script)
@@ -118,70 +116,7 @@ def program_of_script(script: torch.jit.ScriptModule, inputs: Inputs) -> Program
         raise ModelError(
             f"the program that torch made of the TorchScript module differs from it (max_rel {moved.max_rel:.1e})"
         )
-    return Program(module.eval(), inputs, _dynamic_shapes(program), _ranges(program))
-
-
-def write_program(
-    model: nn.Module, inputs: Inputs, path: Path, dynamic_shapes: Any = None, *, plan: str | None = None
-) -> Ranges:
-    """Exports ``model`` to ``path`` in eval mode and returns the range of every dimension that stayed dynamic.
-
-    Args:
-        model: Left as it was.
-        inputs: What it is traced on.
-        path: The file to write.
-        dynamic_shapes: ``(args, kwargs)`` as a :class:`Program` has them; None fixes all sizes. Ranges that the model cannot keep
-            are narrowed.
-        plan: The plan of the surgery as JSON, which lets :func:`read_program` find the layers again.
-
-    Raises:
-        ModelError: torch cannot export the model.
-    """
-    errors: list[Exception] = []
-    for shapes in _attempts(dynamic_shapes):
-        try:
-            with preserved(model), _quiet(), torch.no_grad():
-                program = torch.export.export(
-                    model, inputs.args, dict(inputs.kwargs), dynamic_shapes=_for_signature(model, inputs, shapes)
-                )
-                torch.export.save(program, path, extra_files={PLAN_ENTRY: plan} if plan else None)
-            return _ranges(program)
-        except OSError:
-            raise
-        except Exception as error:
-            errors.append(error)
-    raise ModelError(
-        f"torch.export cannot export {type(model).__name__} ({type(errors[-1]).__name__}: {first_line(errors[-1])}); "
-        "save to a folder instead"
-    ) from errors[-1]
-
-
-def narrowed(before: Ranges, after: Ranges) -> list[str]:
-    """What the dimensions of a program accept no longer, one sentence each."""
-    found = []
-    for name, (low, high) in before.items():
-        now = after.get(name)
-        if now is None:
-            found.append(f"{name} is fixed now; it was {_interval(low, high)}")
-        elif now[0] > low or (now[1] is not None and (high is None or now[1] < high)):
-            found.append(f"{name} accepts {_interval(*now)} now; it was {_interval(low, high)}")
-    return found
-
-
-def _interval(low: int, high: int | None) -> str:
-    return f"{low} and more" if high is None else f"{low} to {high}"
-
-
-def _for_signature(model: nn.Module, inputs: Inputs, shapes: Any) -> Any:
-    """``shapes`` in the structure of the arguments of ``model.forward``, by parameter name."""
-    if shapes is None:
-        return None
-    bound = inspect.signature(model.forward).bind(*inputs.args, **inputs.kwargs)
-    given = inspect.signature(model.forward).bind(*shapes[0], **shapes[1])
-    return {name: given.arguments[name] for name in bound.arguments}
-
-
-# ------------------------------------------------------------------ dynamic shapes
+    return Program(module.eval(), inputs, _dynamic_shapes(program), ranges_of(program))
 
 
 def _dynamic_shapes(program: ExportedProgram) -> Any:
@@ -209,27 +144,8 @@ def _dynamic_shapes(program: ExportedProgram) -> Any:
     return pytree.tree_unflatten(leaves, program.call_spec.in_spec) if any(leaves) else None
 
 
-def _attempts(shapes: Any) -> Iterator[Any]:
-    """``shapes``, then with the open ranges left to be found again, then all of them: torch refuses a range that a size outside
-    the example's might break, and finds those that it can keep.
-    """
-    if shapes is None:
-        yield None
-        return
-    yield shapes
-    yield _each_dimension(shapes, lambda dim: dim if isinstance(dim, Dim) and dim.max < OPEN else Dim.AUTO)
-    yield _each_dimension(shapes, lambda dim: Dim.AUTO)
-
-
-def _each_dimension(shapes: Any, change: Callable[[Any], Any]) -> Any:
-    return pytree.tree_map(
-        lambda sides: None if sides is None else {i: change(dim) for i, dim in sides.items()},
-        shapes,
-        is_leaf=lambda value: value is None or (isinstance(value, dict) and all(isinstance(key, int) for key in value)),
-    )
-
-
-def _ranges(program: ExportedProgram) -> dict[str, tuple[int, int | None]]:
+def ranges_of(program: ExportedProgram) -> Ranges:
+    """The range of every dynamic dimension of the inputs."""
     found: dict[str, tuple[int, int | None]] = {}
     for i, shape in enumerate(_input_shapes(program)):
         for d, side in enumerate(shape or ()):
@@ -292,7 +208,7 @@ def _cause(path: Path, error: Exception) -> Exception:
     """What is behind an error of ``torch.export.load``, which logs what went wrong and raises something else."""
     if "warnings above" in str(error):
         try:
-            with _quiet():
+            with quiet():
                 importlib.import_module("torch.export.pt2_archive._package").load_pt2(path)
         except Exception as behind:
             return behind
@@ -322,7 +238,7 @@ def _torch_version(path: Path) -> str | None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without torch.export's warnings about itself and its logged tracebacks; errors still raise."""
     loggers = [
         logging.getLogger(name) for name in ("torch.export", "torch._export", "torch.export.pt2_archive._package")

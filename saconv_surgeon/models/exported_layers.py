@@ -43,7 +43,7 @@ def restore_layers(module: nn.Module, plan: str) -> None:
     try:
         recorded = from_dict(Plan, json.loads(plan))
         layer_type = find_target(recorded.target).layer
-    except (ValueError, SurgeonError):
+    except (ValueError, RecursionError, SurgeonError):
         return
     parts = dict(module.named_modules(remove_duplicate=False))
     for site in recorded.sites:
@@ -54,13 +54,13 @@ def restore_layers(module: nn.Module, plan: str) -> None:
             not site.converts
             or site.arguments is None
             or part is None
-            or not all(_maps_one_tensor(parts[c]) for c in calls)
+            or not all(_maps_one_tensor(parts[c]) and _convolves_like(parts[c], site.arguments) for c in calls)
         ):
             continue
-        layer = layer_type(**_constructor_arguments(site.arguments), device="meta")
         try:
+            layer = layer_type(**_constructor_arguments(site.arguments), device="meta")
             layer.load_state_dict(part.state_dict(), strict=True, assign=True)
-        except RuntimeError:
+        except Exception:  # the file may say anything
             continue
         layer.path = site.path  # type: ignore[assignment]
         for path in calls:
@@ -76,6 +76,24 @@ def _maps_one_tensor(part: nn.Module) -> bool:
     returned = next(node for node in part.graph.nodes if node.op == "output").args[0]
     single = not isinstance(returned, (tuple, list)) or len(returned) == 1
     return single and len(_tensor_arguments(part)) == 1
+
+
+def _convolves_like(part: nn.Module, arguments: ConvArguments) -> bool:
+    """Whether the convolutions with a kernel of that size in the graph of a part have these arguments, the narrowest of them.
+
+    Their padding may be an operation of its own.
+    """
+    found = [
+        (_pair(dilation), _pair(stride), groups)
+        for call in _calls(part, own_weight=False)
+        for stride, _, dilation, groups in [call.arguments]
+        if tuple(call.node.args[1].meta["val"].shape[-2:]) == tuple(arguments.kernel_size)  # type: ignore[union-attr]
+    ]
+    return bool(found) and min(found) == (_pair(arguments.dilation), _pair(arguments.stride), arguments.groups)
+
+
+def _pair(value: Any) -> tuple[Any, Any]:
+    return (value[0], value[-1]) if isinstance(value, (list, tuple)) else (value, value)
 
 
 def _tensor_arguments(part: Any) -> list[int]:
@@ -115,7 +133,8 @@ def restore_convolutions(module: nn.Module) -> None:
                 _name_call(part, call, made)
 
 
-def _calls(part: Any) -> Iterator[_Call]:
+def _calls(part: Any, *, own_weight: bool = True) -> Iterator[_Call]:
+    """The 2-D convolutions in the graph of ``part``; with ``own_weight`` those by a kernel that is taken as it is stored."""
     graph = getattr(part, "graph", None)
     for node in graph.nodes if graph is not None else ():
         names = CONV2D.get(node.target) if node.op == "call_function" else None
@@ -124,7 +143,7 @@ def _calls(part: Any) -> Iterator[_Call]:
         given = dict(zip(names, node.args, strict=False)) | node.kwargs
         weight, bias = given["weight"], given.get("bias")
         known = weight.op == "get_attr" and (bias is None or (isinstance(bias, fx.Node) and bias.op == "get_attr"))
-        if known and not given.get("transposed", False):
+        if (known or not own_weight) and not given.get("transposed", False):
             settings = tuple(
                 given.get(name, default)
                 for name, default in (("stride", 1), ("padding", 0), ("dilation", 1), ("groups", 1))
@@ -203,4 +222,4 @@ def _convolution(
 
 def _both(value: Any) -> Any:
     """A list of one or two numbers as a pair; ``"same"`` and ``"valid"`` as they are."""
-    return (value[0], value[-1]) if isinstance(value, (list, tuple)) else value
+    return _pair(value) if isinstance(value, (list, tuple)) else value

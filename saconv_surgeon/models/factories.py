@@ -26,6 +26,14 @@ def split_factory(spec: str) -> tuple[str, str] | None:
     return (found[1], found[2]) if found else None
 
 
+def is_place(path: Path, question: Callable[[Path], bool]) -> bool:
+    """``question`` of ``path``; no where the system takes it for no name of a file at all (it is too long, for one)."""
+    try:
+        return question(path)
+    except (OSError, ValueError):
+        return False
+
+
 def import_source(source: str) -> ModuleType:
     """The module at ``source``, a path that ends in ``.py`` or a dotted name.
 
@@ -106,7 +114,7 @@ def parse_expression(expression: str, spec: str) -> tuple[list[str], list[Any] |
             node = node.value
         if not isinstance(node, ast.Name):
             raise ValueError("not a name")
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
         raise UsageError(
             f"cannot read {expression!r} in {spec!r}: expected a name, or a call with literal arguments as in build(depth=18)"
         ) from error
@@ -128,7 +136,7 @@ def _offers(module: Any, name: str) -> str:
 
 
 def _import_file(path: Path) -> ModuleType:
-    if not path.exists():
+    if not is_place(path, Path.exists):
         raise ModelError(f"{path} does not exist (looked in {path.absolute().parent})")
     path = path.resolve()
     root, parts = path.parent, [path.stem]

@@ -15,6 +15,7 @@ from saconv_surgeon.errors import ModelError, UntrustedError, first_line
 from saconv_surgeon.models.archives import check_archive
 from saconv_surgeon.models.checkpoints import MODELS
 from saconv_surgeon.models.exported import Program, read_program
+from saconv_surgeon.models.factories import is_place
 from saconv_surgeon.models.libraries.registry import usual_inputs
 from saconv_surgeon.models.readers import is_torchscript, read_pickle
 
@@ -45,7 +46,7 @@ def read_model_file(path: Path, *, trust: bool) -> ModelFile:
         raise ModelError(f"{path} holds weights only; give the code as MODEL and this file as --weights {path}")
     if path.suffix == ".onnx":
         raise ModelError(f"{path} is an ONNX graph, whose convolutions are no PyTorch modules; {EXPORT_HINT}")
-    if not path.exists():
+    if not is_place(path, Path.exists):
         raise ModelError(f"{path} does not exist (looked in {path.absolute().parent})")
     if path.suffix == ".pt2":
         program = read_program(path, trust=trust)

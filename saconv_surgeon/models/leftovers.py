@@ -5,6 +5,7 @@ Where only the weights are wanted, such objects are read as empty placeholders: 
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -30,8 +31,12 @@ def are_leftovers(classes: Iterable[str]) -> bool:
 
 def passing_over(classes: Iterable[str]) -> AbstractContextManager[None]:
     """Within it, ``torch.load(weights_only=True)`` puts placeholders where ``classes`` are wanted."""
-    stand_ins = {name: _CONTAINERS.get(name) or type("Placeholder", (_Placeholder,), {}) for name in classes}
+    stand_ins = {name: _CONTAINERS.get(name) or type("Placeholder", (_kind(name),), {}) for name in classes}
     return torch.serialization.safe_globals([(stand_in, name) for name, stand_in in stand_ins.items()])
+
+
+def _kind(name: str) -> type:
+    return _DictPlaceholder if name.endswith(("Dict", "CfgNode", "Config", "Munch")) else _Placeholder
 
 
 class _Placeholder:
@@ -45,6 +50,13 @@ class _Placeholder:
 
     def __setstate__(self, state: Any) -> None:
         pass
+
+
+class _DictPlaceholder:
+    """Becomes the one kind of dict that such a pickle may fill and give attributes."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> OrderedDict[Any, Any]:  # type: ignore[misc]
+        return OrderedDict()
 
 
 def _plain_dict(*args: Any) -> dict[Any, Any]:

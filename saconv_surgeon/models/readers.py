@@ -77,7 +77,7 @@ def read_shards(index: Path) -> dict[str, Tensor]:
         raise ModelError(
             f"{index} is no readable index of shards ({first_line(error)}); it needs a weight_map"
         ) from error
-    outside = [name for name in names if Path(name).name != name]
+    outside = [name for name in names if not name or Path(name).name != name]
     if outside:
         raise ModelError(f"{index} names {outside[0]!r}, which does not lie beside it; not read")
     tensors: dict[str, Tensor] = {}
@@ -107,7 +107,7 @@ def read_pickle(path: Path, *, trust: bool, leftovers: bool = False) -> Any:
     except pickle.UnpicklingError as error:
         classes = _classes_wanted(path)
         if leftovers and classes and not trust and are_leftovers(classes):
-            with suppress(pickle.UnpicklingError), passing_over(classes):
+            with suppress(Exception), passing_over(classes):  # a placeholder in a place where it will not do
                 return torch.load(path, map_location="cpu", weights_only=True)
         if classes and not trust:
             raise UntrustedError(
@@ -134,13 +134,13 @@ def state_dict_of(content: Any, path: Path, depth: int = 0) -> dict[str, Tensor]
     if isinstance(content, nn.Module):
         return content.state_dict()
     if isinstance(content, Mapping):
-        if content and all(isinstance(value, Tensor) for value in content.values()):
+        if content and all(isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()):
             return dict(content)
         for name in NESTINGS:
             inner = content.get(name)
             if depth < DEEPEST and (isinstance(inner, nn.Module) or _holds_tensors(inner)):
                 return state_dict_of(inner, path, depth + 1)
-        tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
+        tensors = {key: v for key, v in content.items() if isinstance(key, str) and isinstance(v, Tensor)}
         if tensors:
             return tensors
     found = ", ".join(map(repr, list(content)[:8])) if isinstance(content, Mapping) else type(content).__name__
@@ -202,7 +202,11 @@ def _load_trusted(path: Path) -> Any:
 
 
 def _check_file(path: Path) -> None:
-    if not path.exists():
+    try:
+        there = path.exists()
+    except OSError as error:
+        raise ModelError(f"{str(path)[:80]}… is no name of a file ({error.strerror})") from error
+    if not there:
         raise ModelError(f"{path} does not exist (looked in {path.absolute().parent})")
     if path.is_dir():
         raise ModelError(f"{path} is a folder; a file was expected")

@@ -13,7 +13,7 @@ from torch import nn
 
 from saconv_surgeon.errors import ModelError, UsageError, UserCodeError
 from saconv_surgeon.models.exported import Program
-from saconv_surgeon.models.factories import import_source, made_by, split_factory
+from saconv_surgeon.models.factories import import_source, is_place, made_by, split_factory
 from saconv_surgeon.models.files import read_model_file
 from saconv_surgeon.models.inputs import Inputs
 from saconv_surgeon.models.libraries.registry import LIBRARIES, make_model, split_library
@@ -61,7 +61,9 @@ def load_model(spec: str, *, weights: Path | None = None, trust: bool = False, p
 def is_data(spec: str) -> bool:
     """Whether loading ``spec`` without trust runs no code but a library's own: a file, or a published name without arguments."""
     library = split_library(spec)
-    return Path(spec).is_file() or (library is not None and re.fullmatch(r"[\w.-]+", library[1]) is not None)
+    return is_place(Path(spec), Path.is_file) or (
+        library is not None and re.fullmatch(r"[\w.-]+", library[1]) is not None
+    )
 
 
 def make_inputs(specs: tuple[str, ...], *, seed: int) -> Inputs:
@@ -73,7 +75,10 @@ def make_inputs(specs: tuple[str, ...], *, seed: int) -> Inputs:
     shapes = [_parse_shape(spec) for spec in specs]
     if all(shape is not None for shape in shapes):
         generator = torch.Generator().manual_seed(seed)
-        return Inputs(args=tuple(torch.randn(shape, generator=generator) for shape in shapes if shape is not None))
+        try:
+            return Inputs(args=tuple(torch.randn(shape, generator=generator) for shape in shapes if shape is not None))
+        except (RuntimeError, OverflowError, TypeError, MemoryError) as error:
+            raise UsageError(f"--input {' '.join(specs)} asks for more than there is memory for") from error
     wrong = next(spec for spec, shape in zip(specs, shapes, strict=True) if shape is None)
     factory = split_factory(wrong)
     if factory is None or len(specs) > 1:
@@ -100,17 +105,18 @@ def offered_inputs(loaded: LoadedModel) -> Inputs:
 
 def _load(spec: str, trust: bool, pretrained: bool) -> LoadedModel:
     path = Path(spec)
-    library = None if path.is_file() else split_library(spec)
+    is_file = is_place(path, Path.is_file)
+    library = None if is_file else split_library(spec)
     if library is not None:
         return _from_library(*library, spec, trust, pretrained)
     if pretrained:
         raise UsageError(
             f"--pretrained is for a library's models ({', '.join(LIBRARIES)}); load weights with --weights FILE"
         )
-    factory = None if path.is_file() else split_factory(spec)
+    factory = None if is_file else split_factory(spec)
     if factory is not None:
         return _from_factory(*factory, spec)
-    if not path.exists() and path.suffix not in MODEL_FILES:
+    if not is_place(path, Path.exists) and path.suffix not in MODEL_FILES:
         raise ModelError(f"there is no model {spec!r}; {FORMS}")
     found = read_model_file(path, trust=trust)
     return LoadedModel(found.module, spec, found.example_inputs, found.checkpoint, found.program)

@@ -39,7 +39,7 @@ def read_profile(path: Path) -> Profile:
     """
     try:
         content: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not readable as JSON: {error}") from error
     if isinstance(content, dict) and content.get("after"):
         content = content["after"]

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import pickle
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +25,8 @@ from torch.export import ExportedProgram
 from saconv_surgeon.errors import ArtefactError, ModelError, NotEquivalentError, UsageError, first_line
 from saconv_surgeon.models.checkpoints import convert_checkpoint
 from saconv_surgeon.models.comparison import compare
-from saconv_surgeon.models.exported import Program, Ranges, narrowed, program_of, read_program, write_program
+from saconv_surgeon.models.exported import Program, Ranges, program_of, read_program
+from saconv_surgeon.models.exporting import narrowed, write_program
 from saconv_surgeon.models.inputs import Inputs
 from saconv_surgeon.models.readers import unique_keys
 from saconv_surgeon.records import PLAN_SCHEMA, Plan, from_dict, to_dict
@@ -142,7 +144,7 @@ def read_plan_file(path: Path) -> dict[str, Any]:
         ArtefactError: There is none, or it cannot be read.
     """
     file = path / PLAN if path.is_dir() else path
-    if not file.exists():
+    if file.is_dir() or not file.exists():
         raise ArtefactError(
             f"{path} is not a saved conversion: there is no {file.name} (was it interrupted while saving?)"
         )
@@ -165,9 +167,13 @@ def plan_of(content: dict[str, Any], source: Path) -> Plan:
     if schema.rpartition("/")[2] != "1":
         raise ArtefactError(f"{source} has schema {schema!r}, which this version does not read; it reads …/1")
     try:
-        return from_dict(Plan, content)
+        plan = from_dict(Plan, content)
     except ValueError as error:
         raise ArtefactError(f"{source} is not a plan: {error}") from error
+    twice = [path for path, count in Counter(site.path for site in plan.sites).items() if count > 1]
+    if twice:
+        raise ArtefactError(f"{source} is not a plan: it has {twice[0]!r} twice")
+    return plan
 
 
 def _save_pickle(conversion: Conversion, path: Path, checkpoint: Mapping[str, Any] | None) -> tuple[str, ...]:

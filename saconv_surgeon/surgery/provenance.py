@@ -30,7 +30,9 @@ def seal(model: str) -> str | None:
 def is_own(model: str, found: object) -> bool:
     """Whether ``found`` is the seal that this user's conversions of ``model`` carry, the file that it names being the same."""
     key = _key(make=False)
-    return key is not None and isinstance(found, str) and hmac.compare_digest(_digest(key, model), found)
+    return (
+        key is not None and isinstance(found, str) and hmac.compare_digest(_digest(key, model).encode(), found.encode())
+    )
 
 
 def _digest(key: bytes, model: str) -> str:

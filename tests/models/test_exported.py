@@ -1,6 +1,7 @@
 """Exported programs: read without the model's source, operated on, exported again."""
 
 import copy
+import json
 import subprocess
 import sys
 import textwrap
@@ -14,7 +15,8 @@ from torch.export import Dim
 import saconv_surgeon as surgeon
 from saconv_surgeon.cli import cli
 from saconv_surgeon.errors import ModelError
-from saconv_surgeon.models.exported import Program, narrowed, read_program, write_program
+from saconv_surgeon.models.exported import Program, program_of, read_program
+from saconv_surgeon.models.exporting import narrowed, write_program
 from saconv_surgeon.models.inputs import Inputs
 from tests import oracle
 
@@ -409,3 +411,60 @@ def test_what_cannot_be_pickled(tmp_path):
     with pytest.raises(ModelError, match=r"cannot be pickled .*; save to a folder, or to a .pt2 file"):
         surgeon.save(conversion, tmp_path / "net.pt")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_dynamic_sizes_of_keyword_arguments(tmp_path):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(2, 4, 3)
+
+        def forward(self, *, image):
+            return self.conv(image)
+
+    net, x = Net().eval(), torch.randn(2, 2, 9, 9)
+    sizes = {"image": {0: Dim("batch", min=1, max=8)}}
+    torch.export.save(torch.export.export(net, (), {"image": x}, dynamic_shapes=sizes), tmp_path / "net.pt2")
+    assert run("convert", tmp_path / "net.pt2", "-o", tmp_path / "out.pt2", "--no-latency").exit_code == 0
+    more = torch.randn(5, 2, 9, 9)
+    assert torch.equal(torch.export.load(tmp_path / "out.pt2").module()(image=more), net(image=more))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"dtype": "bogus"},
+        {"groups": 0},
+        {"in_channels": -1},
+        {"in_channels": 10**30},
+        {"kernel_size": [3]},
+        {"padding_mode": "weird"},
+        {"stride": [2, 2]},
+        {"dilation": [3, 3]},
+    ],
+)
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_a_plan_that_does_not_fit_its_program(tmp_path, change):
+    """The layers are then not put back, and the program stays what it computes."""
+    net, x = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1)).eval(), torch.randn(1, 2, 9, 9)
+    conversion = surgeon.convert(net, x)
+    surgeon.save(conversion, tmp_path / "out.pt2", example_inputs=x)
+    extra = {"saconv_plan.json": ""}
+    program = torch.export.load(tmp_path / "out.pt2", extra_files=extra)
+    assert type(program_of(program, plan=extra["saconv_plan.json"]).module.get_submodule("0")) is surgeon.SAConv2d
+    plan = json.loads(extra["saconv_plan.json"])
+    plan["sites"][0]["arguments"].update(change)
+    for text in (json.dumps(plan), "[" * 100_000):
+        module = program_of(program, plan=text).module
+        assert type(module.get_submodule("0")) is not surgeon.SAConv2d
+        assert torch.equal(module(x), net(x))
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_a_program_that_does_not_run(tmp_path):
+    torch.export.save(torch.export.export(nn.Conv2d(2, 4, 3).eval(), (torch.ones(1, 2, 9, 9),)), tmp_path / "net.pt2")
+    result = run("inspect", tmp_path / "net.pt2", "--input", "1x5x9x9")
+    assert result.exit_code == 3
+    assert "cannot be run on 1×5×9×9" in result.stderr
+    assert "Traceback" not in result.stderr

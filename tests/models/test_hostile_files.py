@@ -669,3 +669,71 @@ def test_a_key_that_cannot_be_kept(place, monkeypatch):
     assert CliRunner().invoke(cli, arguments).exit_code == 0
     assert json.loads((place / "saved" / "plan.json").read_text())["seal"] is None
     assert "was not converted here" in refused(place, "inspect", "saved")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"base": 5},
+        {"base": []},
+        {"base": "x"},
+        {"base": {"model": 5}},
+        {"base": {"model": []}},
+        {"base": {"model": "x" * 9000}},
+        {"seal": "é"},
+        {"seal": 5},
+    ],
+)
+def test_plans_with_a_strange_base(place, saved, change):
+    content = json.loads(saved.read_text()) | change
+    saved.write_text(json.dumps(content))
+    result = inspected()
+    assert result.exit_code in (2, 3)
+    assert "Traceback" not in result.stderr
+
+
+def test_a_plan_with_one_convolution_twice(place, saved):
+    content = json.loads(saved.read_text())
+    content["sites"].append(content["sites"][0])
+    saved.write_text(json.dumps(content))
+    assert "it has '0' twice" in refused(place, "inspect", "saved")
+
+
+def test_options_that_mean_nothing_to_a_conversion(place, saved):
+    save_file(state(), place / "w.safetensors")
+    for options in (("--weights", "w.safetensors"), ("--pretrained",)):
+        assert "has its own weights" in refused(place, "inspect", "saved", *options, code=2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["a" * 300], 3),
+        (["a" * 300 + ".pt"], 3),
+        (["a" * 300 + ".py:build"], 3),
+        (["hostile_net.py:build({[]: 1})"], 2),
+        (["hostile_net.py:build", "--input", "99999999999999999999x2x9x9"], 2),
+        (["hostile_net.py:build", "--input", "1x2x99999999x99999999"], 2),
+        (["hostile_net.py:build", "--device", "xpu"], 2),
+        (["hostile_net.py:build", "--json", "."], 2),
+    ],
+)
+def test_arguments_beyond_reason(place, arguments, code):
+    refused(place, "inspect", *arguments, code=code)
+
+
+@pytest.mark.parametrize("seed", ["-1", str(2**32), str(10**23)])
+def test_seeds_that_generators_refuse(place, seed):
+    assert CliRunner().invoke(cli, ["inspect", "hostile_net.py:build", "--seed", seed]).exit_code == 2
+
+
+@pytest.mark.parametrize("name", ["", "x" * 300, "../w.safetensors"])
+def test_shards_with_strange_names(place, name):
+    (place / "w.safetensors.index.json").write_text(json.dumps({"weight_map": {"0.weight": name}}))
+    as_weights(place, "w.safetensors.index.json")
+
+
+def test_a_report_too_deep_to_be_read(place):
+    (place / "deep.json").write_text("[" * 100_000)
+    (place / "other.json").write_text("{}")
+    refused(place, "diff", "deep.json", "other.json", code=2)

@@ -296,6 +296,7 @@ def test_configurations_of_ones_own(tmp_path, activation, layer, arguments):
         ("null", "nn.functional", "[]"),
         ("null", "xnn.Conv2d", "[]"),
         ("null", "Path", "['x']"),
+        ("null", "DetectionModel", "[{activation: \"__import__('os').mkdir('mark')\", yaml_file: x}]"),
     ],
 )
 def test_configurations_that_run_code(tmp_path, monkeypatch, name, activation, layer, arguments):

@@ -5,6 +5,8 @@ import collections
 import datetime
 import os
 import pathlib
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -169,6 +171,67 @@ def test_weights_for_a_model_with_a_compiled_part():
     wanted = state()
     fit_weights(model, wanted, "w.pt")
     assert torch.equal(model[0]._orig_mod.weight, wanted["0.weight"])
+
+
+class CfgNode(dict):
+    """As yacs and others have it: a dict with attributes."""
+
+
+def test_settings_that_are_dicts(tmp_path, monkeypatch):
+    node = CfgNode(lr=0.1, inner=CfgNode(a=[1]))
+    node.frozen = True
+    monkeypatch.setattr(CfgNode, "__module__", "yacs.config")
+    module = types.ModuleType("yacs.config")
+    module.CfgNode = CfgNode
+    monkeypatch.setitem(sys.modules, "yacs", types.ModuleType("yacs"))
+    monkeypatch.setitem(sys.modules, "yacs.config", module)
+    torch.save({"state_dict": state(), "cfg": node}, tmp_path / "w.pth")
+    monkeypatch.delitem(sys.modules, "yacs.config")
+    assert read_weights(tmp_path / "w.pth").keys() == state().keys()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda s: {**s, 3: torch.ones(1)},
+        lambda s: {**s, "0.weight": s["0.weight"].to_sparse()},
+        lambda s: {**s, "0.weight": s["0.weight"].to("meta")},
+        lambda s: {**s, "0.weight": torch.quantize_per_tensor(s["0.weight"], 0.1, 0, torch.qint8)},
+        lambda s: {**s, "0.weight": s["0.weight"].to(torch.complex64)},
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_strange_tensors_and_names(tmp_path, change):
+    torch.save(change(state()), tmp_path / "w.pth")
+    model = nets.chain()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    try:
+        fit_weights(model, read_weights(tmp_path / "w.pth"), "w.pth")
+    except ModelError as error:
+        assert "of another kind" in str(error)
+        assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    else:
+        assert all(
+            torch.equal(v, state()[k]) for k, v in model.state_dict().items()
+        )  # the name that is none is no weight
+
+
+@pytest.mark.parametrize(
+    "reduced",
+    [
+        (collections.OrderedDict, (argparse.Namespace(),)),
+        (torch.Size, (argparse.Namespace(),)),
+        (torch._utils._rebuild_parameter, (argparse.Namespace(), False, collections.OrderedDict())),
+    ],
+)
+def test_settings_where_they_will_not_do(tmp_path, reduced):
+    class Odd:
+        def __reduce__(self):
+            return reduced
+
+    torch.save({"state_dict": state(), "x": Odd()}, tmp_path / "w.pth")
+    with pytest.raises((UntrustedError, ModelError)):
+        read_weights(tmp_path / "w.pth")
 
 
 def test_settings_are_passed_over_but_code_is_not(tmp_path):

@@ -78,7 +78,10 @@ def _is_module(name: str, tasks: Any) -> bool:
         return _is_class(getattr(nn, name.removeprefix("nn."), None)) and name.startswith("nn.")
     if operators in name:
         return name.startswith(operators) and name.removeprefix(operators).isidentifier()
-    return _is_class(vars(tasks).get(name))
+    found = vars(tasks).get(name)
+    return _is_class(found) and not issubclass(
+        found, tasks.BaseModel
+    )  # a whole model would read a configuration of its own
 
 
 def _is_class(value: object) -> bool:
