@@ -393,6 +393,11 @@ def test_compilers_and_copies_see_the_surgery():
         torch.export.export(model, (x,)).module(),
     ):
         assert torch.equal(made(x), model(x))
+    expected = model(x)
+    for part in model.modules():
+        if hasattr(part, "_run_with_interpreter"):
+            part._run_with_interpreter = False  # as a compiler does that looks inside
+    assert torch.equal(model(x), expected)
     back = surgeon.convert(torch.export.export(Direct().eval(), (x,)), x)
     plain = surgeon.revert(back.model)
     assert torch.equal(torch.compile(plain, backend="eager")(x), back.model(x))
