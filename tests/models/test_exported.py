@@ -345,17 +345,27 @@ def test_containers_that_nobody_knows(with_containers):
 def test_containers_of_an_installed_library(with_containers, tmp_path, monkeypatch):
     """The module that defines them is imported; nothing but a library's own modules of that kind is."""
     path = with_containers("transformers.models.pretend.modeling_pretend.Output")
-    for name in [name for name in sys.modules if name.split(".")[0] == "transformers"]:
-        monkeypatch.delitem(sys.modules, name)
+    real = {name: module for name, module in sys.modules.items() if name.split(".")[0] == "transformers"}
     place = tmp_path / "transformers" / "models" / "pretend"
     place.mkdir(parents=True)
     for folder in (place, place.parent, place.parent.parent):
         (folder / "__init__.py").write_text("")
     name = "transformers.models.pretend.modeling_pretend.Output"
     (place / "modeling_pretend.py").write_text(REGISTERED.format(name=name))
-    conversion = surgeon.convert(read_program(path).module, torch.ones(1, 2, 9, 9))
+    try:
+        forget("transformers")
+        module = read_program(path).module
+    finally:
+        forget("transformers")
+        sys.modules.update(real)
+    conversion = surgeon.convert(module, torch.ones(1, 2, 9, 9))
     assert (conversion.converted, conversion.equivalence.bit_equal) == (1, True)
     assert type(conversion.model(torch.ones(1, 2, 9, 9))).__name__ == "Output"
+
+
+def forget(package):
+    for name in [name for name in sys.modules if name.split(".")[0] == package]:
+        del sys.modules[name]
 
 
 # ------------------------------------------------------------------ what is made of a program
