@@ -20,7 +20,7 @@ slow: $(STAMP)
 gpu: $(STAMP)
 	$(BIN)/python -m pytest -q -m gpu
 
-# Hundreds of real models; about three quarters of an hour on two cores. Makes docs/zoo.md.
+# Hundreds of real models; about half an hour on two cores. Makes docs/zoo.md.
 zoo: $(ZOO_STAMP)
 	rm -rf .zoo
 	ZOO_RESULTS=.zoo $(BIN)/python -m pytest -q -m zoo -n 2; status=$$?; \
