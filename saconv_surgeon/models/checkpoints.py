@@ -10,6 +10,7 @@ from torch import nn
 
 from saconv_surgeon.errors import ModelError
 from saconv_surgeon.models.copying import copy_model
+from saconv_surgeon.models.wrappers import rewrapped, unwrapped
 
 MODELS = ("ema", "model", "module", "net", "network")
 """Where checkpoints keep whole modules; the averaged weights, which are the ones to use, before those that are trained."""
@@ -31,8 +32,8 @@ def convert_checkpoint(content: Mapping[str, Any], convert: Callable[[nn.Module]
         ModelError: There is no model in ``content``.
     """
     models = {name: content[name] for name in MODELS if isinstance(content.get(name), nn.Module)}
-    kind = next(map(type, models.values()), None)
-    models = {name: model for name, model in models.items() if type(model) is kind}
+    kinds = {name: type(unwrapped(model)) for name, model in models.items()}
+    models = {name: model for name, model in models.items() if kinds[name] is next(iter(kinds.values()))}
     if not models:
         raise ModelError(
             f"the checkpoint holds no model under {' or '.join(map(repr, MODELS))}; it holds {', '.join(map(repr, content))}"
@@ -40,12 +41,19 @@ def convert_checkpoint(content: Mapping[str, Any], convert: Callable[[nn.Module]
     converted: dict[int, nn.Module] = {}
     for model in models.values():
         if id(model) not in converted:  # one model under both names stays one
-            converted[id(model)] = _convert_precisely(model, convert)
+            converted[id(model)] = _convert_inside(model, convert)
     result = {**content, **{name: converted[id(model)] for name, model in models.items()}}
     changed = any(_parameter_shapes(model) != _parameter_shapes(converted[id(model)]) for model in models.values())
     if changed and OPTIMIZER in result:
         result[OPTIMIZER] = None
     return result
+
+
+def _convert_inside(model: nn.Module, convert: Callable[[nn.Module], nn.Module]) -> nn.Module:
+    """Converts what a wrapper (an average of the weights, for one) is around, and leaves the wrapper around it."""
+    inner = unwrapped(model)
+    converted = _convert_precisely(inner, convert)
+    return converted if inner is model else rewrapped(model, converted)
 
 
 def _convert_precisely(model: nn.Module, convert: Callable[[nn.Module], nn.Module]) -> nn.Module:

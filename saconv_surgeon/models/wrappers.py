@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -28,7 +29,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
     """
     if not isinstance(model, nn.Module):
         raise ModelError(f"a torch.nn.Module is needed, not a {type(model).__name__}")
-    while type(model).__module__.startswith("torch.") and type(model).__name__ in INNER:
+    while _is_wrapper(model):
         model = getattr(model, INNER[type(model).__name__])
     if _is_made_by_export(model):
         raise ModelError(
@@ -36,6 +37,17 @@ def unwrapped(model: nn.Module) -> nn.Module:
             "give the ExportedProgram itself, or the .pt2 file that it was loaded from"
         )
     return model
+
+
+def rewrapped(model: nn.Module, inner: nn.Module) -> nn.Module:
+    """A copy of the wrappers of ``model``, around ``inner``."""
+    if not _is_wrapper(model):
+        return inner
+    name = INNER[type(model).__name__]
+    outer = copy.copy(model)
+    outer._modules = dict(model._modules)
+    setattr(outer, name, rewrapped(getattr(model, name), inner))
+    return outer
 
 
 @contextmanager
@@ -58,6 +70,10 @@ def rebind(model: nn.Module) -> None:
             module.__setstate__(module.__getstate__())  # as unpickling does
         elif type(module).__name__ in PROGRAM_PARTS:
             module.finalize()  # type: ignore[operator]
+
+
+def _is_wrapper(model: nn.Module) -> bool:
+    return type(model).__module__.startswith("torch.") and type(model).__name__ in INNER
 
 
 def _is_made_by_export(model: nn.Module) -> bool:
