@@ -3,8 +3,8 @@
 import argparse
 import collections
 import datetime
-import os
 import pathlib
+import shutil
 import sys
 import types
 
@@ -236,8 +236,8 @@ def test_settings_where_they_will_not_do(tmp_path, reduced):
 
 def test_settings_are_passed_over_but_code_is_not(tmp_path):
     """Nothing that is not expected beside weights is read, however harmless its place."""
-    torch.save({"state_dict": state(), "hooks": [os.getcwd]}, tmp_path / "w.pth")
-    with pytest.raises(UntrustedError, match=r"getcwd"):
+    torch.save({"state_dict": state(), "hooks": [shutil.rmtree]}, tmp_path / "w.pth")
+    with pytest.raises(UntrustedError, match=r"shutil.rmtree"):
         read_weights(tmp_path / "w.pth")
     torch.save({"settings": argparse.Namespace(lr=0.1)}, tmp_path / "none.pth")
     with pytest.raises(ModelError, match="no state dict"):
