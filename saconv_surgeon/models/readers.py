@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from saconv_surgeon.errors import ModelError, UntrustedError, first_line
 from saconv_surgeon.models.archives import check_archive
+from saconv_surgeon.models.factories import is_place
 from saconv_surgeon.models.leftovers import are_leftovers, passing_over
 
 NESTINGS = (
@@ -202,11 +203,7 @@ def _load_trusted(path: Path) -> Any:
 
 
 def _check_file(path: Path) -> None:
-    try:
-        there = path.exists()
-    except OSError as error:
-        raise ModelError(f"{str(path)[:80]}… is no name of a file ({error.strerror})") from error
-    if not there:
+    if not is_place(path, Path.exists):
         raise ModelError(f"{path} does not exist (looked in {path.absolute().parent})")
     if path.is_dir():
         raise ModelError(f"{path} is a folder; a file was expected")

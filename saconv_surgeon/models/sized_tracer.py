@@ -18,31 +18,8 @@ from torch.utils import _pytree as pytree
 from saconv_surgeon.models.tracers import ConvTracer
 
 METADATA = frozenset(
-    {
-        *(
-            "shape",
-            "size",
-            "ndim",
-            "dim",
-            "numel",
-            "nelement",
-            "stride",
-            "is_contiguous",
-            "element_size",
-            "storage_offset",
-        ),
-        *(
-            "dtype",
-            "device",
-            "layout",
-            "is_floating_point",
-            "is_complex",
-            "get_device",
-            "is_cuda",
-            "is_sparse",
-            "requires_grad",
-        ),
-    }
+    "shape size ndim dim numel nelement stride is_contiguous element_size storage_offset dtype device layout is_floating_point "
+    "is_complex get_device is_cuda is_sparse requires_grad".split()
 )
 """What a tensor answers without looking at its values."""
 

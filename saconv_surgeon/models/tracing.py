@@ -89,7 +89,11 @@ def _graphs(skeleton: nn.Module, census: Census) -> Iterator[tuple[str, fx.Graph
         seen.add(id(module))
         if census.calls.get(path, 0) and path in census.calls_within:
             arguments = census.arguments.get(path, {})
-            graphs = (_trace(tracer, module, arguments) for tracer in (ConvTracer(), SizedTracer(_examples(arguments))))
+            tracers = (
+                ConvTracer,
+                lambda given=arguments: SizedTracer(_examples(given)),
+            )  # the second, dearer, where needed
+            graphs = (_trace(tracer(), module, arguments) for tracer in tracers)
             graph = next((g for g in graphs if g is not None and _agrees(g, module, path, census)), None)
             if graph is not None:
                 yield path, graph

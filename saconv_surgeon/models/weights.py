@@ -107,13 +107,21 @@ def _listed(keys: list[str], text: str, found: Mapping[str, Tensor], wanted: Map
 
 
 def _description(tensor: Tensor) -> str:
-    special = _kind(tensor) if _kind(tensor) in ("sparse", "quantised", "without values") else ""
-    return f"{special} {str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}".strip()
+    return f"{_special(tensor)} {str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}".strip()
 
 
 def _kind(tensor: Tensor) -> str:
-    if tensor.is_meta or tensor.layout != torch.strided or tensor.is_quantized:
-        return "without values" if tensor.is_meta else "quantised" if tensor.is_quantized else "sparse"
+    if _special(tensor):
+        return _special(tensor)
     if tensor.is_complex():
         return "complex"
     return "floating" if tensor.is_floating_point() else "whole"
+
+
+def _special(tensor: Tensor) -> str:
+    """What keeps a tensor from being copied into a plain one; empty for a plain one."""
+    if tensor.is_meta:
+        return "without values"
+    if tensor.is_quantized:
+        return "quantised"
+    return "" if tensor.layout == torch.strided else "sparse"

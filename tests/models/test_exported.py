@@ -392,7 +392,7 @@ class Direct(nn.Module):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_compilers_and_copies_see_the_surgery():
-    """The code that a compiler sees of a program was made before the surgery, and must be made again."""
+    """A program after surgery, trained, is compiled, copied, exported and taken back as it is."""
     x = torch.randn(1, 2, 9, 9)
     conversion = surgeon.convert(torch.export.export(Direct().eval(), (x,)), x)
     assert conversion.converted == 2
@@ -403,14 +403,42 @@ def test_compilers_and_copies_see_the_surgery():
         torch.export.export(model, (x,)).module(),
     ):
         assert torch.equal(made(x), model(x))
-    expected = model(x)
-    for part in model.modules():
-        if hasattr(part, "_run_with_interpreter"):
-            part._run_with_interpreter = False  # as a compiler does that looks inside
-    assert torch.equal(model(x), expected)
     back = surgeon.convert(torch.export.export(Direct().eval(), (x,)), x)
     plain = surgeon.revert(back.model)
     assert torch.equal(torch.compile(plain, backend="eager")(x), back.model(x))
+
+
+class Update(nn.Module):
+    """Called several times; the last call does something else, so that it stays a part of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Conv2d(2, 2, 3, padding=1), nn.ReLU())
+        self.head = nn.Sequential(nn.Conv2d(2, 2, 3, padding=1), nn.ReLU())
+
+    def forward(self, x, last):
+        x = self.head(self.encoder(x))
+        return x * 2 if last else x
+
+
+class Repeated(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.update = Update()
+
+    def forward(self, x):
+        for i in range(3):
+            x = self.update(x, i == 2)
+        return x
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_a_module_whose_calls_differ():
+    x = torch.randn(1, 2, 9, 9)
+    net = Repeated().eval()
+    conversion = surgeon.convert(torch.export.export(net, (x,)), x, trials=1)
+    assert {s.path: s.calls for s in conversion.plan.sites} == {"update.encoder.0": 3, "update.head.0": 3}
+    assert torch.equal(copy.deepcopy(conversion.model)(x), net(x))
 
 
 def test_a_deep_program_is_copied():
