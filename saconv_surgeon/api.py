@@ -19,15 +19,30 @@ from torch.export import ExportedProgram
 
 from saconv_surgeon.convs.targets import Reason, find_target
 from saconv_surgeon.errors import ModelError, NoEffectWarning, first_line
+from saconv_surgeon.models.abstract import is_abstract
 from saconv_surgeon.models.census import Census, take_census
 from saconv_surgeon.models.exported import program_of, program_of_script
 from saconv_surgeon.models.inputs import Inputs
 from saconv_surgeon.models.tracing import add_context
 from saconv_surgeon.models.weights import fingerprint
 from saconv_surgeon.models.wrappers import unwrapped
-from saconv_surgeon.profiling.comparing import compare_outputs, compare_structure, compare_weights, time_models
+from saconv_surgeon.profiling.comparing import compare_outputs, compare_structure, compare_weights
+from saconv_surgeon.profiling.layer_times import time_layers
 from saconv_surgeon.profiling.profiling import profile_model
-from saconv_surgeon.records import Base, ConvSite, Diff, Equivalence, Latency, Mode, Plan, PlannedSite, Profile
+from saconv_surgeon.profiling.timing import time_models
+from saconv_surgeon.profiling.training import price_training
+from saconv_surgeon.records import (
+    Base,
+    ConvSite,
+    Diff,
+    Equivalence,
+    LatencyRatio,
+    Mode,
+    Plan,
+    PlannedSite,
+    Profile,
+    Timing,
+)
 from saconv_surgeon.surgery import planning
 from saconv_surgeon.surgery.artefact import plan_of, read_plan_file
 from saconv_surgeon.surgery.conversion import Conversion
@@ -36,7 +51,6 @@ from saconv_surgeon.surgery.equivalence import TOLERANCE, TRIALS, prove, unreach
 from saconv_surgeon.surgery.planning import Selection
 from saconv_surgeon.surgery.rewriting import apply
 
-LATENCY_BUDGET_S = 4.0
 OnStep = Callable[[str, float], None]
 """Called with what is being done and how much of it is done, 0 to 1."""
 
@@ -183,25 +197,25 @@ def price(
     example_inputs: Any,
     *,
     name: str | None = None,
-    latency: bool = True,
-    budget_s: float = LATENCY_BUDGET_S,
+    timing: Timing | None = Timing(),  # noqa: B008 - frozen
     on_step: OnStep = _silent,
 ) -> Conversion:
-    """``conversion`` with the profiles of ``original`` and of the converted model, timed alternately in one run."""
+    """``conversion`` with the profiles of ``original`` and of the converted model, timed alternately in one run.
+
+    ``timing`` says how; None leaves time out.
+    """
     original, inputs = _opened(original, example_inputs)
-    device = device_of(original)
     label = name or type(original).__name__
-    pair = (original, conversion.model)
-    on_step("counting", 0.0)
-    profiles = []
-    for i, (model, title) in enumerate(zip(pair, (label, f"{label}, converted"), strict=True)):
-        profiles.append(profile_model(model, inputs.args, dict(inputs.kwargs), name=title, device=device))
-        on_step("counting", (i + 1) / 2)
-    ratio = None
-    if latency:
-        times, ratio = time_models(pair, inputs, device, budget_s=budget_s, on_run=lambda done: on_step("timing", done))
-        profiles = [replace(p, latency=t) for p, t in zip(profiles, times, strict=True)]
-    return replace(conversion, before=profiles[0], after=profiles[1], latency_ratio=ratio)
+    names = (label, f"{label}, converted")
+    profiles, ratios, training_ratio = _profiles((original, conversion.model), inputs, names, timing, on_step)
+    return replace(
+        conversion,
+        before=profiles[0],
+        after=profiles[1],
+        latency_ratio=ratios[0] if ratios else None,
+        latency_ratios=ratios,
+        training_ratio=training_ratio,
+    )
 
 
 def profile(
@@ -209,21 +223,33 @@ def profile(
     example_inputs: Any,
     *,
     name: str | None = None,
-    latency: bool = True,
-    budget_s: float = LATENCY_BUDGET_S,
+    timing: Timing | None = Timing(),  # noqa: B008 - frozen
     on_step: OnStep = _silent,
 ) -> Profile:
-    """Parameters, MACs, FLOPs, activations and latency of ``model``, which is left as it was."""
+    """Parameters, MACs, FLOPs, activations, memory and latency of ``model``, which is left as it was.
+
+    A model on the meta device, which has no weights, is counted without running it.
+
+    Args:
+        model: Any module.
+        example_inputs: What it is run on.
+        name: What to call it.
+        timing: How time is measured: budget, batch sizes, autocast, ``torch.compile``, threads, training steps; None leaves time
+            out.
+        on_step: Told about progress.
+
+    Raises:
+        ModelError: The model cannot be compiled, trained, or run at a batch size that was asked for.
+    """
     model, inputs = _opened(model, example_inputs)
-    device = device_of(model)
-    timed: Latency | None = None
-    if latency:
-        (timed,), _ = time_models(
-            [model], inputs, device, budget_s=budget_s, on_run=lambda done: on_step("timing", done)
-        )
-    on_step("counting", 0.0)
-    title = name or type(model).__name__
-    return profile_model(model, inputs.args, dict(inputs.kwargs), name=title, device=device, latency=timed)
+    if is_abstract(model):
+        timing = None
+    (found,), _, _ = _profiles((model,), inputs, (name or type(model).__name__,), timing, on_step)
+    if timing is None or not timing.per_layer:
+        return found
+    on_step("timing layers", 0.0)
+    seconds = time_layers(model, inputs, device_of(model), budget_s=timing.budget_s / 4)
+    return replace(found, layers=tuple(replace(row, latency_s=seconds.get(row.path)) for row in found.layers))
 
 
 def diff(
@@ -232,28 +258,53 @@ def diff(
     example_inputs: Any,
     *,
     names: tuple[str, str] | None = None,
-    latency: bool = True,
-    budget_s: float = LATENCY_BUDGET_S,
+    timing: Timing | None = Timing(),  # noqa: B008 - frozen
     on_step: OnStep = _silent,
 ) -> Diff:
-    """Structure, price, weights and outputs of two variants; ratios are b/a."""
+    """Structure, price, weights and outputs of two variants; ratios are b/a. ``timing`` says how time is measured, None not."""
     a, inputs = _opened(a, example_inputs)
     b, _ = _opened(b, inputs)
-    device = device_of(a)
-    times: list[Latency | None] = [None, None]
-    ratio = None
-    if latency:
-        measured, ratio = time_models(
-            (a, b), inputs, device, budget_s=budget_s, on_run=lambda done: on_step("timing", done)
-        )
-        times = [*measured]
-    on_step("comparing", 0.0)
     titles = names or (type(a).__name__, type(b).__name__)
-    first, second = (
-        profile_model(model, inputs.args, dict(inputs.kwargs), name=title, device=device, latency=timed)
-        for model, title, timed in zip((a, b), titles, times, strict=True)
+    (first, second), ratios, training_ratio = _profiles((a, b), inputs, titles, timing, on_step)
+    on_step("comparing", 0.0)
+    return Diff(
+        first,
+        second,
+        compare_structure(a, b),
+        compare_weights(a, b),
+        compare_outputs(a, b, inputs),
+        ratios[0] if ratios else None,
+        latency_ratios=ratios,
+        training_ratio=training_ratio,
     )
-    return Diff(first, second, compare_structure(a, b), compare_weights(a, b), compare_outputs(a, b, inputs), ratio)
+
+
+def _profiles(
+    models: Sequence[nn.Module], inputs: Inputs, names: Sequence[str], timing: Timing | None, on_step: OnStep
+) -> tuple[list[Profile], tuple[LatencyRatio, ...], LatencyRatio | None]:
+    """The profile of each model, timed in turn before anything is counted; of two, the ratios of their latencies and steps."""
+    device = device_of(models[0])
+    timed, costs, training_ratio = None, None, None
+    if timing is not None:
+        timed = time_models(models, inputs, device, timing, lambda done: on_step("timing", done))
+        if timing.training:
+            costs, training_ratio = price_training(
+                models, inputs, device, timing, lambda done: on_step("timing training steps", done)
+            )
+    profiles = []
+    for i, (model, name) in enumerate(zip(models, names, strict=True)):
+        on_step("counting", i / len(models))
+        profiles.append(
+            profile_model(
+                model,
+                inputs,
+                name=name,
+                device=device,
+                latencies=timed.latencies[i] if timed else (),
+                training=costs[i] if costs else None,
+            )
+        )
+    return profiles, timed.ratios if timed else (), training_ratio
 
 
 def _opened(model: Any, example_inputs: Any) -> tuple[nn.Module, Inputs]:
@@ -277,7 +328,7 @@ def _see(model: nn.Module, inputs: Inputs, mode: Mode, on_step: OnStep) -> tuple
         raise ModelError(
             f"{type(model).__name__} has lazy modules without weights yet; run it once on an input before converting it"
         )
-    if any(p.is_meta for p in model.parameters()):
+    if is_abstract(model):
         raise ModelError(
             f"{type(model).__name__} is on the meta device and has no weights; build it on a real one, or load its weights"
         )

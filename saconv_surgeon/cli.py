@@ -8,6 +8,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -20,12 +21,13 @@ from saconv_surgeon.cli_options import (
     base_option,
     input_options,
     json_option,
-    latency_options,
     mode_option,
     overwrite_option,
     pretrained_option,
     selection_options,
     talk_options,
+    timing_of,
+    timing_options,
     trust_option,
     weights_option,
 )
@@ -33,6 +35,7 @@ from saconv_surgeon.errors import NoEffectWarning, SurgeonError, UsageError, Use
 
 if TYPE_CHECKING:
     from saconv_surgeon.opening import Opened
+    from saconv_surgeon.records import Profile
     from saconv_surgeon.surgery.conversion import Conversion
 
 EXIT_CHECK_FAILED, EXIT_NOTHING_ELIGIBLE, EXIT_INTERRUPTED = 1, 4, 130
@@ -140,7 +143,7 @@ def inspect(model: str, json_to: str | None, quiet: bool, verbose: bool, **optio
     "--tolerance", type=click.FloatRange(min=0), default=1e-5, show_default=True, help="Largest relative movement."
 )
 @overwrite_option
-@latency_options
+@timing_options
 @json_option
 @talk_options
 def convert(
@@ -161,6 +164,7 @@ def convert(
     from saconv_surgeon import api
     from saconv_surgeon.report import console as render
 
+    timing = timing_of(options)
     opened = _open(model, options)
     _check_finite(opened)
     with _progress(quiet) as on_step, warnings.catch_warnings():
@@ -180,8 +184,7 @@ def convert(
                 opened.model,
                 opened.inputs,
                 name=opened.name,
-                latency=options["latency"],
-                budget_s=options["budget"],
+                timing=timing,
                 on_step=on_step,
             )
     out = _out(json_to, quiet)
@@ -190,9 +193,7 @@ def convert(
         render.conversion(
             conversion.plan,
             conversion.equivalence,
-            conversion.before,
-            conversion.after,
-            conversion.latency_ratio,
+            conversion.priced,
             opened.name,
             out.width,
             every_site=verbose or not conversion.converted,
@@ -211,6 +212,8 @@ def convert(
             "the outputs moved: " + ("saved all the same (--force)" if force and outputs else "nothing was saved"),
             EXIT_CHECK_FAILED,
         )
+    if conversion.before is not None and conversion.after is not None:
+        _check_counted(options["strict"], conversion.before, conversion.after)
 
 
 @cli.command()
@@ -220,11 +223,35 @@ def convert(
 @base_option
 @trust_option
 @input_options
-@latency_options
+@click.option(
+    "--abstract",
+    is_flag=True,
+    help="On shapes alone: parameters, MACs and memory without allocating weights. The same as --device meta.",
+)
+@timing_options
+@click.option(
+    "--layer-latency/--no-layer-latency",
+    "per_layer",
+    default=True,
+    show_default=True,
+    help="Time every layer, in passes of their own.",
+)
+@click.option(
+    "--compare",
+    "earlier",
+    type=click.Path(path_type=Path),
+    metavar="REPORT",
+    help="Set the figures against those of an earlier --json report.",
+)
 @json_option
 @talk_options
-def profile(model: str, json_to: str | None, quiet: bool, verbose: bool, **options: Any) -> None:
+def profile(model: str, earlier: Path | None, json_to: str | None, quiet: bool, verbose: bool, **options: Any) -> None:
     """Price MODEL: parameters, MACs, FLOPs, activations, memory, latency; totals and per layer."""
+    from saconv_surgeon.report.saved import compared_with, read_profile
+
+    timing = timing_of(options)
+    before = None if earlier is None else read_profile(earlier)
+    options["abstract"] = options["abstract"] or options["device"] == "meta"
     from saconv_surgeon import api
     from saconv_surgeon.records import to_dict
     from saconv_surgeon.report import console as render
@@ -235,13 +262,15 @@ def profile(model: str, json_to: str | None, quiet: bool, verbose: bool, **optio
             opened.model,
             opened.inputs,
             name=opened.name,
-            latency=options["latency"],
-            budget_s=options["budget"],
+            timing=timing and replace(timing, per_layer=options["per_layer"]),
             on_step=on_step,
         )
+    if before is not None:
+        record = replace(record, comparison=compared_with(before, record, str(earlier)))
     out = _out(json_to, quiet)
     _show(out, render.profile(record, out.width, every_layer=verbose))
     _write_json(to_dict(record), json_to)
+    _check_counted(options["strict"], record)
 
 
 @cli.command()
@@ -254,7 +283,7 @@ def profile(model: str, json_to: str | None, quiet: bool, verbose: bool, **optio
 @base_option
 @trust_option
 @input_options
-@latency_options
+@timing_options
 @json_option
 @talk_options
 def diff(
@@ -273,6 +302,7 @@ def diff(
     else:
         from saconv_surgeon import api
 
+        timing = timing_of(options)
         pair = (*weights_pair, None, None)
         first = _open(a, {**options, "weights": pair[0]})
         second = _open(b, {**options, "weights": pair[1]}, inputs_of=first)
@@ -282,20 +312,20 @@ def diff(
                 second.model,
                 first.inputs,
                 names=(first.name, second.name),
-                latency=options["latency"],
-                budget_s=options["budget"],
+                timing=timing,
                 on_step=on_step,
             )
     out = _out(json_to, quiet)
     _show(out, render.diff(record, out.width))
     _write_json(to_dict(record), json_to)
+    _check_counted(options["strict"], record.a, record.b)
 
 
 @cli.command()
 @json_option
 def env(json_to: str | None) -> None:
     """Show versions, devices and optional packages: what a bug report needs."""
-    from saconv_surgeon.environment import environment
+    from saconv_surgeon.profiling.environment import environment
     from saconv_surgeon.report import console as render
 
     facts = environment()
@@ -314,9 +344,24 @@ def main() -> None:
 def _open(model: str, options: dict[str, Any], inputs_of: Opened | None = None) -> Opened:
     from saconv_surgeon.opening import Request, open_model
 
-    names = ("weights", "base", "trust", "pretrained", "inputs", "device", "dtype", "channels_last", "seed", "mode")
+    names = (
+        "weights",
+        "base",
+        "trust",
+        "pretrained",
+        "inputs",
+        "device",
+        "dtype",
+        "channels_last",
+        "seed",
+        "mode",
+        "abstract",
+    )
     request = Request(model, **{name: options[name] for name in names if name in options})
-    return open_model(request, inputs=inputs_of.inputs if inputs_of else None)
+    opened = open_model(request, inputs=inputs_of.inputs if inputs_of else None)
+    if opened.note is not None:
+        _talk(quiet=bool(options.get("quiet"))).print(opened.note, markup=False, highlight=False, soft_wrap=True)
+    return opened
 
 
 def _check_finite(opened: Opened) -> None:
@@ -329,6 +374,18 @@ def _selection(options: dict[str, Any]) -> Any:
     from saconv_surgeon.surgery.planning import Selection
 
     return Selection(options["include"], options["exclude"], options["min_stride"], options["allow_depthwise"])
+
+
+def _check_counted(strict: bool, *profiles: Profile) -> None:
+    """The gate of --strict: a figure that leaves something out fails."""
+    for record in profiles:
+        if strict and record.macs is None:
+            _fail(f"--strict: {record.model} could not be counted: {record.note}", EXIT_CHECK_FAILED)
+        if strict and record.uncounted_ops:
+            _fail(
+                f"--strict: {record.model} has operations that are not counted: {', '.join(record.uncounted_ops)}",
+                EXIT_CHECK_FAILED,
+            )
 
 
 def _check_outputs(outputs: tuple[Path, ...], dry_run: bool, overwrite: bool) -> None:

@@ -8,6 +8,9 @@ from typing import Any, TypeVar
 
 import click
 
+from saconv_surgeon.errors import UsageError
+from saconv_surgeon.records import Timing
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 DTYPES = ("float32", "float16", "bfloat16", "float64")
@@ -94,8 +97,8 @@ def selection_options(command: F) -> F:
     )
 
 
-def latency_options(command: F) -> F:
-    """Whether and how long to measure time."""
+def timing_options(command: F) -> F:
+    """Whether and how time is measured, and what counts as a full account."""
     return _chain(
         command,
         click.option(
@@ -107,9 +110,54 @@ def latency_options(command: F) -> F:
             default=4.0,
             show_default=True,
             metavar="SECONDS",
-            help="How long to measure.",
+            help="How long to measure, for all batch sizes together.",
         ),
+        click.option(
+            "--batch",
+            "batches",
+            callback=_batches,
+            metavar="N,N,…",
+            help="Measure at these batch sizes, as in 1,8,32. Default: the inputs as they are.",
+        ),
+        click.option("--autocast", type=click.Choice(("bfloat16", "float16")), help="Measure under torch.autocast."),
+        click.option("--compile", "compiled", is_flag=True, help="Measure what torch.compile makes of the model."),
+        click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads to measure with."),
+        click.option(
+            "--train", "training", is_flag=True, help="A training step as well: forward, backward, what autograd keeps."
+        ),
+        click.option("--strict", is_flag=True, help="Exit code 1 where an operation is not counted."),
     )
+
+
+TIMING = {
+    "batches": "--batch",
+    "autocast": "--autocast",
+    "compiled": "--compile",
+    "threads": "--threads",
+    "training": "--train",
+}
+"""Fields of ``records.Timing``, and the options that set them."""
+
+
+def timing_of(options: dict[str, Any]) -> Timing | None:
+    """The settings among ``options``; None where time is not to be measured.
+
+    Raises:
+        UsageError: Settings of a measurement that is not to be made.
+    """
+    if not options["latency"]:
+        asked = next((option for field, option in TIMING.items() if options[field]), None)
+        if asked is not None:
+            raise UsageError(f"{asked} says how to measure time; it does not go together with --no-latency")
+        return None
+    return Timing(budget_s=options["budget"], **{field: options[field] for field in TIMING})
+
+
+def _batches(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...]:
+    sizes = [] if value is None else value.split(",")
+    if not all(size.strip().isdecimal() and int(size) > 0 for size in sizes):
+        raise click.BadParameter(f"{value!r} is no list of batch sizes such as 1,8,32")
+    return tuple(dict.fromkeys(int(size) for size in sizes))
 
 
 def talk_options(command: F) -> F:

@@ -12,10 +12,12 @@ import torch
 from torch import nn
 
 from saconv_surgeon.errors import ArtefactError, ModelError, UntrustedError, UsageError, UserCodeError, first_line
+from saconv_surgeon.models.abstract import faked, is_abstract, without_weights
 from saconv_surgeon.models.copying import copy_model
 from saconv_surgeon.models.exported import Program, program_of_script
-from saconv_surgeon.models.factories import is_place
+from saconv_surgeon.models.factories import is_place, split_factory
 from saconv_surgeon.models.inputs import Inputs
+from saconv_surgeon.models.libraries.registry import split_library
 from saconv_surgeon.models.source import LoadedModel, is_data, load_model, make_inputs, offered_inputs
 from saconv_surgeon.models.state import preserved
 from saconv_surgeon.models.wrappers import unwrapped
@@ -40,11 +42,15 @@ class Request:
     channels_last: bool = False
     seed: int = 0
     mode: Mode = "eval"
+    abstract: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """A model that has run once on its inputs; ``checkpoint`` and ``program`` are what it was found in, if anything."""
+    """A model that has run once on its inputs; ``checkpoint`` and ``program`` are what it was found in, if anything.
+
+    ``note`` is something that the user should know about how it was opened.
+    """
 
     model: nn.Module
     inputs: Inputs
@@ -52,16 +58,19 @@ class Opened:
     base: Base
     checkpoint: Mapping[str, Any] | None = None
     program: Program | None = None
+    note: str | None = None
 
 
 def open_model(request: Request, inputs: Inputs | None = None) -> Opened:
     """Loads the model, makes its inputs unless they are given, moves both to the device, and runs it once to see that it does.
 
+    An abstract one has its parameters on the meta device and is run on shapes alone.
+
     Raises:
         SurgeonError: One of the user's mistakes, or an exception in the user's code.
     """
     torch.manual_seed(request.seed)
-    loaded = _load(request)
+    loaded, note = _load_abstract(request) if request.abstract else (_load(request), None)
     if inputs is None:
         inputs = make_inputs(request.inputs, seed=request.seed) if request.inputs else offered_inputs(loaded)
     if isinstance(loaded.module, torch.jit.ScriptModule):
@@ -70,14 +79,28 @@ def open_model(request: Request, inputs: Inputs | None = None) -> Opened:
     model = unwrapped(loaded.module)
     if loaded.checkpoint is not None:
         model = copy_model(model)  # the one in the checkpoint is written back as it is
-    device, dtype = _device(request.device), _dtype(request.dtype)
-    model = model.to(device=device, dtype=dtype)
+    device, dtype = torch.device("cpu") if request.abstract else _device(request.device), _dtype(request.dtype)
+    model = model.to(device="meta" if request.abstract else device, dtype=dtype)
     if request.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     inputs = inputs.to(device, dtype or _dtype_of(model), channels_last=request.channels_last)
     _check_runs(model, inputs, loaded, request.mode)
     base = Base(model=request.spec, weights=str(request.weights) if request.weights else None)
-    return Opened(model, inputs, loaded.name, base, loaded.checkpoint, loaded.program)
+    return Opened(model, inputs, loaded.name, base, loaded.checkpoint, loaded.program, note)
+
+
+def _load_abstract(request: Request) -> tuple[LoadedModel, str | None]:
+    """The model without weights; built with them, and then without, where its constructor wants to look at them."""
+    if request.weights is not None or request.pretrained:
+        raise UsageError("--abstract looks at shapes alone; leave --weights and --pretrained out")
+    if split_factory(request.spec) is None and split_library(request.spec) is None:
+        return _load(request), None  # a file has its weights in it
+    try:
+        with without_weights():
+            return _load(request), None
+    except Exception:
+        loaded = _load(request)  # raises again whatever has nothing to do with the weights
+    return loaded, f"{loaded.name} cannot be built without weights: built with them, then counted on shapes alone"
 
 
 def _load(request: Request) -> LoadedModel:
@@ -144,10 +167,19 @@ def _dtype_of(model: nn.Module) -> torch.dtype | None:
 
 def _check_runs(model: nn.Module, inputs: Inputs, loaded: LoadedModel, mode: Mode) -> None:
     try:
-        with preserved(model, mode):
-            inputs.run(model)
+        if is_abstract(model):
+            with faked(model, inputs) as (stand_in, fakes):
+                fakes.run(stand_in)
+        else:
+            with preserved(model, mode):
+                inputs.run(model)
     except Exception as error:
         sizes = ", ".join(map(shape, inputs.shapes)) or "no tensors"
+        if is_abstract(model):
+            raise ModelError(
+                f"{loaded.name} cannot be run on shapes alone, {sizes} ({type(error).__name__}: {first_line(error)}); if it "
+                "computes with values, profile it without --abstract"
+            ) from error
         if loaded.program is not None:  # no code of the user's to look at
             raise ModelError(
                 f"{loaded.name} cannot be run on {sizes} ({type(error).__name__}: {first_line(error)}); give other inputs with "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 from torch import Tensor, nn
@@ -14,8 +14,10 @@ from saconv_surgeon.errors import ModelError
 M = TypeVar("M", bound=nn.Module)
 
 
-def copy_model(model: M, *, share_parameters: bool = False) -> M:
+def copy_model(model: M, *, share_parameters: bool = False, replacing: Mapping[int, Tensor] | None = None) -> M:
     """A deep copy that shares nothing with ``model``, or only its parameters: those are what weighs.
+
+    ``replacing`` gives, by ``id``, other tensors to put in the places of some.
 
     ``copy.deepcopy`` refuses tensors with a gradient history, which modules leave in their attributes (``weight_norm`` of
     old does); here their values are copied.
@@ -29,6 +31,7 @@ def copy_model(model: M, *, share_parameters: bool = False) -> M:
             memo[id(tensor)] = tensor.detach().clone()
     if share_parameters:
         memo |= {id(p): p for p in model.parameters()}
+    memo |= replacing or {}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what torch thinks of its own attributes while it copies them

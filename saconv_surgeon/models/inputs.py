@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from saconv_surgeon.errors import UsageError
 from saconv_surgeon.records import Shape
 
 
@@ -36,9 +37,13 @@ class Inputs:
 
     def run(self, model: nn.Module) -> Any:
         """``model(*args, **kwargs)``, without gradients, on copies of the tensors: some models work in place."""
-        copies = self._map(torch.clone)
+        copies = self.copied()
         with torch.no_grad():
             return model(*copies.args, **copies.kwargs)
+
+    def copied(self) -> Inputs:
+        """With copies of the tensors."""
+        return self.mapped(torch.clone)
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -59,6 +64,50 @@ class Inputs:
         height, width = max(images, key=Tensor.numel).shape[-2:]
         return height, width
 
+    @property
+    def batch(self) -> int | None:
+        """How many samples there are: the first size of the largest floating input of four or more dimensions (of any, where
+        none has so many), or the length of the list that the images are in.
+        """
+        images = self._image_list()
+        if images is not None:
+            return len(images)
+        floating = [t for t in self.tensors if t.is_floating_point() and t.dim() >= 2] or [
+            t for t in self.tensors if t.dim()
+        ]
+        best = max(floating, key=lambda t: (min(t.dim(), 4), t.numel()), default=None)
+        return None if best is None else best.shape[0]
+
+    def with_batch(self, n: int) -> Inputs:
+        """With ``n`` samples, the given ones over and over: along the first axis of every tensor that has one for each sample.
+
+        Raises:
+            UsageError: There is nothing to repeat.
+        """
+        images, batch = self._image_list(), self.batch
+        if images is not None and images:
+            repeated = [images[i % len(images)] for i in range(n)]
+            args = tuple(repeated if given is images else given for given in self.args)
+            return Inputs(args, {name: repeated if given is images else given for name, given in self.kwargs.items()})
+        if not batch:
+            raise UsageError("the inputs have no batch to change; leave --batch out")
+
+        def repeat(t: Tensor) -> Tensor:
+            if t.dim() == 0 or t.shape[0] != batch:
+                return t
+            chosen = t.index_select(0, torch.arange(n, device=t.device) % batch)
+            last = t.dim() == 4 and not t.is_contiguous() and t.is_contiguous(memory_format=torch.channels_last)
+            return chosen.contiguous(memory_format=torch.channels_last) if last else chosen
+
+        return self.mapped(repeat)
+
+    def _image_list(self) -> list[Tensor] | None:
+        """A list of images, one tensor of three dimensions each, as torchvision's detectors take it."""
+        for given in (*self.args, *self.kwargs.values()):
+            if isinstance(given, list) and given and all(isinstance(t, Tensor) and t.dim() == 3 for t in given):
+                return given
+        return None
+
     def to(self, device: torch.device, dtype: torch.dtype | None = None, *, channels_last: bool = False) -> Inputs:
         """Moved to ``device``; floating tensors cast to ``dtype``; 4-D ones laid out channels_last if asked."""
 
@@ -66,7 +115,7 @@ class Inputs:
             t = t.to(device=device, dtype=dtype if t.is_floating_point() else None)
             return t.contiguous(memory_format=torch.channels_last) if channels_last and t.dim() == 4 else t
 
-        return self._map(move)
+        return self.mapped(move)
 
     def redrawn(self, seed: int) -> Inputs:
         """The same shapes with other random values: normal, with each floating tensor's own mean and deviation.
@@ -83,8 +132,9 @@ class Inputs:
             noise = torch.randn(t.shape, generator=generator, dtype=torch.float64) * deviation + float(values.mean())
             return torch.empty_like(t).copy_(noise)
 
-        return self._map(redraw)
+        return self.mapped(redraw)
 
-    def _map(self, change: Any) -> Inputs:
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> Inputs:
+        """With ``change`` of every tensor."""
         args, kwargs = pytree.tree_map_only(Tensor, change, (self.args, dict(self.kwargs)))
         return Inputs(tuple(args), kwargs)

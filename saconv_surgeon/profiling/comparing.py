@@ -1,9 +1,6 @@
-"""Two models side by side: structure, weights, outputs, and latency measured alternately."""
+"""Two models side by side: structure, weights, outputs."""
 
 from __future__ import annotations
-
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 
 import torch
 from torch import Tensor, nn
@@ -11,39 +8,8 @@ from torch import Tensor, nn
 from saconv_surgeon.convs.aws import ConvAWS2d
 from saconv_surgeon.models.comparison import Leaf, compare
 from saconv_surgeon.models.inputs import Inputs
-from saconv_surgeon.models.state import preserved
-from saconv_surgeon.profiling.latency import latency_of, measure, ratio_of
-from saconv_surgeon.records import Latency, LatencyRatio, OutputDiff, StructureChange, WeightChange, WeightDiff
+from saconv_surgeon.records import OutputDiff, StructureChange, WeightChange, WeightDiff
 from saconv_surgeon.surgery.equivalence import run
-
-WARMUP_N = 3
-
-
-def time_models(
-    models: Sequence[nn.Module],
-    inputs: Inputs,
-    device: torch.device,
-    *,
-    budget_s: float,
-    on_run: Callable[[float], None] | None = None,
-) -> tuple[list[Latency], LatencyRatio | None]:
-    """The latency of one forward pass of each model, in eval mode, timed in turn; the ratio where there are two.
-
-    The models are left as they were.
-    """
-
-    def call(model: nn.Module) -> Callable[[], object]:
-        return lambda: model(*inputs.args, **inputs.kwargs)
-
-    with ExitStack() as stack:
-        for model in models:
-            stack.enter_context(preserved(model))
-        stack.enter_context(torch.no_grad())
-        samples = measure(
-            [call(model) for model in models], device, budget_s=budget_s, min_warmup=WARMUP_N, on_run=on_run
-        )
-    latencies = [latency_of(times, device, WARMUP_N) for times in samples]
-    return latencies, ratio_of(samples[0], samples[1]) if len(models) == 2 else None
 
 
 def compare_structure(a: nn.Module, b: nn.Module) -> tuple[StructureChange, ...]:

@@ -1,135 +1,189 @@
-"""Counting with fvcore: one trace gives MACs, FLOPs, activations and plain fvcore's own figure, for every module."""
+"""What one forward pass costs: fvcore counts on a trace, ``FlopCounterMode`` checks it by counting what is carried out."""
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import TypeVar
 
 import torch
-from fvcore.nn.jit_analysis import JitModelAnalysis
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils import _pytree as pytree
 
 from saconv_surgeon.convs.aws import ConvAWS2d
-from saconv_surgeon.models.outputs import tensors
+from saconv_surgeon.errors import ModelError, first_line
+from saconv_surgeon.models.abstract import faked, is_abstract
+from saconv_surgeon.models.copying import copy_model
+from saconv_surgeon.models.inputs import Inputs
 from saconv_surgeon.models.state import preserved
-from saconv_surgeon.profiling.handlers import handlers
-from saconv_surgeon.records import Counts, LayerCost, UncountedOp
+from saconv_surgeon.profiling.dispatched import Dispatched, count_by_dispatch
+from saconv_surgeon.profiling.traced import Traced, count_by_trace
+from saconv_surgeon.records import Counts, CrossCheck, LayerCost
 
-Args: TypeAlias = tuple[Any, ...]
-Kwargs: TypeAlias = Mapping[str, Any]
+T = TypeVar("T")
 HOOKS = ("_forward_hooks", "_forward_pre_hooks")
+COMPARED = ("macs", "flops", "activations")
 
 
-def count(model: nn.Module, args: Args, kwargs: Kwargs) -> Counts:
+def count(model: nn.Module, inputs: Inputs) -> Counts:
     """What one forward pass in eval mode costs. The model is left as it was: modes, buffers, hooks, random state.
 
     The layer rows are exclusive, each module without its children, and add up to the totals; a converted layer is one row.
-    Attention is counted as its two matrix products: fused kernels, which hide them, are switched off meanwhile.
+    Attention is counted as its two matrix products: fused kernels, which hide them, are switched off meanwhile. Where the two
+    engines disagree, what was carried out counts: a trace drops what leads to no output, and does not look into autograd
+    functions. A model on the meta device is counted without weights.
 
     Returns:
-        The counts; with None for each figure, and the reason as ``note``, where fvcore cannot trace the model.
+        The counts; None for each figure that could not be had, with the reason as ``note``.
 
     Raises:
         Exception: Whatever the model raises when it is run on these inputs.
     """
-    with preserved(model), _hooks_restored(model), _attention_in_the_open(), torch.no_grad():
-        try:
-            analysis = _analyse(model, args, kwargs)
-        except Exception as error:
-            model(*args, **kwargs)  # if the model itself cannot run, that is what is raised
-            reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
-            rows = tuple(_rows(model, {}, counted=False))
-            return Counts(None, None, None, None, rows, note=f"not counted: fvcore cannot trace this model ({reason})")
-        found = {_unwrapped(name): counts for name, counts in analysis.by_module_and_operator().items()}
-        total = found.get("", Counter())
-        return Counts(
-            macs=int(total["macs"]),
-            flops=int(total["flops"]),
-            fvcore_flops=int(total["fvcore"]),
-            activations=int(total["activations"]),
-            layers=tuple(_rows(model, found, counted=True)),
-            uncounted_ops=_uncounted(analysis),
-        )
+    with _attention_in_the_open():
+        if is_abstract(model):
+            with faked(model, inputs) as (stand_in, fakes), torch.no_grad():
+                shapes = _dispatch(stand_in, fakes)
+            note = "counted by FlopCounterMode on shapes alone: there are no weights to trace with"
+            return _counts(model, None, shapes, note)
+        traced, refusal = _attempt(lambda: _on_stand_in(model, inputs, count_by_trace, torch.no_grad))
+        seen, failure = _attempt(lambda: _on_stand_in(model, inputs, _dispatch, torch.inference_mode))
+        if seen is None and traced is None:
+            with preserved(model):
+                inputs.run(model)  # if the model itself cannot run, that is what is raised
+        return _counts(model, traced, seen, _note(traced, seen, refusal, failure))
 
 
-class _Flat(nn.Module):
-    """Takes the tensors of nested arguments and gives those of a nested output: all that tracing can handle.
+def cross_check(traced: Traced, seen: Dispatched) -> CrossCheck:
+    """What each engine found."""
+    pairs = {name: (int(traced.total[name]), int(seen.total[name])) for name in COMPARED}
+    return CrossCheck(
+        agrees=all(a == b for a, b in pairs.values()),
+        fvcore_macs=pairs["macs"][0],
+        flop_counter_macs=pairs["macs"][1],
+        differing=tuple(name for name, (a, b) in pairs.items() if a != b),
+    )
 
-    Every tensor of the output is returned, since a trace drops what leads to nothing.
+
+# ------------------------------------------------------------------ running the engines
+
+
+def _dispatch(model: nn.Module, inputs: Inputs) -> Dispatched:
+    return count_by_dispatch(model, inputs, [*model.parameters(), *model.buffers(), *inputs.tensors])
+
+
+def _on_stand_in(
+    model: nn.Module,
+    inputs: Inputs,
+    engine: Callable[[nn.Module, Inputs], T],
+    level: Callable[[], AbstractContextManager[object]],
+) -> T:
+    """Runs ``engine`` on a copy that shares the weights, so that whatever a run leaves in attributes is thrown away.
+
+    A model that cannot be copied is run itself, without inference mode, whose tensors it could keep.
     """
-
-    def __init__(self, model: nn.Module, args: Args, kwargs: Kwargs) -> None:
-        super().__init__()
-        self.model = model
-        self.leaves, self.spec = pytree.tree_flatten((args, dict(kwargs)))
-
-    @property
-    def inputs(self) -> tuple[Tensor, ...]:
-        return tuple(leaf for leaf in self.leaves if isinstance(leaf, Tensor))
-
-    def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
-        source = iter(given)
-        leaves = [next(source) if isinstance(leaf, Tensor) else leaf for leaf in self.leaves]
-        args, kwargs = pytree.tree_unflatten(leaves, self.spec)
-        return tuple(tensors(self.model(*args, **kwargs)))
+    # without gradients, which FlopCounterMode would ask for and inference mode does not have
+    frozen = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in model.parameters()}
+    try:
+        stand_in = copy_model(model, replacing=frozen)
+    except ModelError:
+        stand_in, level = model, torch.no_grad
+    with preserved(stand_in), _hooks_restored(stand_in), level():
+        return engine(stand_in, inputs.copied())
 
 
-def _analyse(model: nn.Module, args: Args, kwargs: Kwargs) -> JitModelAnalysis:
-    flat = _Flat(model, args, kwargs).eval()
-    analysis = JitModelAnalysis(flat, flat.inputs)
-    for op, handler in handlers().items():
-        analysis.set_op_handle(op, handler)
-    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch.jit, which fvcore rests on, is deprecated as a whole
-        analysis.total()
-    return analysis
+def _attempt(run: Callable[[], T]) -> tuple[T | None, str | None]:
+    """What ``run`` gives, or what it raised."""
+    try:
+        return run(), None
+    except Exception as error:
+        return None, f"{type(error).__name__}: {first_line(error)[:200]}"
 
 
-def _rows(model: nn.Module, found: Mapping[str, Counter[str]], *, counted: bool) -> Iterator[LayerCost]:
+def _note(traced: Traced | None, seen: Dispatched | None, refusal: str | None, failure: str | None) -> str | None:
+    if traced is None:
+        why = f"fvcore cannot trace this model ({refusal})"
+        return f"not counted: {why}" if seen is None else f"counted by FlopCounterMode: {why}"
+    if seen is None:
+        return (
+            f"not cross-checked, and without launches and bytes: FlopCounterMode cannot follow this model ({failure})"
+        )
+    check = cross_check(traced, seen)
+    if check.agrees:
+        return None
+    inside = f" does not look into {', '.join(traced.opaque)}" if traced.opaque else " drops what leads to no output"
+    return f"counted by FlopCounterMode: fvcore's trace{inside} ({', '.join(check.differing)} differ)"
+
+
+# ------------------------------------------------------------------ the record
+
+
+def _counts(model: nn.Module, traced: Traced | None, seen: Dispatched | None, note: str | None) -> Counts:
+    check = cross_check(traced, seen) if traced is not None and seen is not None else None
+    by_dispatch = seen is not None and (check is None or not check.agrees)
+    if seen is not None:
+        by_module, total, uncounted = seen.by_module, seen.total, seen.uncounted
+    elif traced is not None:
+        by_module, total, uncounted = (
+            traced.by_module(path for path, _ in model.named_modules()),
+            traced.total,
+            traced.uncounted,
+        )
+    else:
+        return Counts(None, None, None, None, tuple(_rows(model, {}, ())), note=note)
+    figures = (*COMPARED, "ops", "bytes", "calls") if seen is not None else COMPARED
+    return Counts(
+        macs=int(total["macs"]),
+        flops=int(total["flops"]),
+        fvcore_flops=int(traced.total["fvcore"]) if traced is not None else None,
+        activations=int(total["activations"]),
+        layers=tuple(_rows(model, by_module, figures)),
+        uncounted_ops=uncounted,
+        engine="FlopCounterMode" if by_dispatch else "fvcore",
+        note=note,
+        ops=int(total["ops"]) if seen is not None else None,
+        bytes_moved=int(total["bytes"]) if seen is not None else None,
+        peak_live_bytes=seen.peak_live_bytes if seen is not None else None,
+        cross_check=check,
+    )
+
+
+def _rows(model: nn.Module, by_module: Mapping[str, Counter[str]], figures: tuple[str, ...]) -> Iterator[LayerCost]:
     """One row for each module that has parameters of its own or does something itself."""
+    costs = {path: Counter(own) for path, own in by_module.items()}
     charged: set[int] = set()
     whole: list[str] = []  # converted layers: their parts are in their row
     for path, module in model.named_modules():
         if any(path.startswith(f"{layer}." if layer else "") for layer in whole):
             continue
         together = isinstance(module, ConvAWS2d)
+        own = costs.get(path, Counter())
         if together:
             whole.append(path)
+            for part, cost in costs.items():
+                if part != path and part.startswith(f"{path}." if path else ""):
+                    own = own + Counter({name: n for name, n in cost.items() if name != "calls"})
         parameters = 0
         for parameter in module.parameters(recurse=together):
             if id(parameter) not in charged:
                 charged.add(id(parameter))
                 parameters += parameter.numel()
-        costs = Counter(found.get(path, Counter()))
-        if not together:
-            for name, _ in module.named_children():
-                costs.subtract(found.get(f"{path}.{name}" if path else name, Counter()))
-        if parameters or any(costs.values()):
-            figures = [int(costs[key]) if counted else None for key in ("macs", "flops", "activations")]
-            yield LayerCost(path, type(module).__name__, parameters, *figures)
+        if parameters or any(own[name] for name in figures if name != "calls"):
+            known = {name: int(own[name]) for name in figures}
+            yield LayerCost(
+                path,
+                type(module).__name__,
+                parameters,
+                macs=known.get("macs"),
+                flops=known.get("flops"),
+                activations=known.get("activations"),
+                ops=known.get("ops"),
+                bytes_moved=known.get("bytes"),
+                calls=known.get("calls"),
+            )
 
 
-def _uncounted(analysis: JitModelAnalysis) -> dict[str, UncountedOp]:
-    """Each operation without a handler: how often, and the modules that run it themselves."""
-    modules = {name: analysis.unsupported_ops(name) for name in analysis.by_module()}
-    own: dict[str, list[str]] = {}
-    for name, ops in modules.items():
-        children = [child for child in modules if child.rpartition(".")[0] == name and child != name]
-        for op, n in ops.items():
-            if n > sum(modules[child][op] for child in children):
-                own.setdefault(op, []).append(_unwrapped(name))
-    return {op: UncountedOp(int(n), tuple(own.get(op, ()))) for op, n in sorted(modules[""].items())}
-
-
-def _unwrapped(name: str) -> str:
-    """A path in the model, from one in the wrapper around it."""
-    return name.removeprefix("model").removeprefix(".")
+# ------------------------------------------------------------------ leaving no trace
 
 
 @contextmanager

@@ -72,6 +72,30 @@ def einsum(equation: str, shapes: Sequence[Shape]) -> Cost:
     return total
 
 
+def bilinear(x1: Shape, x2: Shape, out: Shape) -> Cost:
+    """y_k = Σ x1_i·W_kij·x2_j, each once for every row: the outer products of the inputs, then one matrix product."""
+    products = numel(x1) * x2[-1]
+    return Cost(products * out[-1], other_flops=products, activations=numel(out))
+
+
+def recurrent(steps: int, weights: Sequence[Shape], per_gate: int) -> Cost:
+    """An LSTM, GRU or RNN: every weight matrix is multiplied once for each of ``steps`` (time × batch).
+
+    Biases are not counted. Of element-wise work, ``per_gate`` operations for each gate of each hidden unit: the sum of its two
+    products, its non-linearity, its share of the new state.
+    """
+    matrices = [weight for weight in weights if len(weight) == 2]
+    rows = sum(weight[0] for weight in matrices)  # each gate has a row for the input and one for the state
+    macs = steps * sum(numel(weight) for weight in matrices)
+    return Cost(macs, other_flops=steps * per_gate * (rows // 2), activations=steps * rows)
+
+
+def fourier(x: Shape) -> Cost:
+    """5·n·log2(n) real operations for n elements, the textbook figure of the radix-2 algorithm."""
+    n = numel(x)
+    return Cost(other_flops=round(5 * n * math.log2(n)) if n > 1 else 0)
+
+
 def elementwise(out: Shape, per_element: int = 1) -> Cost:
     """So many operations for every element of the (broadcast) result."""
     return Cost(other_flops=per_element * numel(out))

@@ -1,54 +1,62 @@
-"""Timing: several callables in turn in one process, and what their ratio says."""
+"""Timing: several callables in turn in one process."""
 
 from __future__ import annotations
 
-import math
+import itertools
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from saconv_surgeon.records import Latency, LatencyRatio, Verdict
+from saconv_surgeon.records import Latency
 
 MIN_RUNS, FEWEST_RUNS = 10, 3
-SMALLEST_DIFFERENCE = 0.01
-"""A ratio within one per cent of 1 is called the same, however quiet the machine."""
-LOUDEST_SAME = 0.10
-"""Where the noise reaches further than this, a ratio within it is no evidence of anything."""
-RESAMPLES = 2000
+WARMUP_N, WARMUP_S = 3, 0.2
+SPREAD, DRIFT, ENQUEUE = 0.10, 0.10, 0.80
+
+Stages = Sequence[Callable[[], object]]
+"""What one run does, each stage timed by itself; most have one."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Seconds of every run of one callable: ``stages[i]`` of its stage ``i``; ``enqueue`` is what the host took to start it."""
+
+    stages: tuple[tuple[float, ...], ...]
+    enqueue: tuple[float, ...] = ()
+    warmup_n: int = 0
+    warmup_s: float = 0.0
+    first_s: float = 0.0
+
+    @property
+    def totals(self) -> tuple[float, ...]:
+        """Seconds of every run."""
+        return tuple(map(sum, zip(*self.stages, strict=True)))
 
 
 def measure(
-    calls: Sequence[Callable[[], object]],
+    runs: Sequence[Stages],
     device: torch.device,
     *,
     budget_s: float = 4.0,
-    warmup_s: float = 0.2,
-    min_warmup: int = 3,
+    warmup_s: float = WARMUP_S,
+    min_warmup: int = WARMUP_N,
     on_run: Callable[[float], None] | None = None,
     clock: Callable[[], float] = time.perf_counter,
-) -> list[list[float]]:
-    """Seconds of each call, timed alternately: A B, B A, A B … so that a drift of the machine meets all alike.
+) -> list[Samples]:
+    """Times ``runs`` alternately: A B, B A, A B … so that a drift of the machine meets all alike.
 
     Warms up by count and by time, then measures for about ``budget_s``: at least ten rounds, or three where one round alone
-    takes a tenth of the budget. On CUDA, events are recorded around each call and read after one synchronisation.
+    takes a tenth of the budget. On CUDA, events are recorded around each stage and read after one synchronisation.
     """
-    start = clock()
-    warmups = 0
-    while warmups < min_warmup or clock() - start < warmup_s * len(calls):
-        for call in calls:
-            call()
-        warmups += 1
-        _synchronise(device)
-        if clock() - start > budget_s:
-            break
+    timers = [_Timer(stages, device, clock) for stages in runs]
+    warmups = _warm_up(timers, budget_s, warmup_s, min_warmup, clock)
     begin, rounds = clock(), 0
-    samples: list[list[Callable[[], float]]] = [[] for _ in calls]
     while True:
-        order = range(len(calls)) if rounds % 2 == 0 else reversed(range(len(calls)))
-        for i in order:
-            samples[i].append(_time(calls[i], device, clock))
+        for timer in timers if rounds % 2 == 0 else reversed(timers):
+            timer.run()
         rounds += 1
         spent = clock() - begin
         fewest = MIN_RUNS if spent / rounds < budget_s / MIN_RUNS else FEWEST_RUNS
@@ -57,72 +65,100 @@ def measure(
         if spent >= budget_s and rounds >= fewest:
             break
     _synchronise(device)
-    return [[read() for read in times] for times in samples]
+    return [timer.samples(warmups) for timer in timers]
 
 
-def latency_of(samples: Sequence[float], device: torch.device, warmup_n: int) -> Latency:
-    """The record of one model's samples."""
-    low, median, high, p90 = np.percentile(samples, [25, 50, 75, 90])
+def latency_of(samples: Samples, device: torch.device) -> Latency:
+    """The record of one callable's samples; settings other than the device are for the caller to add."""
+    totals = samples.totals
+    low, median, high = (float(value) for value in np.percentile(totals, [25, 50, 75]))
+    n = len(totals)
+    enqueue = float(np.median(samples.enqueue)) if samples.enqueue else None
+    flags = {
+        "few-runs": n < MIN_RUNS,
+        "spread": high - low > SPREAD * median,
+        "drift": n >= MIN_RUNS and abs(np.median(totals[n // 2 :]) / np.median(totals[: n // 2]) - 1) > DRIFT,
+        "enqueue-bound": enqueue is not None and enqueue > ENQUEUE * median,
+    }
     return Latency(
         device=str(device),
-        median_s=float(median),
-        p90_s=float(p90),
-        iqr_s=float(high - low),
-        min_s=float(min(samples)),
-        n=len(samples),
-        warmup_n=warmup_n,
+        median_s=median,
+        iqr_s=high - low,
+        min_s=min(totals),
+        n=n,
+        warmup_n=samples.warmup_n,
+        warmup_s=samples.warmup_s,
         threads=torch.get_num_threads(),
         clock="CUDA events" if device.type == "cuda" else "wall clock",
+        enqueue_s=enqueue,
+        flags=tuple(name for name, raised in flags.items() if raised),
+        p90_s=_percentile(totals, 90, least=10),
+        p95_s=_percentile(totals, 95, least=20),
+        p99_s=_percentile(totals, 99, least=100),
     )
 
 
-def ratio_of(a: Sequence[float], b: Sequence[float], seed: int = 0) -> LatencyRatio:
-    """The paired ratio b/a, with a 95 % bootstrap interval of its median, and a verdict.
-
-    The noise floor is the distance from 1 that the interval of a against itself reaches: neighbouring samples, paired.
-    """
-    ratios = np.asarray(b) / np.asarray(a)
-    low, high = _interval(ratios, seed)
-    itself = np.asarray(a[1::2]) / np.asarray(a[: len(a) // 2 * 2 : 2])
-    floor = max(abs(edge - 1) for edge in _interval(itself, seed))
-    return LatencyRatio(
-        median=float(np.median(ratios)),
-        low=low,
-        high=high,
-        verdict=_verdict(low, high, max(floor, SMALLEST_DIFFERENCE)),
-        n=len(ratios),
-        noise_floor=floor,
-    )
+def _percentile(values: Sequence[float], q: int, *, least: int) -> float | None:
+    """None where there are too few values to speak of it."""
+    return float(np.percentile(values, q)) if len(values) >= least else None
 
 
-def _verdict(low: float, high: float, floor: float) -> Verdict:
-    if low > 1 + floor:
-        return "slower"
-    if high < 1 - floor:
-        return "faster"
-    within = low >= 1 - floor and high <= 1 + floor
-    return "same" if within and floor <= LOUDEST_SAME else "inconclusive"
+class _Timer:
+    """Runs one callable and keeps what is needed to say later how long each stage took."""
+
+    def __init__(self, stages: Stages, device: torch.device, clock: Callable[[], float]) -> None:
+        self.stages, self.device, self.clock = stages, device, clock
+        self.marks: list[list[torch.cuda.Event]] = []
+        self.seconds: list[list[float]] = []
+        self.first_s = 0.0
+
+    def warm_up(self) -> float:
+        start = self.clock()
+        for stage in self.stages:
+            stage()
+        _synchronise(self.device)
+        return self.clock() - start
+
+    def run(self) -> None:
+        stream = torch.cuda.current_stream(self.device) if self.device.type == "cuda" else None
+        times, events = [self.clock()], [_mark(stream)] if stream else []
+        for stage in self.stages:
+            stage()
+            times.append(self.clock())
+            if stream:
+                events.append(_mark(stream))
+        self.seconds.append([after - before for before, after in itertools.pairwise(times)])
+        self.marks.append(events)
+
+    def samples(self, warmups: tuple[int, float]) -> Samples:
+        """Everything, once the device has finished."""
+        hosts = self.seconds
+        if self.device.type != "cuda":
+            return Samples(tuple(zip(*hosts, strict=True)), (), *warmups, self.first_s)
+        devices = [[a.elapsed_time(b) / 1000 for a, b in itertools.pairwise(events)] for events in self.marks]
+        return Samples(tuple(zip(*devices, strict=True)), tuple(map(sum, hosts)), *warmups, self.first_s)
 
 
-def _interval(values: np.ndarray, seed: int) -> tuple[float, float]:
-    draws = np.random.default_rng(seed).integers(0, len(values), (RESAMPLES, len(values)))
-    low, high = np.percentile(np.median(values[draws], axis=1), [2.5, 97.5])
-    return float(low), float(high)
+def _warm_up(
+    timers: Sequence[_Timer], budget_s: float, warmup_s: float, min_warmup: int, clock: Callable[[], float]
+) -> tuple[int, float]:
+    """How often each was run, and for how long all were. A first call that compiles does not use up the time."""
+    for timer in timers:
+        timer.first_s = timer.warm_up()
+    start, n = clock(), 1
+    while n < min_warmup or clock() - start < warmup_s * len(timers):
+        for timer in timers:
+            timer.warm_up()
+        n += 1
+        if clock() - start > budget_s:
+            break
+    return n, clock() - start
 
 
-def _time(call: Callable[[], object], device: torch.device, clock: Callable[[], float]) -> Callable[[], float]:
-    """Runs ``call`` and gives the way to read how long it took."""
-    if device.type != "cuda":
-        start = clock()
-        call()
-        spent = clock() - start
-        return lambda: spent
-    before, after = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-    stream = torch.cuda.current_stream(device)
-    before.record(stream)
-    call()
-    after.record(stream)
-    return lambda: math.nan if not after.query() else before.elapsed_time(after) / 1000
+def _mark(stream: torch.cuda.Stream) -> torch.cuda.Event:
+    event = torch.cuda.Event(enable_timing=True)
+    event.record(stream)
+    return event
 
 
 def _synchronise(device: torch.device) -> None:

@@ -1,18 +1,76 @@
-"""Peak memory of a call."""
+"""Peak memory: what the allocator saw on a CUDA device, elsewhere the tensors that are alive, counted as they come and go."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
 
 
-def peak_memory_bytes(call: Callable[[], object], device: torch.device) -> int | None:
-    """The most memory that was allocated on a CUDA device during ``call``, weights included; None on other devices."""
-    if device.type != "cuda":
-        return None
+def cuda_peak_bytes(call: Callable[[], object], device: torch.device) -> int:
+    """The most memory that was allocated on a CUDA device during ``call``, weights included."""
     torch.cuda.synchronize(device)
     torch.cuda.reset_peak_memory_stats(device)
     call()
     torch.cuda.synchronize(device)
     return torch.cuda.max_memory_allocated(device)
+
+
+def storage_bytes(tensors: Iterable[Tensor]) -> int:
+    """Bytes of the memory behind ``tensors``, each piece once."""
+    return sum({storage._cdata: storage.nbytes() for storage in map(_storage, tensors) if storage is not None}.values())
+
+
+class LiveTensors:
+    """Follows the memory behind tensors: told of each new one, it sees by itself when one is gone.
+
+    ``peak_bytes`` is the most that was alive at once, ``resident`` included; work space inside kernels is not seen.
+    """
+
+    def __init__(self, resident: Iterable[Tensor] = ()) -> None:
+        self.alive: dict[int, weakref.ref[torch.UntypedStorage]] = {}
+        self.bytes = self.peak_bytes = 0
+        self.saw(resident)
+
+    def saw(self, tensors: Iterable[Tensor]) -> None:
+        """These tensors exist now."""
+        for storage in map(_storage, tensors):
+            if storage is None or storage._cdata in self.alive:
+                continue
+            size, key = storage.nbytes(), storage._cdata
+            self.alive[key] = weakref.ref(storage, self._forget(key, size))
+            self.bytes += size
+        self.peak_bytes = max(self.peak_bytes, self.bytes)
+
+    def _forget(self, key: int, size: int) -> Callable[[weakref.ref[torch.UntypedStorage]], None]:
+        def forget(_: weakref.ref[torch.UntypedStorage]) -> None:
+            if self.alive.pop(key, None) is not None:
+                self.bytes -= size
+
+        return forget
+
+
+def watching(live: LiveTensors) -> AbstractContextManager[object]:
+    """Within it, ``live`` is told of the result of every operation, in forward and in backward."""
+    return _Watch(live)
+
+
+class _Watch(TorchDispatchMode):
+    def __init__(self, live: LiveTensors) -> None:
+        super().__init__()
+        self.live = live
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.live.saw(leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, Tensor))
+        return result
+
+
+def _storage(t: Tensor) -> torch.UntypedStorage | None:
+    return t.untyped_storage() if t.layout is torch.strided else None

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from saconv_surgeon.records import CallShape, ConvArguments
 
 UNKNOWN = "n/a"
+NAMES_SHOWN = 6
 PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
@@ -57,6 +58,17 @@ def error(value: float | None) -> str:
 def plural(n: int, noun: str) -> str:
     """``1 tensor``, ``2 tensors``."""
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def percent(value: float | None) -> str:
+    """``0.0341`` → ``3.4 %``."""
+    return UNKNOWN if value is None else f"{100 * value:.1f} %"
+
+
+def names(of: Sequence[str], shown: int = NAMES_SHOWN) -> str:
+    """The first few, and how many more there are."""
+    listed = ", ".join(of[:shown])
+    return listed if len(of) <= shown else f"{listed} and {len(of) - shown} more"
 
 
 def convolution(arguments: ConvArguments | None) -> str:

@@ -7,14 +7,15 @@ from typing import Any
 
 from torch import nn
 
-from saconv_surgeon.records import CONVERSION_SCHEMA, Equivalence, LatencyRatio, Plan, Profile, to_dict
+from saconv_surgeon.records import CONVERSION_SCHEMA, Equivalence, LatencyRatio, Plan, Priced, Profile, to_dict
 
 
 @dataclass(frozen=True, eq=False)
 class Conversion:
     """A converted model, the plan that was carried out, and the proof that it computes the same.
 
-    ``before``, ``after`` and ``latency_ratio`` are None until the conversion was priced.
+    ``before``, ``after`` and ``latency_ratio`` are None until the conversion was priced; ``latency_ratios`` has one ratio for
+    each batch size, ``training_ratio`` is that of a training step where it was asked for.
     """
 
     model: nn.Module
@@ -23,11 +24,20 @@ class Conversion:
     before: Profile | None = None
     after: Profile | None = None
     latency_ratio: LatencyRatio | None = None
+    latency_ratios: tuple[LatencyRatio, ...] = ()
+    training_ratio: LatencyRatio | None = None
 
     @property
     def converted(self) -> int:
         """How many convolutions were replaced."""
         return self.plan.ledger.converted
+
+    @property
+    def priced(self) -> Priced | None:
+        """The profiles before and after with their ratios; None until the conversion was priced."""
+        if self.before is None or self.after is None:
+            return None
+        return Priced(self.before, self.after, self.latency_ratios, self.training_ratio)
 
     def to_dict(self) -> dict[str, Any]:
         """The ``saconv-surgeon/conversion/1`` record, ready for JSON."""
@@ -47,4 +57,6 @@ class Conversion:
             "before": to_dict(self.before),
             "after": to_dict(self.after),
             "latency_ratio": to_dict(self.latency_ratio),
+            "latency_ratios": to_dict(self.latency_ratios),
+            "training_ratio": to_dict(self.training_ratio),
         }

@@ -1,0 +1,70 @@
+"""How often the verdict on two latencies is right: models compared with themselves, and with twins made 5 % slower on purpose.
+
+    python -m benchmarks.verdicts [RUNS]
+
+A model is a chain of 20 equal blocks; its slower twin has 21 of them, so that it does exactly 5 % more of the very same work.
+Each run builds both anew, since where their weights lie in memory makes a difference of its own. Prints each run, then how many
+said ``same`` of the equal pairs and ``slower`` of the others, with the goals: 98 % and 95 %.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+
+import torch
+from torch import nn
+
+from benchmarks.recording import record
+from saconv_surgeon.models.inputs import Inputs
+from saconv_surgeon.profiling.timing import time_models
+from saconv_surgeon.records import LatencyRatio, Timing
+
+BLOCKS = 20
+SIZES = ((16, 32), (32, 56), (128, 28))
+"""Channels and side of the map: about 1, 5 and 15 ms a pass on two cores."""
+GOALS = {"equal": ("same", 0.98), "5 % slower": ("slower", 0.95)}
+
+
+def chain(blocks: int, channels: int) -> nn.Module:
+    """So many times the same work."""
+    parts = [
+        nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1), nn.BatchNorm2d(channels), nn.ReLU())
+        for _ in range(blocks)
+    ]
+    return nn.Sequential(*parts).eval()
+
+
+def compare(extra: int, channels: int, side: int) -> LatencyRatio:
+    """The ratio of a chain with ``extra`` blocks more to one without, as ``diff`` measures it with its default settings."""
+    pair = (chain(BLOCKS, channels), chain(BLOCKS + extra, channels))
+    inputs = Inputs.of(torch.randn(1, channels, side, side))
+    return time_models(pair, inputs, torch.device("cpu"), Timing()).ratios[0]
+
+
+def main(runs: int = 100) -> None:
+    """Runs everything and records it."""
+    verdicts: dict[str, Counter[str]] = {kind: Counter() for kind in GOALS}
+    rows = []
+    for i in range(runs):
+        channels, side = SIZES[i % len(SIZES)]
+        for kind, extra in (("equal", 0), ("5 % slower", 1)):
+            found = compare(extra, channels, side)
+            verdicts[kind][found.verdict] += 1
+            rows.append({"pair": kind, "channels": channels, "side": side, **vars(found)})
+            print(
+                f"{i + 1:3} {kind:10} {channels:4} @ {side}²  ×{found.median:.4f}  {found.low:.4f}–{found.high:.4f}  "
+                f"floor {100 * found.noise_floor:4.1f} %  n = {found.n:4}  {found.verdict}",
+                flush=True,
+            )
+    summary = {}
+    for kind, (wanted, goal) in GOALS.items():
+        share = verdicts[kind][wanted] / runs
+        summary[kind] = {"verdicts": dict(verdicts[kind]), "wanted": wanted, "share": share, "goal": goal}
+        print(f"{kind}: {verdicts[kind][wanted]} of {runs} {wanted} (goal {goal:.0%}); {dict(verdicts[kind])}")
+    print(record("verdicts", {"runs": runs, "summary": summary, "rows": json.loads(json.dumps(rows))}))
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:2]))

@@ -1,0 +1,71 @@
+"""Models without weights: built without allocating them, run on shapes alone."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from saconv_surgeon.models.copying import copy_model
+from saconv_surgeon.models.inputs import Inputs
+from saconv_surgeon.models.state import preserved
+
+
+def is_abstract(model: nn.Module) -> bool:
+    """Whether ``model`` has parameters without values."""
+    return any(p.is_meta for p in model.parameters())
+
+
+@contextmanager
+def without_weights() -> Iterator[None]:
+    """Modules that are built inside keep their parameters on the meta device: shapes and kinds, no memory.
+
+    Everything else is made for real, since constructors compute with it: buffers, schedules, anchors.
+    """
+    register = nn.Module.register_parameter
+    emptied: dict[int, tuple[weakref.ref[nn.Parameter], nn.Parameter]] = {}
+
+    def on_meta(module: nn.Module, name: str, param: nn.Parameter | None) -> None:
+        register(module, name, param)
+        if param is None or param.is_meta or nn.parameter.is_lazy(param):
+            return
+        known = emptied.get(id(param))
+        if known is None or known[0]() is not param:
+            known = weakref.ref(param), nn.Parameter(param.data.to("meta"), requires_grad=param.requires_grad)
+            emptied[id(param)] = known
+        module._parameters[name] = known[1]  # the same for the same parameter, so that tied weights stay tied
+
+    nn.Module.register_parameter = on_meta  # type: ignore[method-assign,assignment]
+    try:
+        yield
+    finally:
+        nn.Module.register_parameter = register  # type: ignore[method-assign]
+
+
+@contextmanager
+def faked(model: nn.Module, inputs: Inputs) -> Iterator[tuple[nn.Module, Inputs]]:
+    """A copy of ``model``, in eval mode, and ``inputs``, whose tensors have shapes but no values; inside, nothing is computed.
+
+    They pretend to be on the CPU, where tensors that a forward makes by itself are too. ``model`` is left as it was.
+
+    Raises:
+        Exception: Whatever running the copy raises inside.
+    """
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    made: dict[int, Tensor] = {}
+
+    def fake(t: Tensor) -> Tensor:
+        with mode:
+            return torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device="cpu")
+
+    for parameter in model.parameters():
+        made[id(parameter)] = nn.Parameter(fake(parameter), requires_grad=parameter.requires_grad)
+    for buffer in model.buffers():
+        made[id(buffer)] = fake(buffer)
+    stand_in = copy_model(model, replacing=made)
+    with preserved(stand_in), mode:
+        yield stand_in, inputs.mapped(fake)

@@ -1,0 +1,286 @@
+"""The second engine: torch's ``FlopCounterMode``, which counts what is carried out, with the same table of operations.
+
+Below it a second mode sees what each operation falls into: how many kernels are launched, what they read and write, and which
+tensors are alive at the time. Nothing is computed by either, so a model of fake tensors is counted as well as a real one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
+
+from saconv_surgeon.models.copying import paths_of
+from saconv_surgeon.models.inputs import Inputs
+from saconv_surgeon.profiling.formulas import Cost, Shape
+from saconv_surgeon.profiling.memory import LiveTensors
+from saconv_surgeon.profiling.registry import FORMULAS, FREE, Formula, formula_of, is_free
+from saconv_surgeon.records import UncountedOp
+
+ALLOCATIONS = frozenset("empty empty_like empty_strided empty_permuted new_empty new_empty_strided".split())
+"""Operations that only ask for memory."""
+
+
+@dataclass(frozen=True)
+class Dispatched:
+    """What was carried out, by the path of the module that did it itself.
+
+    Each has ``macs``, ``flops``, ``activations``, ``ops`` (kernels launched), ``bytes`` (read and written) and ``calls``.
+    """
+
+    by_module: Mapping[str, Counter[str]]
+    uncounted: Mapping[str, UncountedOp]
+    peak_live_bytes: int
+
+    @property
+    def total(self) -> Counter[str]:
+        """Of the whole model."""
+        return sum(self.by_module.values(), Counter())
+
+
+def count_by_dispatch(model: nn.Module, inputs: Inputs, resident: Iterable[Tensor] = ()) -> Dispatched:
+    """Runs ``model`` once, in the mode that it is in, and counts what it does.
+
+    In inference mode operations are seen as they are called; elsewhere, composite ones only as what they fall into.
+
+    Args:
+        model: Any module.
+        inputs: What it is run on.
+        resident: Tensors that are in memory all the while: weights, inputs.
+
+    Raises:
+        Exception: What the model raises.
+    """
+    running = RunningModule(model)
+    tally = _Tally(running)
+    live = LiveTensors(resident)
+    counter = FlopCounterMode(display=False, custom_mapping=_mapping(tally))
+    with running.watched(), _Kernels(tally, live), counter:
+        model(*inputs.args, **inputs.kwargs)
+    return Dispatched(tally.by_module, tally.uncounted_ops(), live.peak_bytes)
+
+
+class RunningModule:
+    """Which module is running: the innermost one that has a path in ``model``."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.paths = {key: names[0] for key, names in paths_of(model).items()}
+        self.stack = [""]
+        self.calls: Counter[str] = Counter()
+
+    @property
+    def path(self) -> str:
+        """Its path."""
+        return self.stack[-1]
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Follows what runs, by hooks that are taken off afterwards."""
+        handles = []
+        try:
+            for module in self.model.modules():
+                if not isinstance(module, torch.jit.ScriptModule):  # takes no hooks
+                    handles.append(module.register_forward_pre_hook(self._enter, prepend=True))
+                    handles.append(module.register_forward_hook(self._leave, always_call=True))
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _enter(self, module: nn.Module, args: Any) -> None:
+        path = self.paths.get(id(module), self.path)
+        self.calls[path] += 1
+        self.stack.append(path)
+
+    def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
+        self.stack.pop()
+
+
+class _Tally:
+    """Adds up, by module."""
+
+    def __init__(self, running: RunningModule) -> None:
+        self.running = running
+        self.by_module: dict[str, Counter[str]] = {}
+        self.uncounted: dict[str, Counter[str]] = {}
+
+    def add(self, **figures: int) -> None:
+        self.by_module.setdefault(self.running.path, Counter()).update(figures)
+
+    def add_cost(self, cost: Cost) -> None:
+        self.add(macs=cost.macs, flops=cost.flops, activations=cost.activations)
+
+    def add_uncounted(self, name: str) -> None:
+        self.uncounted.setdefault(name, Counter())[self.running.path] += 1
+
+    def uncounted_ops(self) -> dict[str, UncountedOp]:
+        return {name: UncountedOp(n.total(), tuple(n)) for name, n in sorted(self.uncounted.items())}
+
+
+class _Kernels(TorchDispatchMode):
+    """Sees the operations that ``FlopCounterMode`` lets through, and takes each apart into what is launched."""
+
+    def __init__(self, tally: _Tally, live: LiveTensors) -> None:
+        super().__init__()
+        self.tally, self.live, self.inside = tally, live, 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        outermost = self.inside == 0
+        self.inside += 1
+        try:
+            with self:
+                result = func.decompose(*args, **kwargs)
+        finally:
+            self.inside -= 1
+        if result is NotImplemented:
+            result = func(*args, **kwargs)
+            self._launched(func, args, kwargs, result)
+        if outermost and not _is_known(func) and _computes(func, args, kwargs, result):
+            self.tally.add_uncounted(func._overloadpacket._qualified_op_name)
+        return result
+
+    def _launched(self, func: Any, args: Any, kwargs: Any, result: Any) -> None:
+        read, written = _tensors((args, kwargs)), _tensors(result)
+        self.live.saw(written)
+        if func._overloadpacket.__name__ in ALLOCATIONS or func.namespace == "prim":
+            return
+        if not func._schema.is_mutable and written and _all_share_memory(written, read):
+            return  # a view
+        self.tally.add(ops=1, bytes=sum(map(_bytes_of, (*read, *written))))
+
+
+def _is_known(func: Any) -> bool:
+    name = func._overloadpacket._qualified_op_name
+    return formula_of(name) is not None or is_free(name) or func._overloadpacket in flop_registry
+
+
+def _computes(func: Any, args: Any, kwargs: Any, result: Any) -> bool:
+    """Whether an operation does floating-point work: views, and arithmetic on indices, are no work of the model."""
+    read, written = _tensors((args, kwargs)), _tensors(result)
+    if func.namespace == "prim" or not any(t.is_floating_point() or t.is_complex() for t in (*read, *written)):
+        return False
+    return func._schema.is_mutable or not (written and _all_share_memory(written, read))
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor)]
+
+
+def _all_share_memory(written: list[Tensor], read: list[Tensor]) -> bool:
+    storages = {_storage(t) for t in read}
+    return all(_storage(t) in storages for t in written)
+
+
+def _storage(t: Tensor) -> Any:
+    return t.untyped_storage()._cdata if t.layout is torch.strided else id(t)
+
+
+def _bytes_of(t: Tensor) -> int:
+    """Of the different elements: an expanded tensor is as large as what it repeats."""
+    if t.layout is not torch.strided:
+        return 0
+    elements = 1
+    for size, stride in zip(t.shape, t.stride(), strict=True):
+        elements *= size if stride or not size else 1
+    return elements * t.element_size()
+
+
+# ------------------------------------------------------------------ the table, as FlopCounterMode wants it
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A call that was carried out as an :class:`~saconv_surgeon.profiling.registry.Operation`."""
+
+    args: tuple[Any, ...]
+    result: Any
+
+    @property
+    def out(self) -> Shape:
+        first = self._first
+        return tuple(first.shape) if first is not None else ()
+
+    @property
+    def is_floating(self) -> bool:
+        return self._first is not None and _is_floating(self._first)
+
+    def shape(self, i: int) -> Shape:
+        return tuple(self.args[i].shape) if self.has_tensor(i) else ()
+
+    def shapes(self, i: int) -> list[Shape]:
+        given = self.args[i] if i < len(self.args) else None
+        return [tuple(t.shape) for t in given if isinstance(t, Tensor)] if isinstance(given, (list, tuple)) else []
+
+    def value(self, i: int) -> Any:
+        return self.args[i] if i < len(self.args) else None
+
+    def has_tensor(self, i: int) -> bool:
+        return i < len(self.args) and isinstance(self.args[i], Tensor)
+
+    def takes_floating(self, i: int) -> bool:
+        return self.has_tensor(i) and _is_floating(self.args[i])
+
+    @property
+    def _first(self) -> Tensor | None:
+        return next(iter(_tensors(self.result)), None)
+
+
+def _is_floating(t: Tensor) -> bool:
+    return t.is_floating_point() or t.is_complex()
+
+
+@cache
+def _packets() -> dict[Any, Formula | None]:
+    """Every operation of the table that this torch has, with its formula; None where it is free."""
+    found: dict[Any, Formula | None] = {}
+    for name, formula in ({**dict.fromkeys(FREE), **FORMULAS}).items():
+        namespace, _, short = name.rpartition("::")
+        packet = getattr(getattr(torch.ops, namespace or "aten"), short, None)
+        if packet is not None:
+            found[packet] = formula
+    return found
+
+
+def _mapping(tally: _Tally) -> dict[Any, Callable[..., int]]:
+    """``custom_mapping``: by packet, to be counted, and by overload, to be counted whole instead of taken apart."""
+    mapping: dict[Any, Callable[..., int]] = {}
+    for packet, formula in _packets().items():
+        count = _counting(formula, tally)
+        mapping[packet] = count
+        mapping |= {getattr(packet, overload): count for overload in packet.overloads()}
+    return mapping | {op: _as_torch_counts(f, tally) for op, f in flop_registry.items() if op not in mapping}
+
+
+def _counting(formula: Formula | None, tally: _Tally) -> Callable[..., int]:
+    def count(*args: Any, out_val: Any, **kwargs: Any) -> int:
+        if formula is None:
+            return 0
+        cost = formula(_Call(args, out_val))
+        tally.add_cost(cost)
+        return cost.flops
+
+    count._get_raw = True  # type: ignore[attr-defined]  # how FlopCounterMode is told to hand over tensors, not shapes
+    return count
+
+
+def _as_torch_counts(formula: Callable[..., int], tally: _Tally) -> Callable[..., int]:
+    """What this table does not have and torch's has: kernels of attention and products of 8-bit matrices."""
+
+    def count(*args: Any, out_val: Any, **kwargs: Any) -> int:
+        flops = formula(*args, out_val=out_val, **kwargs)
+        tally.add(macs=flops // 2, flops=flops)
+        return flops
+
+    count._get_raw = True  # type: ignore[attr-defined]
+    return count

@@ -1,0 +1,98 @@
+"""How long each module takes, in passes of their own: hooks cost time, so the rows are for comparing with each other."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from saconv_surgeon.convs.aws import ConvAWS2d
+from saconv_surgeon.models.copying import paths_of
+from saconv_surgeon.models.inputs import Inputs
+from saconv_surgeon.models.state import preserved
+from saconv_surgeon.profiling.latency import FEWEST_RUNS
+
+WARMUPS = 2
+Read = Callable[[], float]
+
+
+def time_layers(model: nn.Module, inputs: Inputs, device: torch.device, *, budget_s: float) -> dict[str, float]:
+    """Seconds that each module takes itself, without its children, in one forward pass in eval mode: medians over the passes.
+
+    A converted layer is one module. Each layer finds in the caches what the one before it left there, as in a real pass: they
+    are not flushed. Hooks are taken off again and the model is left as it was.
+    """
+    watch = _StopWatch(model, device)
+    with preserved(model), torch.no_grad():
+        for _ in range(WARMUPS):
+            model(*inputs.args, **inputs.kwargs)
+        try:
+            watch.attach()
+            passes: list[dict[str, float]] = []
+            start = time.perf_counter()
+            while len(passes) < FEWEST_RUNS or time.perf_counter() - start < budget_s:
+                model(*inputs.args, **inputs.kwargs)
+                passes.append(watch.read())
+        finally:
+            watch.detach()
+    return {path: float(np.median([taken.get(path, 0.0) for taken in passes])) for path in passes[0]}
+
+
+class _StopWatch:
+    """Marks the time whenever a module begins and ends."""
+
+    def __init__(self, model: nn.Module, device: torch.device) -> None:
+        self.model, self.device = model, device
+        self.paths = {key: names[0] for key, names in paths_of(model).items()}
+        self.handles: list[Any] = []
+        self.stack: list[tuple[str, Any, list[tuple[Any, Any]]]] = []
+        self.spans: list[tuple[str, tuple[Any, Any], list[tuple[Any, Any]]]] = []
+
+    def attach(self) -> None:
+        inside = [layer for layer in self.model.modules() if isinstance(layer, ConvAWS2d)]
+        parts = {id(part) for layer in inside for part in layer.modules() if part is not layer}
+        for module in self.model.modules():
+            if id(module) in parts or isinstance(module, torch.jit.ScriptModule):
+                continue
+            self.handles.append(module.register_forward_pre_hook(self._enter))
+            self.handles.append(module.register_forward_hook(self._leave, always_call=True))
+
+    def detach(self) -> None:
+        for handle in self.handles:
+            handle.remove()
+
+    def read(self) -> dict[str, float]:
+        """Of the pass that is over: each module's own time, added up over its calls."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        taken: dict[str, float] = {}
+        for path, span, children in self.spans:
+            own = self._seconds(span) - sum(map(self._seconds, children))
+            taken[path] = taken.get(path, 0.0) + max(own, 0.0)
+        self.spans, self.stack = [], []
+        return taken
+
+    def _enter(self, module: nn.Module, args: Any) -> None:
+        self.stack.append((self.paths[id(module)], self._now(), []))
+
+    def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
+        path, start, children = self.stack.pop()
+        span = (start, self._now())
+        self.spans.append((path, span, children))
+        if self.stack:
+            self.stack[-1][2].append(span)
+
+    def _now(self) -> Any:
+        if self.device.type != "cuda":
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record(torch.cuda.current_stream(self.device))
+        return event
+
+    def _seconds(self, span: tuple[Any, Any]) -> float:
+        start, end = span
+        return float(end - start) if isinstance(start, float) else start.elapsed_time(end) / 1000

@@ -1,0 +1,144 @@
+"""What one step of training costs: its time, and the memory between forward and backward."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from saconv_surgeon.errors import ModelError, first_line
+from saconv_surgeon.models.inputs import Inputs
+from saconv_surgeon.models.outputs import tensors
+from saconv_surgeon.models.state import preserved
+from saconv_surgeon.profiling.latency import Stages, latency_of
+from saconv_surgeon.profiling.memory import LiveTensors, cuda_peak_bytes, storage_bytes, watching
+from saconv_surgeon.profiling.timing import OnRun, described, time_alternately
+from saconv_surgeon.profiling.verdicts import ratio_of
+from saconv_surgeon.records import LatencyRatio, Timing, TrainingCost
+
+
+def price_training(
+    models: Sequence[nn.Module],
+    inputs: Inputs,
+    device: torch.device,
+    timing: Timing,
+    on_run: OnRun | None = None,
+) -> tuple[list[TrainingCost], LatencyRatio | None]:
+    """One step of training of each model, in train mode, timed in turn; of two models, the ratio of their steps.
+
+    A step is forward, then backward from the sum of all floating outputs; no optimiser. The models are left as they were:
+    gradients, modes, buffers, random state.
+
+    Raises:
+        ModelError: A model cannot be trained on these inputs.
+    """
+    with ExitStack() as stack:
+        for model in models:
+            stack.enter_context(_gradients_kept(model))
+            _check(model, inputs)
+        stack.enter_context(torch.enable_grad())
+        samples = time_alternately(models, inputs, device, timing, _step, "train", on_run)
+        memory = [_memory(model, inputs, device) for model in models]
+    costs = [
+        TrainingCost(
+            step=described(latency_of(found, device), found, model, inputs, timing),
+            forward_s=float(np.median(found.stages[0])),
+            backward_s=float(np.median(found.stages[1])),
+            saved_bytes=saved,
+            peak_memory_bytes=peak,
+        )
+        for model, found, (saved, peak) in zip(models, samples, memory, strict=True)
+    ]
+    if len(models) != 2:
+        return costs, None
+    return costs, replace(ratio_of(samples[0].totals, samples[1].totals), batch=inputs.batch)
+
+
+def saved_bytes(model: nn.Module, inputs: Inputs) -> int:
+    """Bytes that autograd keeps from the forward of ``model``, in the mode that it is in, to the backward.
+
+    Each piece of memory once, the model's parameters and buffers, which are there anyway, not at all.
+    """
+    own = {t.untyped_storage()._cdata for t in (*model.parameters(), *model.buffers()) if t.layout is torch.strided}
+    kept: list[Tensor] = []
+
+    def keep(t: Tensor) -> Tensor:
+        if t.layout is torch.strided and t.untyped_storage()._cdata not in own:
+            kept.append(t.detach())
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+        output = _loss(model(*inputs.args, **inputs.kwargs))
+    total = storage_bytes(kept)
+    del output
+    return total
+
+
+def _step(called: Callable[..., Any], model: nn.Module, inputs: Inputs) -> Stages:
+    parameters = list(model.parameters())
+    losses: list[Tensor] = []
+
+    def forward() -> None:
+        for parameter in parameters:
+            parameter.grad = None
+        losses[:] = [_loss(called(*inputs.args, **inputs.kwargs))]
+
+    return [forward, lambda: losses.pop().backward()]
+
+
+def _loss(output: Any) -> Tensor:
+    sums = [t.sum(dtype=torch.float32) for t in tensors(output) if t.is_floating_point() and t.requires_grad]
+    if not sums:
+        raise ValueError("no output depends on a parameter that is trained")
+    return torch.stack(sums).sum()
+
+
+def _memory(model: nn.Module, inputs: Inputs, device: torch.device) -> tuple[int, int]:
+    """Saved bytes, and the most that is in memory during a step."""
+    with preserved(model, "train"):
+        saved = saved_bytes(model, inputs.copied())
+    stages = _step(model, model, inputs)
+
+    def step() -> None:
+        for stage in stages:
+            stage()
+
+    for parameter in model.parameters():
+        parameter.grad = None
+    with preserved(model, "train"):
+        if device.type == "cuda":
+            return saved, cuda_peak_bytes(step, device)
+        live = LiveTensors([*model.parameters(), *model.buffers(), *inputs.tensors])
+        with watching(live):
+            step()
+    return saved, live.peak_bytes
+
+
+def _check(model: nn.Module, inputs: Inputs) -> None:
+    try:
+        with preserved(model, "train"), torch.enable_grad():
+            for stage in _step(model, model, inputs):
+                stage()
+    except Exception as error:
+        raise ModelError(
+            f"{type(model).__name__} cannot be trained on these inputs ({type(error).__name__}: {first_line(error)}); give other "
+            "ones with --input (batch norms want more than one value per channel), or leave --train out"
+        ) from error
+
+
+@contextmanager
+def _gradients_kept(model: nn.Module) -> Iterator[None]:
+    """Afterwards every parameter has the gradient that it had."""
+    gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
+    for parameter, _ in gradients:
+        parameter.grad = None
+    try:
+        yield
+    finally:
+        for parameter, gradient in gradients:
+            parameter.grad = gradient
