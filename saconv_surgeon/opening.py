@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from saconv_surgeon.errors import ArtefactError, ModelError, UntrustedError, UsageError, UserCodeError, first_line
-from saconv_surgeon.models.abstract import faked, is_abstract, without_weights
+from saconv_surgeon.models.abstract import drop_weights, faked, is_abstract, without_weights
 from saconv_surgeon.models.copying import copy_model
 from saconv_surgeon.models.exported import Program, program_of_script
 from saconv_surgeon.models.factories import is_place, split_factory
@@ -80,7 +80,9 @@ def open_model(request: Request, inputs: Inputs | None = None) -> Opened:
     if loaded.checkpoint is not None:
         model = copy_model(model)  # the one in the checkpoint is written back as it is
     device, dtype = torch.device("cpu") if request.abstract else _device(request.device), _dtype(request.dtype)
-    model = model.to(device="meta" if request.abstract else device, dtype=dtype)
+    if request.abstract:
+        drop_weights(model)
+    model = model.to(device=None if request.abstract else device, dtype=dtype)
     if request.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     inputs = inputs.to(device, dtype or _dtype_of(model), channels_last=request.channels_last)

@@ -5,14 +5,21 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from saconv_surgeon.models.copying import copy_model
 from saconv_surgeon.models.inputs import Inputs
-from saconv_surgeon.models.state import preserved
+from saconv_surgeon.models.state import preserved_randomness
+from saconv_surgeon.models.wrappers import eager
+
+LARGEST_CONSTANT = 1 << 16
+"""Elements."""
 
 
 def is_abstract(model: nn.Module) -> bool:
@@ -46,6 +53,15 @@ def without_weights() -> Iterator[None]:
         nn.Module.register_parameter = register  # type: ignore[method-assign]
 
 
+def drop_weights(model: nn.Module) -> None:
+    """Puts the parameters of ``model`` on the meta device, in place; buffers and whatever else it holds stay."""
+    stand_ins = {id(p): nn.Parameter(p.detach().to("meta"), requires_grad=p.requires_grad) for p in model.parameters()}
+    for module in model.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is not None:
+                module._parameters[name] = stand_ins[id(parameter)]
+
+
 @contextmanager
 def faked(model: nn.Module, inputs: Inputs) -> Iterator[tuple[nn.Module, Inputs]]:
     """A copy of ``model``, in eval mode, and ``inputs``, whose tensors have shapes but no values; inside, nothing is computed.
@@ -66,6 +82,22 @@ def faked(model: nn.Module, inputs: Inputs) -> Iterator[tuple[nn.Module, Inputs]
         made[id(parameter)] = nn.Parameter(fake(parameter), requires_grad=parameter.requires_grad)
     for buffer in model.buffers():
         made[id(buffer)] = fake(buffer)
-    stand_in = copy_model(model, replacing=made)
-    with preserved(stand_in), mode:
+    stand_in = copy_model(model, replacing=made).eval()
+    with preserved_randomness(), eager(stand_in), mode, _ConstantsForReal():
         yield stand_in, inputs.mapped(fake)
+
+
+class _ConstantsForReal(TorchDispatchMode):
+    """Above a fake mode, carries out for real what depends on no fake tensor: strides, grids, schedules, which models read."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        given = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        if any(isinstance(t, FakeTensor) for t in given) or sum(t.numel() for t in given) > LARGEST_CONSTANT:
+            return func(*args, **kwargs)
+        if not given:
+            fake = func(*args, **kwargs)
+            if not isinstance(fake, FakeTensor) or fake.numel() > LARGEST_CONSTANT:
+                return fake
+        with unset_fake_temporarily():
+            return func(*args, **kwargs)

@@ -42,7 +42,7 @@ def count(model: nn.Module, inputs: Inputs) -> Counts:
     """
     with _attention_in_the_open():
         if is_abstract(model):
-            with faked(model, inputs) as (stand_in, fakes), torch.no_grad():
+            with faked(model, inputs) as (stand_in, fakes), torch.inference_mode():
                 shapes = _dispatch(stand_in, fakes)
             note = "counted by FlopCounterMode on shapes alone: there are no weights to trace with"
             return _counts(model, None, shapes, note)
@@ -135,7 +135,7 @@ def _counts(model: nn.Module, traced: Traced | None, seen: Dispatched | None, no
     return Counts(
         macs=int(total["macs"]),
         flops=int(total["flops"]),
-        fvcore_flops=int(traced.total["fvcore"]) if traced is not None else None,
+        fvcore_flops=int(traced.total["fvcore"]) if traced is not None and not traced.stumbled else None,
         activations=int(total["activations"]),
         layers=tuple(_rows(model, by_module, figures)),
         uncounted_ops=uncounted,

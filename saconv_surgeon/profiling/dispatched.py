@@ -66,6 +66,8 @@ def count_by_dispatch(model: nn.Module, inputs: Inputs, resident: Iterable[Tenso
     counter = FlopCounterMode(display=False, custom_mapping=_mapping(tally))
     with running.watched(), _Kernels(tally, live), counter:
         model(*inputs.args, **inputs.kwargs)
+    for path, calls in running.calls.items():
+        tally.by_module.setdefault(path, Counter())["calls"] = calls
     return Dispatched(tally.by_module, tally.uncounted_ops(), live.peak_bytes)
 
 
@@ -136,6 +138,8 @@ class _Kernels(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if func.namespace == "prim":  # asks for a device or a layout
+            return func(*args, **kwargs)
         outermost = self.inside == 0
         self.inside += 1
         try:
@@ -153,7 +157,7 @@ class _Kernels(TorchDispatchMode):
     def _launched(self, func: Any, args: Any, kwargs: Any, result: Any) -> None:
         read, written = _tensors((args, kwargs)), _tensors(result)
         self.live.saw(written)
-        if func._overloadpacket.__name__ in ALLOCATIONS or func.namespace == "prim":
+        if func._overloadpacket.__name__ in ALLOCATIONS:
             return
         if not func._schema.is_mutable and written and _all_share_memory(written, read):
             return  # a view
@@ -168,7 +172,7 @@ def _is_known(func: Any) -> bool:
 def _computes(func: Any, args: Any, kwargs: Any, result: Any) -> bool:
     """Whether an operation does floating-point work: views, and arithmetic on indices, are no work of the model."""
     read, written = _tensors((args, kwargs)), _tensors(result)
-    if func.namespace == "prim" or not any(t.is_floating_point() or t.is_complex() for t in (*read, *written)):
+    if not any(t.is_floating_point() or t.is_complex() for t in (*read, *written)):
         return False
     return func._schema.is_mutable or not (written and _all_share_memory(written, read))
 

@@ -275,7 +275,7 @@ FREE = frozenset(
     normal normal_ uniform_ exponential_ multinomial set_ resize_ resize_as_ resolve_conj resolve_neg conj conj_physical
     _conj _neg_view real imag view_as_real view_as_complex hann_window hamming_window blackman_window kaiser_window
     fft_fftshift fft_ifftshift fft_fftfreq fft_rfftfreq requires_grad_ is_floating_point is_complex is_same_size
-    _assert_async _functional_assert_async _assert_tensor_metadata _assert_scalar sym_constrain_range
+    _is_all_true _is_any_true _assert_async _functional_assert_async _assert_tensor_metadata _assert_scalar sym_constrain_range
     sym_constrain_range_for_size _nested_tensor_from_mask _pack_padded_sequence _pad_packed_sequence _shape_as_tensor
     ones_ cpu cuda float half double bfloat16 bool long int
     """.split()

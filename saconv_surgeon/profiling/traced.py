@@ -32,10 +32,14 @@ TRACED_PYTHON = "prim::PythonOp"
 
 @dataclass(frozen=True)
 class Traced:
-    """What a trace shows: for each module path, with everything below it, ``macs``, ``flops``, ``activations``, ``fvcore``."""
+    """What a trace shows: for each module path, with everything below it, ``macs``, ``flops``, ``activations``, ``fvcore``.
+
+    ``stumbled`` are operations on which plain fvcore, whose figure is then unknown, raises.
+    """
 
     within: Mapping[str, Counter[str]]
     uncounted: Mapping[str, UncountedOp]
+    stumbled: frozenset[str] = frozenset()
 
     @property
     def total(self) -> Counter[str]:
@@ -67,15 +71,16 @@ def count_by_trace(model: nn.Module, inputs: Inputs) -> Traced:
     flat = _Flat(model, inputs)
     flat.training = model.training
     analysis = JitModelAnalysis(flat, flat.inputs)
+    stumbled: set[str] = set()
     for name in FORMULAS:
-        analysis.set_op_handle(_full(name), _handler(_full(name), FORMULAS[name]))
+        analysis.set_op_handle(_full(name), _handler(_full(name), FORMULAS[name], stumbled))
     for name in FREE:
         analysis.set_op_handle(f"aten::{name}", None)
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.jit, which fvcore rests on, is deprecated as a whole
         within = {_unwrapped(name): counts for name, counts in analysis.by_module_and_operator().items()}
-    return Traced(within, _uncounted(analysis))
+    return Traced(within, _uncounted(analysis), frozenset(stumbled))
 
 
 class _Flat(nn.Module):
@@ -170,19 +175,20 @@ def _is_floating(value: Any) -> bool:
     return _kind(value) == "TensorType" and value.type().scalarType() in FLOATING
 
 
-def _handler(name: str, formula: Formula) -> Callable[[list[Any], list[Any]], Counter[str]]:
+def _handler(name: str, formula: Formula, stumbled: set[str]) -> Callable[[list[Any], list[Any]], Counter[str]]:
     """For ``set_op_handle``; ``fvcore`` is what plain fvcore would have counted."""
     plain = _DEFAULT_SUPPORTED_OPS.get(name)
 
     def count(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
         cost = formula(_Node(inputs, outputs))
-        counted = Counter() if plain is None else plain(inputs, outputs)
-        return Counter(
-            macs=cost.macs,
-            flops=cost.flops,
-            activations=cost.activations,
-            fvcore=int(sum(counted.values()) if isinstance(counted, Counter) else counted),
-        )
+        figures = Counter(macs=cost.macs, flops=cost.flops, activations=cost.activations)
+        if plain is not None:
+            try:
+                counted = plain(inputs, outputs)
+                figures["fvcore"] = int(sum(counted.values()) if isinstance(counted, Counter) else counted)
+            except Exception:  # it knows matrices only, for one
+                stumbled.add(name)
+        return figures
 
     return count
 

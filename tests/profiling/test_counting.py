@@ -14,8 +14,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import saconv_surgeon as surgeon
 from saconv_surgeon.models.inputs import Inputs
-from saconv_surgeon.profiling.counting import count
+from saconv_surgeon.profiling import counting
+from saconv_surgeon.profiling.traced import count_by_trace
 from sample_models import awkward, tiny_attention, tiny_mobilenet, tiny_resnet, tiny_segmenter, tiny_unet, tiny_yolo
+from tests import published
 
 SAMPLES = (awkward, tiny_attention, tiny_mobilenet, tiny_resnet, tiny_segmenter, tiny_unet, tiny_yolo)
 
@@ -31,6 +33,10 @@ def torch_macs(model, *args, **kwargs):
         torch.backends.mha.set_fastpath_enabled(fast)
     assert counter.get_total_flops() % 2 == 0
     return counter.get_total_flops() // 2
+
+
+def count(model, *args, **kwargs):
+    return counting.count(model, Inputs(args, kwargs))
 
 
 class Call(nn.Module):
@@ -72,7 +78,7 @@ N, C, K, H, W = 2, 6, 8, 10, 12
 )
 def test_macs_by_hand(model, shape, macs):
     x = torch.randn(shape)
-    counted = count(model, (x,), {})
+    counted = count(model, x)
     assert counted.macs == macs
     assert counted.macs == torch_macs(model, x)
     assert counted.uncounted_ops == {}
@@ -85,7 +91,7 @@ def test_multihead_attention_by_hand():
     model = nn.MultiheadAttention(size, heads, batch_first=True)
     projections = N * length * size * size * 4
     products = 2 * N * length * length * size
-    assert count(model, (x, x, x), {}).macs == projections + products == torch_macs(model, x, x, x)
+    assert count(model, x, x, x).macs == projections + products == torch_macs(model, x, x, x)
 
 
 @pytest.mark.parametrize("groups", [1, 2, 8])
@@ -96,7 +102,7 @@ def test_saconv_by_hand(groups, options):
     outputs = model(x).numel()
     convolutions = 2 * outputs * (8 // groups) * 9
     switch, contexts = N * H * W * 8, 2 * N * 8 * 8
-    counted = count(model, (x,), {})
+    counted = count(model, x)
     assert counted.macs == convolutions + switch + contexts == torch_macs(model, x)
     assert counted.uncounted_ops == {}
     (row,) = counted.layers
@@ -109,7 +115,7 @@ def test_samples_and_their_conversions(sample):
     inputs = Inputs.of(sample.example_inputs())
     model = sample.build()
     for each in (model, surgeon.convert(model, inputs).model):
-        counted = count(each, inputs.args, inputs.kwargs)
+        counted = count(each, *inputs.args, **inputs.kwargs)
         products_the_counter_misses = 8 + 8 * 72 if sample is awkward else 0  # spectral_norm's vdot and mv
         assert counted.macs - products_the_counter_misses == torch_macs(each, *inputs.args, **inputs.kwargs)
         assert counted.uncounted_ops == {}
@@ -128,7 +134,7 @@ def test_fvcore_flops_is_what_plain_fvcore_says(sample):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         plain = FlopCountAnalysis(model, x).unsupported_ops_warnings(False).uncalled_modules_warnings(False).total()
-    assert count(model, (x,), {}).fvcore_flops == plain
+    assert count(model, x).fvcore_flops == plain
 
 
 def test_flops_by_hand():
@@ -137,20 +143,20 @@ def test_flops_by_hand():
         nn.Conv2d(C, K, 3, padding=1), nn.BatchNorm2d(K), nn.ReLU(), nn.AvgPool2d(2), Call(lambda x: x + x[:, :1])
     )
     whole, pooled = N * K * H * W, N * K * (H // 2) * (W // 2)
-    counted = count(model, (torch.randn(N, C, H, W),), {})
+    counted = count(model, torch.randn(N, C, H, W))
     assert counted.flops == 2 * whole * C * 9 + 2 * whole + whole + 4 * pooled + pooled
     assert counted.activations == whole
 
 
 def test_arithmetic_on_sizes_is_not_counted():
-    counted = count(Call(lambda x: x.reshape(x.shape[0] * x.shape[1], -1)), (torch.randn(N, C, H),), {})
+    counted = count(Call(lambda x: x.reshape(x.shape[0] * x.shape[1], -1)), torch.randn(N, C, H))
     assert counted.flops == 0
     assert counted.uncounted_ops == {}
 
 
 def test_module_called_twice_counts_twice_and_shared_parameters_once():
     conv = nn.Conv2d(C, C, 3, padding=1)
-    counted = count(nn.Sequential(conv, conv), (torch.randn(1, C, H, W),), {})
+    counted = count(nn.Sequential(conv, conv), torch.randn(1, C, H, W))
     assert counted.macs == 2 * C * H * W * C * 9
     assert [row.parameters for row in counted.layers] == [C * C * 9 + C]
 
@@ -164,7 +170,7 @@ def test_what_is_unknown_is_listed_with_its_place():
         def forward(self, x):
             return self.inner(x)
 
-    counted = count(Odd(), (torch.randn(3),), {})
+    counted = count(Odd(), torch.randn(3))
     ((op, seen),) = counted.uncounted_ops.items()
     assert "bessel_j0" in op
     assert (seen.calls, seen.modules) == (2, ("inner",))
@@ -188,7 +194,7 @@ def test_nested_inputs_and_outputs():
             return Result(self.conv(items["x"][0]), {"y": [self.conv(items["x"][1]), "text", None]})
 
     x = {"x": [torch.randn(1, C, H, W), torch.randn(1, C, H, W)]}
-    counted = count(Nested(), (x,), {"scale": 2})
+    counted = count(Nested(), x, scale=2)
     assert counted.macs == 2 * K * 8 * 10 * C * 9
     assert [row.path for row in counted.layers] == ["conv"]
 
@@ -207,7 +213,7 @@ def test_model_is_left_as_it_was():
     model[1].eval()
     x = torch.randn(1, C, H, W)
     before, state = snapshot(model), torch.get_rng_state()
-    count(model, (x,), {})
+    count(model, x)
     assert same(snapshot(model), before)
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.backends.mha.get_fastpath_enabled()
@@ -217,18 +223,266 @@ def test_models_own_exception_goes_through_and_leaves_nothing():
     model = nn.Sequential(nn.Conv2d(C, K, 3), Call(lambda x: 1 / 0))
     before = snapshot(model)
     with pytest.raises(ZeroDivisionError):
-        count(model, (torch.randn(1, C, H, W),), {})
+        count(model, torch.randn(1, C, H, W))
     assert same(snapshot(model), before)
 
 
-def test_model_that_runs_but_cannot_be_traced_says_so():
-    def untraceable(x):
+# ------------------------------------------------------------------ two engines
+
+
+def engines(model, *args, **kwargs):
+    """What each engine sees, module by module."""
+    inputs = Inputs(args, kwargs)
+    with counting._attention_in_the_open():
+        traced = counting._on_stand_in(model, inputs, count_by_trace, torch.no_grad)
+        seen = counting._on_stand_in(model, inputs, counting._dispatch, torch.inference_mode)
+    return traced.by_module(path for path, _ in model.named_modules()), seen.by_module
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda m: m.__name__.rpartition(".")[2])
+def test_engines_agree_on_every_module_of_the_samples(sample):
+    inputs = Inputs.of(sample.example_inputs())
+    model = sample.build()
+    for each in (model, surgeon.convert(model, inputs).model):
+        traced, seen = engines(each, *inputs.args, **inputs.kwargs)
+        for path in {*traced, *seen}:
+            for figure in ("macs", "flops", "activations"):
+                assert traced[path][figure] == seen.get(path, {}).get(figure, 0), (path, figure)
+        counted = count(each, *inputs.args, **inputs.kwargs)
+        assert counted.cross_check.agrees
+        assert counted.engine == "fvcore"
+        assert counted.note is None
+        for figure in ("ops", "bytes_moved"):
+            assert sum(getattr(layer, figure) for layer in counted.layers) == getattr(counted, figure)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 8])
+def test_engines_agree_on_saconv(groups):
+    check = count(surgeon.SAConv2d(8, 8, 3, padding=1, groups=groups), torch.randn(N, 8, H, W)).cross_check
+    assert check.agrees
+    assert check.fvcore_macs == check.flop_counter_macs > 0
+
+
+class Untraceable(nn.Module):
+    """Runs, but not under a tracer."""
+
+    def forward(self, x):
         if torch.jit.is_tracing():
             raise RuntimeError("not under a tracer")
         return x
 
-    model = nn.Sequential(nn.Conv2d(C, K, 3), Call(untraceable))
-    counted = count(model, (torch.randn(1, C, H, W),), {})
-    assert (counted.macs, counted.flops, counted.fvcore_flops, counted.activations) == (None,) * 4
-    assert "RuntimeError: not under a tracer" in counted.note
+
+def test_model_that_cannot_be_traced_is_counted_by_the_other_engine():
+    counted = count(nn.Sequential(nn.Conv2d(C, K, 3), Untraceable()), torch.randn(1, C, H, W))
+    assert counted.macs == K * 8 * 10 * C * 9
+    assert (counted.engine, counted.fvcore_flops, counted.cross_check) == ("FlopCounterMode", None, None)
+    assert counted.note == (
+        "counted by FlopCounterMode: fvcore cannot trace this model (RuntimeError: not under a tracer)"
+    )
+
+
+def test_model_that_only_fvcore_can_count_says_so(monkeypatch):
+    def fails(*args):
+        raise RuntimeError("no modes today")
+
+    monkeypatch.setattr(counting, "count_by_dispatch", fails)
+    counted = count(nn.Sequential(nn.Conv2d(C, K, 3)), torch.randn(1, C, H, W))
+    assert counted.macs == sum(row.macs for row in counted.layers) == K * 8 * 10 * C * 9
+    assert (counted.engine, counted.ops, counted.bytes_moved) == ("fvcore", None, None)
+    assert "not cross-checked" in counted.note
+    assert "no modes today" in counted.note
+
+
+def test_neither_engine_leaves_none_not_zero(monkeypatch):
+    monkeypatch.setattr(counting, "count_by_dispatch", lambda *a: 1 / 0)
+    counted = count(nn.Sequential(nn.Conv2d(C, K, 3), Untraceable()), torch.randn(1, C, H, W))
+    assert (counted.macs, counted.flops, counted.fvcore_flops, counted.activations, counted.ops) == (None,) * 5
+    assert counted.note.startswith("not counted: fvcore cannot trace this model")
     assert [row.macs for row in counted.layers] == [None]
+    assert [row.parameters for row in counted.layers] == [K * C * 9 + K]
+
+
+class DeadBranch(nn.Module):
+    """Computes something that leads to no output."""
+
+    def __init__(self):
+        super().__init__()
+        self.used, self.unused = nn.Conv2d(C, K, 3), nn.Conv2d(C, K, 1)
+
+    def forward(self, x):
+        self.unused(x)
+        return self.used(x)
+
+
+def test_work_that_leads_nowhere_is_counted_since_it_is_done():
+    counted = count(DeadBranch(), torch.randn(1, C, H, W))
+    used, unused = K * 8 * 10 * C * 9, K * H * W * C
+    assert counted.macs == used + unused == torch_macs(DeadBranch(), torch.randn(1, C, H, W))
+    assert (counted.cross_check.fvcore_macs, counted.cross_check.flop_counter_macs) == (used, used + unused)
+    assert counted.cross_check.differing == ("macs", "flops", "activations")
+    assert counted.engine == "FlopCounterMode"
+    assert "fvcore's trace drops what leads to no output (macs, flops, activations differ)" in counted.note
+
+
+class Doubled(torch.autograd.Function):
+    """A function with a backward of its own."""
+
+    @staticmethod
+    def forward(ctx, x, weight):
+        return F.conv2d(x, weight) * 2
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad, None
+
+
+def test_autograd_functions_are_looked_into():
+    model = Call(lambda x: Doubled.apply(x, torch.ones(K, C, 3, 3)))
+    counted = count(model, torch.randn(1, C, H, W))
+    assert counted.macs == K * 8 * 10 * C * 9
+    assert counted.uncounted_ops == {}
+    assert counted.engine == "FlopCounterMode"
+    assert "does not look into Doubled" in counted.note
+
+
+def test_model_without_a_copy_is_counted_itself_and_keeps_no_inference_tensor():
+    class Stubborn(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.seen = nn.Conv2d(C, K, 3), None
+
+        def __deepcopy__(self, memo):
+            raise TypeError("no copies")
+
+        def forward(self, x):
+            self.seen = self.conv(x)
+            return self.seen
+
+    model = Stubborn()
+    counted = count(model, torch.randn(1, C, H, W))
+    assert counted.macs == K * 8 * 10 * C * 9
+    assert counted.cross_check.agrees
+    assert not model.seen.is_inference()
+
+
+def test_what_a_run_leaves_in_attributes_is_thrown_away():
+    class Caching(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.grid, self.log = None, []
+
+        def forward(self, x):
+            if self.grid is None:
+                self.grid = torch.ones_like(x) * 2
+            self.log.append(1)
+            return x + self.grid
+
+    model = Caching()
+    counted = count(model, torch.randn(3, 4))
+    assert counted.flops == 24
+    assert counted.cross_check.agrees
+    assert (model.grid, model.log) == (None, [])
+
+
+# ------------------------------------------------------------------ where torch's own counter is wrong
+
+
+def recurrent_macs(model, steps):
+    return steps * sum(p.numel() for name, p in model.named_parameters() if name.startswith("weight"))
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+@pytest.mark.parametrize("options", [{}, {"bidirectional": True, "num_layers": 2}])
+def test_recurrent_layers_by_hand(kind, options):
+    model = kind(C, K, batch_first=True, **options)
+    counted = count(model, torch.randn(N, 5, C))
+    assert counted.macs == recurrent_macs(model, N * 5)
+    assert counted.cross_check.agrees
+    assert counted.uncounted_ops == {}
+
+
+def test_lstm_with_projection_and_packed_sequence_by_hand():
+    model = nn.LSTM(C, K, proj_size=3, batch_first=True)
+    assert count(model, torch.randn(N, 5, C)).macs == recurrent_macs(model, N * 5)
+
+    class Packed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lstm = nn.LSTM(C, K, batch_first=True)
+
+        def forward(self, x):
+            packed = nn.utils.rnn.pack_padded_sequence(x, torch.tensor([5, 2]), batch_first=True)
+            return self.lstm(packed)[0].data
+
+    packed = Packed()
+    assert count(packed, torch.randn(2, 5, C)).macs == recurrent_macs(packed.lstm, 5 + 2)
+
+
+@pytest.mark.parametrize(
+    ("model", "inputs", "macs"),
+    [
+        (Call(lambda x, w: x @ w), (torch.randn(N, H, C), torch.randn(C)), N * H * C),
+        (Call(torch.dot), (torch.randn(H), torch.randn(H)), H),
+        (nn.Bilinear(C, K, 3), (torch.randn(N, C), torch.randn(N, K)), N * C * K * 3),
+        (Call(torch.cdist), (torch.randn(N, H, C), torch.randn(N, W, C)), N * H * W * C),
+        (nn.Linear(C, 1), (torch.randn(C),), C),
+    ],
+    ids=["mv", "dot", "bilinear", "cdist", "linear-1d"],
+)
+def test_products_that_the_counter_misses_by_hand(model, inputs, macs):
+    counted = count(model, *inputs)
+    assert counted.macs == macs
+    assert counted.cross_check.agrees
+    assert counted.uncounted_ops == {}
+
+
+def test_where_plain_fvcore_raises_its_figure_is_unknown_and_no_other():
+    counted = count(Call(lambda x, w: x @ w), torch.randn(N, H, C), torch.randn(C))
+    assert (counted.fvcore_flops, counted.macs, counted.note) == (None, N * H * C, None)
+
+
+# ------------------------------------------------------------------ launches, bytes, memory
+
+
+def test_ops_and_bytes_by_hand():
+    model = nn.Sequential(nn.Conv2d(C, K, 3, padding=1), nn.ReLU(inplace=True), Call(lambda x: x.flatten(1).t()))
+    counted = count(model, torch.randn(N, C, H, W))
+    x, weight, out = N * C * H * W, K * C * 9 + K, N * K * H * W
+    rows = {row.path: row for row in counted.layers}
+    assert (rows["0"].ops, rows["0"].bytes_moved) == (1, 4 * (x + weight + out))
+    assert (rows["1"].ops, rows["1"].bytes_moved) == (1, 4 * 2 * out)
+    assert "2" not in rows  # views launch nothing
+    assert counted.ops == 2
+
+
+def test_expanded_tensors_are_read_once_and_halves_are_half():
+    model = Call(lambda x: x + x[:, :1].expand(-1, C))
+    assert count(model, torch.randn(N, C)).bytes_moved == 4 * (N * C + N + N * C)
+    assert count(model, torch.randn(N, C, dtype=torch.bfloat16)).bytes_moved == 2 * (N * C + N + N * C)
+
+
+def test_published_order_launches_many_and_moves_more():
+    state, x = published.random_state(64, 64), torch.randn(1, 64, 28, 28)
+    plain = count(nn.Conv2d(64, 64, 3, padding=1, bias=False), x)
+    theirs = count(Call(lambda x: published.saconv(state, x)), x)
+    ours = count(surgeon.SAConv2d(64, 64, 3, padding=1, bias=False), x)
+    assert (plain.ops, theirs.macs, ours.macs) == (1, ours.macs, theirs.macs)
+    assert theirs.ops > 20
+    assert theirs.bytes_moved > ours.bytes_moved > 4 * plain.bytes_moved
+
+
+def test_calls_are_counted():
+    conv = nn.Conv2d(C, C, 3, padding=1)
+    counted = count(nn.Sequential(conv, conv, nn.ReLU()), torch.randn(1, C, H, W))
+    assert {row.path: row.calls for row in counted.layers} == {"0": 2, "2": 1}
+
+
+def test_peak_of_live_tensors_by_hand():
+    """x stays, a is there while b is made of it, and gone before c is."""
+    x = torch.randn(1000)
+    model = Call(lambda x: (x * 2).repeat(3).sum() + x.exp())
+    a, b, c = 1000, 3000, 1000
+    assert count(model, x).peak_live_bytes == 4 * (1000 + a + b)
+    assert count(Call(lambda x: x.exp()), x).peak_live_bytes == 4 * (1000 + c)
+    linear = nn.Linear(1000, 10, bias=False)
+    assert count(linear, x).peak_live_bytes == 4 * (1000 + 10000 + 10)

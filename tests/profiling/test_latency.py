@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from saconv_surgeon.profiling.latency import latency_of, measure, ratio_of
-from saconv_surgeon.profiling.memory import peak_memory_bytes
+from saconv_surgeon.profiling.latency import Samples, latency_of, measure
+from saconv_surgeon.profiling.verdicts import ratio_of
 
 CPU = torch.device("cpu")
 
@@ -24,7 +24,7 @@ class Clock:
             self.order.append(name)
             self.now += seconds() if callable(seconds) else seconds
 
-        return call
+        return [call]
 
 
 def test_calls_alternate_and_the_order_turns():
@@ -32,23 +32,22 @@ def test_calls_alternate_and_the_order_turns():
     calls = [clock.spending("A", 0.1), clock.spending("B", 0.2)]
     samples = measure(calls, CPU, budget_s=3.0, warmup_s=0.0, min_warmup=1, clock=clock)
     assert "".join(clock.order[2:10]) == "ABBAABBA"
-    assert samples[0] == pytest.approx([0.1] * len(samples[0]))
-    assert samples[1] == pytest.approx([0.2] * len(samples[0]))
-    assert len(samples[0]) == 10
+    assert list(samples[0].totals) == pytest.approx([0.1] * 10)
+    assert list(samples[1].totals) == pytest.approx([0.2] * 10)
 
 
 def test_warm_up_is_not_measured():
     clock, first = Clock(), iter([5.0])
     call = clock.spending("A", lambda: next(first, 0.01))
     samples = measure([call], CPU, budget_s=0.5, warmup_s=0.0, min_warmup=2, clock=clock)
-    assert max(samples[0]) < 0.02
+    assert max(samples[0].totals) < 0.02
 
 
 def test_slow_calls_run_at_least_three_times_and_fast_ones_fill_the_budget():
     for seconds, least, most in ((10.0, 3, 3), (0.001, 400, 600)):
         clock = Clock()
         runs = measure([clock.spending("A", seconds)], CPU, budget_s=0.5, warmup_s=0.0, min_warmup=1, clock=clock)[0]
-        assert least <= len(runs) <= most
+        assert least <= len(runs.totals) <= most
 
 
 def test_progress_grows_to_the_end():
@@ -59,7 +58,7 @@ def test_progress_grows_to_the_end():
 
 
 def test_latency_figures():
-    found = latency_of([0.01 * i for i in range(1, 12)], CPU, warmup_n=3)
+    found = latency_of(Samples((tuple(0.01 * i for i in range(1, 12)),), warmup_n=3), CPU)
     assert (found.median_s, found.min_s, found.n) == (pytest.approx(0.06), pytest.approx(0.01), 11)
     assert found.p90_s == pytest.approx(0.10)
     assert found.iqr_s == pytest.approx(0.05)
@@ -90,17 +89,3 @@ def test_noise_too_loud_for_a_verdict():
 def test_identical_models_are_hardly_ever_called_different():
     verdicts = [ratio_of(*pairs(1.0, noise=0.05, seed=seed)).verdict for seed in range(100)]
     assert sum(v in ("slower", "faster") for v in verdicts) <= 2
-
-
-def test_memory_is_unknown_on_a_cpu():
-    assert peak_memory_bytes(lambda: None, CPU) is None
-
-
-@pytest.mark.gpu
-def test_cuda_times_and_memory():
-    device, x = torch.device("cuda"), torch.randn(1024, 1024, device="cuda")
-    calls = [lambda: x @ x, lambda: x @ x @ x @ x]
-    samples = measure(calls, device, budget_s=0.5)
-    assert ratio_of(*samples).verdict == "slower"
-    assert latency_of(samples[0], device, 3).clock == "CUDA events"
-    assert peak_memory_bytes(lambda: x @ x, device) >= 2 * x.numel() * 4
