@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         UsageError,
         UserCodeError,
     )
+    from saconv_surgeon.records import Timing
     from saconv_surgeon.surgery.artefact import restore, save
     from saconv_surgeon.surgery.conversion import Conversion
     from saconv_surgeon.surgery.rewriting import apply, new_parameters, revert
@@ -45,6 +46,7 @@ _HOMES = {
         *("ArtefactError", "ModelError", "NoEffectWarning", "NotEquivalentError", "SurgeonError"),
         *("UntrustedError", "UsageError", "UserCodeError"),
     ),
+    "records": ("Timing",),
     "surgery.artefact": ("restore", "save"),
     "surgery.conversion": ("Conversion",),
     "surgery.rewriting": ("apply", "new_parameters", "revert"),
@@ -61,6 +63,7 @@ __all__ = [
     "NotEquivalentError",
     "SAConv2d",
     "SurgeonError",
+    "Timing",
     "UntrustedError",
     "UsageError",
     "UserCodeError",

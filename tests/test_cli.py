@@ -114,6 +114,84 @@ def test_diff_with_two_sets_of_weights(tmp_path):
     assert not record["outputs"]["bit_equal"]
 
 
+SHORT = ["--budget", "0.2", "--no-layer-latency"]
+
+
+def test_profile_with_every_setting(tmp_path):
+    settings = ["--batch", "1,3", "--autocast", "bfloat16", "--threads", "2", "--train", "--channels-last", *SHORT]
+    result = run("profile", RESNET, *settings, "--json", "-")
+    assert result.exit_code == 0, result.stderr
+    record = json.loads(result.stdout)
+    assert [t["batch"] for t in record["latencies"]] == [1, 3]
+    assert record["latency"] == record["latencies"][0]
+    for key, value in {"autocast": "bfloat16", "threads": 2, "channels_last": True, "compiled": False}.items():
+        assert record["latency"][key] == value
+    assert record["training"]["step"]["batch"] == 2
+    assert record["training"]["saved_bytes"] > 0
+    assert record["environment"]["torch"] == torch.__version__
+    assert record["cross_check"]["agrees"]
+    assert "samples/s" in result.stderr
+    assert "training step" in result.stderr
+
+
+def test_convert_and_diff_sweep_and_train():
+    settings = ["--batch", "1,2", "--train", "--budget", "0.2", "--json", "-"]
+    for command in (["convert", RESNET, "--dry-run"], ["diff", RESNET, RESNET]):
+        result = run(*command, *settings)
+        assert result.exit_code == 0, result.stderr
+        record = json.loads(result.stdout)
+        assert [ratio["batch"] for ratio in record["latency_ratios"]] == [1, 2]
+        assert record["latency_ratio"] == record["latency_ratios"][0]
+        assert record["training_ratio"]["n"] > 0
+        assert "at batch 2" in result.stderr
+
+
+def test_profile_against_an_earlier_report(tmp_path):
+    run("profile", RESNET, "--no-latency", "--json", tmp_path / "old.json")
+    result = run(
+        "profile",
+        "sample_models/tiny_resnet.py:build(depth=1, width=16)",
+        "--no-latency",
+        "--compare",
+        tmp_path / "old.json",
+    )
+    assert result.exit_code == 0, result.stderr
+    assert f"against {tmp_path / 'old.json'}" in " ".join(result.stdout.split())
+    assert "changed layer" in result.stdout
+    result = run("profile", RESNET, "--no-latency", "--compare", tmp_path / "old.json", "--json", "-")
+    record = json.loads(result.stdout)["comparison"]
+    assert record["same_conditions"]
+    assert record["layers"] == []
+    assert {change["ratio"] for change in record["totals"] if change["before"] is not None} == {1.0}
+    assert "no layer changed" in result.stderr
+
+
+UNKNOWN = """
+import torch
+from torch import nn
+class Odd(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3)
+    def forward(self, x):
+        return torch.special.bessel_j0(self.conv(x))
+def example_inputs():
+    return torch.zeros(1, 3, 8, 8)
+"""
+
+
+def test_strict_fails_where_something_is_not_counted(tmp_path):
+    (tmp_path / "odd.py").write_text(UNKNOWN)
+    spec = f"{tmp_path / 'odd.py'}:Odd"
+    for command in (["profile", spec], ["convert", spec, "--dry-run"], ["diff", spec, spec]):
+        assert run(*command, "--no-latency").exit_code == 0
+        result = run(*command, "--no-latency", "--strict")
+        assert result.exit_code == 1
+        assert "has operations that are not counted: aten::special_bessel_j0" in result.stderr
+        assert "Not counted in FLOPs" in result.stdout
+    assert run("profile", RESNET, "--no-latency", "--strict").exit_code == 0
+
+
 def test_plan_is_edited_and_replayed(tmp_path):
     run("convert", f"{NETS}:chain", *SIZE, "--dry-run", "--no-latency", "--json", tmp_path / "plan.json")
     plan = json.loads((tmp_path / "plan.json").read_text())
@@ -262,6 +340,19 @@ def test_interruption_exits_130(monkeypatch):
             "cannot be written",
         ),
         (["profile", f"{NETS}:chain", *SIZE, "--wieghts", "x"], 2, "No such option"),
+        (["profile", f"{NETS}:chain", *SIZE, "--batch", "1,x"], 2, "is no list of batch sizes such as 1,8,32"),
+        (["profile", f"{NETS}:chain", *SIZE, "--batch", "0"], 2, "is no list of batch sizes such as 1,8,32"),
+        (
+            ["profile", f"{NETS}:chain", *SIZE, "--no-latency", "--train"],
+            2,
+            "it does not go together with --no-latency",
+        ),
+        (["profile", f"{NETS}:chain", *SIZE, "--compare", "no.json"], 2, "no.json is not readable as JSON"),
+        (
+            ["profile", f"{NETS}:chain", *SIZE, "--compare", "pyproject.toml"],
+            2,
+            "pyproject.toml is not readable as JSON",
+        ),
         (["proflie"], 2, "Did you mean"),
         (["diff", "a.json", "b.json"], 2, "a.json is not readable"),
     ],

@@ -5,11 +5,13 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
+from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -19,6 +21,7 @@ from saconv_surgeon.models.state import preserved_randomness
 from saconv_surgeon.models.wrappers import eager
 
 LARGEST_CONSTANT = 1 << 16
+LARGEST_REAL = 1 << 26
 """Elements."""
 
 
@@ -48,9 +51,22 @@ def without_weights() -> Iterator[None]:
 
     nn.Module.register_parameter = on_meta  # type: ignore[method-assign,assignment]
     try:
-        yield
+        with _LargeOnMeta():
+            yield
     finally:
         nn.Module.register_parameter = register  # type: ignore[method-assign]
+
+
+class _LargeOnMeta(TorchFunctionMode):
+    """Asks for no memory for what is as large as a weight alone could be: more than there is would be refused."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if func is torch.empty and kwargs.get("device") is None:
+            sizes = pytree.tree_leaves((args, kwargs.get("size")))
+            if prod(size for size in sizes if isinstance(size, int)) > LARGEST_REAL:
+                kwargs["device"] = "meta"
+        return func(*args, **kwargs)
 
 
 def drop_weights(model: nn.Module) -> None:
@@ -82,9 +98,9 @@ def faked(model: nn.Module, inputs: Inputs) -> Iterator[tuple[nn.Module, Inputs]
         made[id(parameter)] = nn.Parameter(fake(parameter), requires_grad=parameter.requires_grad)
     for buffer in model.buffers():
         made[id(buffer)] = fake(buffer)
-    stand_in = copy_model(model, replacing=made).eval()
+    stand_in, fakes = copy_model(model, replacing=made).eval(), inputs.mapped(fake)
     with preserved_randomness(), eager(stand_in), mode, _ConstantsForReal():
-        yield stand_in, inputs.mapped(fake)
+        yield stand_in, fakes
 
 
 class _ConstantsForReal(TorchDispatchMode):

@@ -67,8 +67,7 @@ def outputs(record: Diff) -> list[RenderableType]:
 
 # ------------------------------------------------------------------ since an earlier report
 
-SHOWS = {"bytes": text.memory, "_s": text.seconds}
-"""How a figure is written, by how its name ends; others are counts."""
+LABELS = {"macs": "MACs", "flops": "FLOPs", "latency_median_s": "latency", "peak_memory_bytes": "peak memory"}
 
 
 def since(record: Comparison) -> list[RenderableType]:
@@ -77,7 +76,7 @@ def since(record: Comparison) -> list[RenderableType]:
     for title in ("since", "before", "now", "ratio"):
         table.add_column(title, justify="left" if title == "since" else "right", overflow="fold")
     for change in record.totals:
-        table.add_row(*_change_cells(change, change.figure.replace("_", " ")))
+        table.add_row(*_change_cells(change, LABELS.get(change.figure, change.figure.replace("_", " "))))
     lines: list[RenderableType] = [Text(f"against {record.report} ({record.model})", style="bold"), table]
     if record.layers:
         rows = Table(box=None, pad_edge=False, header_style="bold")
@@ -85,7 +84,7 @@ def since(record: Comparison) -> list[RenderableType]:
         for title in ("figure", "before", "now", "ratio"):
             rows.add_column(title, justify="left" if title == "figure" else "right", overflow="fold")
         for change in record.layers[:LAYERS_SHOWN]:
-            figure, *cells = _change_cells(change, change.figure.replace("_", " "))
+            figure, *cells = _change_cells(change, LABELS.get(change.figure, change.figure.replace("_", " ")))
             rows.add_row(Text(change.path or "(the model itself)"), figure, *cells)
         lines += [Text(), rows]
         if len(record.layers) > LAYERS_SHOWN:
@@ -102,7 +101,7 @@ def since(record: Comparison) -> list[RenderableType]:
 
 
 def _change_cells(change: FigureChange, label: str) -> tuple[Text, Text, Text, Text]:
-    show = next((show for ending, show in SHOWS.items() if change.figure.endswith(ending)), text.count)
+    show = text.memory if "bytes" in change.figure else text.seconds if change.figure.endswith("_s") else text.count
     return (
         Text(label),
         Text(show(change.before)),

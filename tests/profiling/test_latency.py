@@ -1,11 +1,9 @@
-"""Timing with a clock that the test turns: verdicts that must come out, and the order of the calls."""
+"""Timing with a clock that the test turns: the order of the calls, what is measured and what is said of it."""
 
-import numpy as np
 import pytest
 import torch
 
 from saconv_surgeon.profiling.latency import Samples, latency_of, measure
-from saconv_surgeon.profiling.verdicts import ratio_of
 
 CPU = torch.device("cpu")
 
@@ -65,27 +63,57 @@ def test_latency_figures():
     assert (found.device, found.clock, found.warmup_n) == ("cpu", "wall clock", 3)
 
 
-def pairs(factor, noise, n=80, seed=0, drift=0.0):
-    """Two models under the same slow drift, each sample with its own noise."""
-    random = np.random.default_rng(seed)
-    slow = 1 + drift * np.sin(np.arange(n) / 9)
-    a = slow * np.exp(random.normal(0, noise, n))
-    return a, factor * slow * np.exp(random.normal(0, noise, n))
+def samples(values, enqueue=()):
+    return Samples((tuple(values),), tuple(enqueue), warmup_n=3)
+
+
+def test_percentiles_need_their_numbers():
+    for n, known in ((9, ()), (10, ("p90_s",)), (20, ("p90_s", "p95_s")), (100, ("p90_s", "p95_s", "p99_s"))):
+        found = latency_of(samples([1.0] * n), CPU)
+        assert tuple(name for name in ("p90_s", "p95_s", "p99_s") if getattr(found, name) is not None) == known
 
 
 @pytest.mark.parametrize(
-    ("factor", "verdict"), [(1.0, "same"), (1.2, "slower"), (0.8, "faster"), (1.05, "slower"), (0.95, "faster")]
+    ("values", "enqueue", "flags"),
+    [
+        ([1.0] * 20, (), ()),
+        ([1.0] * 5, (), ("few-runs",)),
+        ([0.8, 1.0, 1.2] * 10, (), ("spread",)),
+        ([1.0] * 10 + [1.2] * 10, (), ("spread", "drift")),
+        ([1.0] * 20, [0.79] * 20, ()),
+        ([1.0] * 20, [0.81] * 20, ("enqueue-bound",)),
+    ],
 )
-def test_verdicts_under_noise_and_drift(factor, verdict):
-    found = ratio_of(*pairs(factor, noise=0.02, drift=0.3))
-    assert found.verdict == verdict
-    assert found.low <= factor <= found.high or abs(found.median - factor) < 0.01
+def test_flags(values, enqueue, flags):
+    assert latency_of(samples(values, enqueue), CPU).flags == flags
 
 
-def test_noise_too_loud_for_a_verdict():
-    assert ratio_of(*pairs(1.1, noise=0.5, n=12)).verdict == "inconclusive"
+def test_outliers_are_kept():
+    found = latency_of(samples([1.0] * 99 + [50.0]), CPU)
+    assert (found.n, found.median_s) == (100, 1.0)
+    assert found.p99_s > 1.0
 
 
-def test_identical_models_are_hardly_ever_called_different():
-    verdicts = [ratio_of(*pairs(1.0, noise=0.05, seed=seed)).verdict for seed in range(100)]
-    assert sum(v in ("slower", "faster") for v in verdicts) <= 2
+def test_stages_are_timed_apart_and_the_first_call_by_itself():
+    clock, first = Clock(), iter([7.0])
+    (forward,), (backward,) = (
+        clock.spending("F", lambda: next(first, 0.1)),
+        clock.spending("B", 0.2),
+    )
+    (found,) = measure([[forward, backward]], CPU, budget_s=1.0, warmup_s=0.0, min_warmup=2, clock=clock)
+    assert found.first_s == pytest.approx(7.2)
+    assert found.warmup_n == 2
+    assert list(found.stages[0]) == pytest.approx([0.1] * len(found.totals))
+    assert list(found.stages[1]) == pytest.approx([0.2] * len(found.totals))
+    assert list(found.totals) == pytest.approx([0.3] * len(found.totals))
+
+
+@pytest.mark.gpu
+def test_cuda_events_and_enqueue_time():
+    device, x = torch.device("cuda"), torch.randn(4096, 4096, device="cuda")
+    heavy, light = measure([[lambda: x @ x @ x], [lambda: x[:1] + 1]], device, budget_s=0.5)
+    assert latency_of(heavy, device).clock == "CUDA events"
+    assert sum(heavy.totals) > 2 * sum(light.totals)
+    assert len(heavy.enqueue) == len(heavy.totals)
+    assert "enqueue-bound" not in latency_of(heavy, device).flags
+    assert "enqueue-bound" in latency_of(light, device).flags
