@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ZOO_STAMP := $(VENV)/.zoo-installed
 
-.PHONY: demo test slow gpu zoo check format clean
+.PHONY: demo test slow gpu zoo counts benchmarks check format clean
 
 demo: $(STAMP)
 	rm -rf demo_out
@@ -25,6 +25,15 @@ zoo: $(ZOO_STAMP)
 	rm -rf .zoo
 	ZOO_RESULTS=.zoo $(BIN)/python -m pytest -q -m zoo -n 2; status=$$?; \
 	$(BIN)/python -m tests.zoo.table .zoo docs/zoo.md && exit $$status
+
+# Counts of some fifty models, checked against torch's counter and by hand; a minute. Makes docs/counts.md.
+counts: $(ZOO_STAMP)
+	$(BIN)/python -m tests.zoo.counts_table docs/counts.md
+
+# Half an hour on an otherwise idle machine; results go to benchmarks/results.
+benchmarks: $(ZOO_STAMP)
+	$(BIN)/python -m benchmarks.counting
+	$(BIN)/python -m benchmarks.verdicts
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 
 from saconv_surgeon.models.inputs import Inputs
 from saconv_surgeon.models.outputs import tensors
-from saconv_surgeon.profiling.formulas import Shape
+from saconv_surgeon.profiling.formulas import Cost, Shape
 from saconv_surgeon.profiling.registry import FORMULAS, FREE, Formula, is_free
 from saconv_surgeon.records import UncountedOp
 
@@ -75,7 +75,9 @@ def count_by_trace(model: nn.Module, inputs: Inputs) -> Traced:
     for name in FORMULAS:
         analysis.set_op_handle(_full(name), _handler(_full(name), FORMULAS[name], stumbled))
     for name in FREE:
-        analysis.set_op_handle(f"aten::{name}", None)
+        full = _full(name)
+        handler = _handler(full, lambda _: Cost(), stumbled) if full in _DEFAULT_SUPPORTED_OPS else None
+        analysis.set_op_handle(full, handler)
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.jit, which fvcore rests on, is deprecated as a whole

@@ -39,7 +39,11 @@ def test_exported_programs_are_converted_without_their_source(entry, tmp_path):
 
 
 def needs(entry):
-    package = PACKAGES.get(entry.library, entry.library)
+    needs_library(entry.library)
+
+
+def needs_library(library):
+    package = PACKAGES.get(library, library)
     try:
         importlib.import_module(package)
     except Exception as error:
