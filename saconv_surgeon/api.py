@@ -205,6 +205,7 @@ def price(
     ``timing`` says how; None leaves time out.
     """
     original, inputs = _opened(original, example_inputs)
+    _check_weights(original)
     label = name or type(original).__name__
     names = (label, f"{label}, converted")
     profiles, ratios, training_ratio = _profiles((original, conversion.model), inputs, names, timing, on_step)
@@ -264,6 +265,7 @@ def diff(
     """Structure, price, weights and outputs of two variants; ratios are b/a. ``timing`` says how time is measured, None not."""
     a, inputs = _opened(a, example_inputs)
     b, _ = _opened(b, inputs)
+    _check_weights(a, b)
     titles = names or (type(a).__name__, type(b).__name__)
     (first, second), ratios, training_ratio = _profiles((a, b), inputs, titles, timing, on_step)
     on_step("comparing", 0.0)
@@ -314,7 +316,10 @@ def _opened(model: Any, example_inputs: Any) -> tuple[nn.Module, Inputs]:
         return program_of(model).module, inputs
     if isinstance(model, torch.jit.ScriptModule):
         return program_of_script(model, inputs).module, inputs
-    return unwrapped(model), inputs
+    model = unwrapped(model)
+    if any(nn.parameter.is_lazy(p) for p in [*model.parameters(), *model.buffers()]):
+        raise ModelError(f"{type(model).__name__} has lazy modules without weights yet; run it once on an input first")
+    return model, inputs
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -324,18 +329,19 @@ def device_of(model: nn.Module) -> torch.device:
 
 
 def _see(model: nn.Module, inputs: Inputs, mode: Mode, on_step: OnStep) -> tuple[Census, tuple[ConvSite, ...]]:
-    if any(nn.parameter.is_lazy(p) for p in [*model.parameters(), *model.buffers()]):
-        raise ModelError(
-            f"{type(model).__name__} has lazy modules without weights yet; run it once on an input before converting it"
-        )
-    if is_abstract(model):
-        raise ModelError(
-            f"{type(model).__name__} is on the meta device and has no weights; build it on a real one, or load its weights"
-        )
+    _check_weights(model)
     on_step("looking", 0.0)
     census = take_census(model, inputs, mode)
     on_step("tracing", 0.5)
     return census, add_context(model, census, mode)
+
+
+def _check_weights(*models: nn.Module) -> None:
+    for model in models:
+        if is_abstract(model):
+            raise ModelError(
+                f"{type(model).__name__} is on the meta device and has no weights; build it on a real one, or load its weights"
+            )
 
 
 def _operate(model: nn.Module, inputs: Inputs, plan: Plan) -> tuple[nn.Module, Plan]:

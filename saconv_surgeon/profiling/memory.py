@@ -13,13 +13,17 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 
-def cuda_peak_bytes(call: Callable[[], object], device: torch.device) -> int:
-    """The most memory that was allocated on a CUDA device during ``call``, weights included."""
+def cuda_peak_bytes(call: Callable[[], object], device: torch.device, resident: Iterable[Tensor]) -> int:
+    """The most memory that ``call`` has allocated on a CUDA device at any one time, with ``resident``: its weights and inputs.
+
+    Whatever else is on the device, such as the model that this one is compared with, is not counted.
+    """
     torch.cuda.synchronize(device)
     torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
     call()
     torch.cuda.synchronize(device)
-    return torch.cuda.max_memory_allocated(device)
+    return torch.cuda.max_memory_allocated(device) - before + storage_bytes(t for t in resident if t.is_cuda)
 
 
 def storage_bytes(tensors: Iterable[Tensor]) -> int:

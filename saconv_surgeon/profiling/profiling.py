@@ -31,8 +31,10 @@ def profile_model(
     counts = count(model, inputs)
     peak, source = counts.peak_live_bytes, "live tensors"
     if device.type == "cuda":
+        resident = [*parameters, *buffers, *inputs.tensors]
         with preserved(model), torch.no_grad():
-            peak, source = cuda_peak_bytes(lambda: model(*inputs.args, **inputs.kwargs), device), "CUDA allocator"
+            peak = cuda_peak_bytes(lambda: model(*inputs.args, **inputs.kwargs), device, resident)
+        source = "CUDA allocator"
     trainable = sum(p.numel() for p in parameters if p.requires_grad)
     total = sum(p.numel() for p in parameters)
     return Profile(

@@ -110,10 +110,11 @@ def _memory(model: nn.Module, inputs: Inputs, device: torch.device) -> tuple[int
 
     for parameter in model.parameters():
         parameter.grad = None
+    resident = [*model.parameters(), *model.buffers(), *inputs.tensors]
     with preserved(model, "train"):
         if device.type == "cuda":
-            return saved, cuda_peak_bytes(step, device)
-        live = LiveTensors([*model.parameters(), *model.buffers(), *inputs.tensors])
+            return saved, cuda_peak_bytes(step, device, resident)
+        live = LiveTensors(resident)
         with watching(live):
             step()
     return saved, live.peak_bytes

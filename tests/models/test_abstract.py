@@ -203,5 +203,19 @@ def test_mistakes(factories, arguments, code, message):
     assert "Traceback" not in result.stderr
 
 
+def test_library_asks_for_weights_where_it_needs_them():
+    with without_weights():
+        model = nets.chain()
+    x = torch.randn(1, 3, 16, 16)
+    conversion = surgeon.convert(nets.chain(), x)
+    for call in (
+        lambda: surgeon.diff(model, nets.chain(), x),
+        lambda: surgeon.convert(model, x),
+        lambda: surgeon.price(conversion, model, x),
+    ):
+        with pytest.raises(surgeon.ModelError, match="on the meta device and has no weights"):
+            call()
+
+
 def test_other_commands_want_a_real_device(factories):
     assert run("inspect", f"{factories}:huge", "--device", "meta").exit_code == 2

@@ -36,8 +36,8 @@ PUBLISHED = tuple(
         f"timm:{name}"
         for name in """
         resnet50 vit_tiny_patch16_224 vit_small_patch16_224 tf_efficientnet_b0 tf_mobilenetv3_small_075 mixnet_s nfnet_l0
-        botnet26t_256 halonet26t lambda_resnet26t coatnet_pico_rw_224 efficientformer_l1 ghostnet_100 hrnet_w18_small convmixer_768_32
-        mobilevit_xs poolformer_s12 xcit_nano_12_p16_224 levit_128s sequencer2d_s
+        botnet26t_256 halonet26t lambda_resnet26t coatnet_pico_rw_224 efficientformer_l1 ghostnet_100 hrnet_w18_small
+        convmixer_768_32 mobilevit_xs poolformer_s12 xcit_nano_12_p16_224 levit_128s sequencer2d_s
     """.split()
     ]
 )

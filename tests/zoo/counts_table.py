@@ -11,8 +11,8 @@ from tests.zoo.counted import MISSED_BY_THE_COUNTER, PUBLISHED, SAMPLES, check
 
 INTRODUCTION = """# Counts
 
-Made by `make counts`; do not edit. Every model at the inputs that come with it (batch included), random weights, eval mode. For each
-row the command that made this table has checked that
+Made by `make counts`; do not edit. Every model at the inputs that come with it (batch included), random weights, eval mode. For
+each row the command that made this table has checked that
 
 * parameters equal `sum(p.numel() for p in model.parameters())`;
 * MACs equal half of what torch's own `FlopCounterMode` says by itself, with attention taken apart into its two products
@@ -23,11 +23,12 @@ row the command that made this table has checked that
 * the rows of the layers add up to the totals: parameters, MACs, FLOPs, activations, launched operations, bytes;
 * no operation is left uncounted.
 
-"Engines" says whether fvcore, which counts on a trace, and `FlopCounterMode` with this project's table of operations, which counts
-what is carried out, agree on MACs, FLOPs and activations. Where they do not, what is carried out is reported, and why.
+"Engines" says whether fvcore, which counts on a trace, and `FlopCounterMode` with this project's table of operations, which
+counts what is carried out, agree on MACs, FLOPs and activations. Where they do not, what is carried out is reported, and why.
 
 """
-HEAD = "| model | parameters | MACs | FLOPs | fvcore | ops | bytes moved | by hand | engines |\n|---|--:|--:|--:|--:|--:|--:|:-:|---|"
+HEAD = """| model | parameters | MACs | FLOPs | fvcore | ops | bytes moved | by hand | engines |
+|---|--:|--:|--:|--:|--:|--:|:-:|---|"""
 ALIKE = "equal"
 
 
@@ -39,7 +40,8 @@ def main(target):
     body = "\n".join(map(line, rows))
     hands = sum(row["by_hand"] for row in rows)
     alike = sum(row["agrees"] for row in rows)
-    summary = f"{len(rows)} models, {hands} of them counted by hand; both engines agree on {alike}. With {', '.join(versions)}.\n\n"
+    summary = f"{len(rows)} models, {hands} of them counted by hand; both engines agree on {alike}.\n"
+    summary += f"With {', '.join(versions)}.\n\n"
     Path(target).write_text(INTRODUCTION + summary + HEAD + "\n" + body + "\n", encoding="utf-8")
 
 
