@@ -1,6 +1,6 @@
 """How often the verdict on two latencies is right: models compared with themselves, and with twins made 5 % slower on purpose.
 
-    python -m benchmarks.verdicts [RUNS]
+    python -m benchmarks.verdicts [RUNS] [cpu|cuda]
 
 A model is a chain of 20 equal blocks; its slower twin has 21 of them, so that it does exactly 5 % more of the very same work.
 Each run builds both anew, since where their weights lie in memory makes a difference of its own. Prints each run, then how many
@@ -9,7 +9,6 @@ said ``same`` of the equal pairs and ``slower`` of the others, with the goals: 9
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import Counter
 
@@ -22,8 +21,9 @@ from saconv_surgeon.profiling.timing import time_models
 from saconv_surgeon.records import LatencyRatio, Timing
 
 BLOCKS = 20
-SIZES = ((16, 32), (32, 56), (128, 28))
-"""Channels and side of the map: about 1, 5 and 15 ms a pass on two cores."""
+SIZES = {"cpu": ((16, 32), (32, 56), (128, 28)), "cuda": ((32, 56), (256, 56), (512, 56))}
+"""Channels and side of the map: on two cores about 3, 8 and 23 ms a pass, on a GPU from bound by launches to bound by arithmetic."""
+BATCH = {"cpu": 1, "cuda": 16}
 GOALS = {"equal": ("same", 0.98), "5 % slower": ("slower", 0.95)}
 
 
@@ -36,21 +36,21 @@ def chain(blocks: int, channels: int) -> nn.Module:
     return nn.Sequential(*parts).eval()
 
 
-def compare(extra: int, channels: int, side: int) -> LatencyRatio:
+def compare(extra: int, channels: int, side: int, device: torch.device) -> LatencyRatio:
     """The ratio of a chain with ``extra`` blocks more to one without, as ``diff`` measures it with its default settings."""
-    pair = (chain(BLOCKS, channels), chain(BLOCKS + extra, channels))
-    inputs = Inputs.of(torch.randn(1, channels, side, side))
-    return time_models(pair, inputs, torch.device("cpu"), Timing()).ratios[0]
+    pair = (chain(BLOCKS, channels).to(device), chain(BLOCKS + extra, channels).to(device))
+    inputs = Inputs.of(torch.randn(BATCH[device.type], channels, side, side, device=device))
+    return time_models(pair, inputs, device, Timing()).ratios[0]
 
 
-def main(runs: int = 100) -> None:
+def main(runs: int = 100, where: str = "cpu") -> None:
     """Runs everything and records it."""
     verdicts: dict[str, Counter[str]] = {kind: Counter() for kind in GOALS}
-    rows = []
+    rows, device = [], torch.device(where)
     for i in range(runs):
-        channels, side = SIZES[i % len(SIZES)]
+        channels, side = SIZES[where][i % len(SIZES[where])]
         for kind, extra in (("equal", 0), ("5 % slower", 1)):
-            found = compare(extra, channels, side)
+            found = compare(extra, channels, side, device)
             verdicts[kind][found.verdict] += 1
             rows.append({"pair": kind, "channels": channels, "side": side, **vars(found)})
             print(
@@ -63,8 +63,8 @@ def main(runs: int = 100) -> None:
         share = verdicts[kind][wanted] / runs
         summary[kind] = {"verdicts": dict(verdicts[kind]), "wanted": wanted, "share": share, "goal": goal}
         print(f"{kind}: {verdicts[kind][wanted]} of {runs} {wanted} (goal {goal:.0%}); {dict(verdicts[kind])}")
-    print(record("verdicts", {"runs": runs, "summary": summary, "rows": json.loads(json.dumps(rows))}))
+    print(record("verdicts", {"runs": runs, "summary": summary, "rows": rows}, device))
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:2]))
+    main(*map(int, sys.argv[1:2]), *sys.argv[2:3])

@@ -249,7 +249,7 @@ def profile(
     if timing is None or not timing.per_layer:
         return found
     on_step("timing layers", 0.0)
-    seconds = time_layers(model, inputs, device_of(model), budget_s=timing.budget_s / 4)
+    seconds = time_layers(model, inputs, device_of(model), timing)
     return replace(found, layers=tuple(replace(row, latency_s=seconds.get(row.path)) for row in found.layers))
 
 

@@ -249,9 +249,9 @@ def profile(model: str, earlier: Path | None, json_to: str | None, quiet: bool, 
     """Price MODEL: parameters, MACs, FLOPs, activations, memory, latency; totals and per layer."""
     from saconv_surgeon.report.saved import compared_with, read_profile
 
+    options["abstract"] = options["abstract"] or options["device"] == "meta"
     timing = timing_of(options)
     before = None if earlier is None else read_profile(earlier)
-    options["abstract"] = options["abstract"] or options["device"] == "meta"
     from saconv_surgeon import api
     from saconv_surgeon.records import to_dict
     from saconv_surgeon.report import console as render

@@ -145,10 +145,11 @@ def timing_of(options: dict[str, Any]) -> Timing | None:
     Raises:
         UsageError: Settings of a measurement that is not to be made.
     """
-    if not options["latency"]:
+    without = "--abstract" if options.get("abstract") else None if options["latency"] else "--no-latency"
+    if without is not None:
         asked = next((option for field, option in TIMING.items() if options[field]), None)
         if asked is not None:
-            raise UsageError(f"{asked} says how to measure time; it does not go together with --no-latency")
+            raise UsageError(f"{asked} says how to measure time; it does not go together with {without}")
         return None
     return Timing(budget_s=options["budget"], **{field: options[field] for field in TIMING})
 

@@ -15,26 +15,29 @@ from saconv_surgeon.models.copying import paths_of
 from saconv_surgeon.models.inputs import Inputs
 from saconv_surgeon.models.state import preserved
 from saconv_surgeon.profiling.latency import FEWEST_RUNS
+from saconv_surgeon.profiling.timing import autocast, threads
+from saconv_surgeon.records import Timing
 
-WARMUPS = 2
+WARMUPS, SHARE = 2, 4
 Read = Callable[[], float]
 
 
-def time_layers(model: nn.Module, inputs: Inputs, device: torch.device, *, budget_s: float) -> dict[str, float]:
+def time_layers(model: nn.Module, inputs: Inputs, device: torch.device, timing: Timing) -> dict[str, float]:
     """Seconds that each module takes itself, without its children, in one forward pass in eval mode: medians over the passes.
 
-    A converted layer is one module. Each layer finds in the caches what the one before it left there, as in a real pass: they
-    are not flushed. Hooks are taken off again and the model is left as it was.
+    They take a quarter of the budget, with the threads and the autocast of ``timing``; what ``torch.compile`` makes of a model
+    has no modules any more. A converted layer is one module. Each layer finds in the caches what the one before it left there,
+    as in a real pass: they are not flushed. Hooks are taken off again and the model is left as it was.
     """
     watch = _StopWatch(model, device)
-    with preserved(model), torch.no_grad():
+    with preserved(model), torch.no_grad(), threads(timing.threads), autocast(timing, device):
         for _ in range(WARMUPS):
             model(*inputs.args, **inputs.kwargs)
         try:
             watch.attach()
             passes: list[dict[str, float]] = []
             start = time.perf_counter()
-            while len(passes) < FEWEST_RUNS or time.perf_counter() - start < budget_s:
+            while len(passes) < FEWEST_RUNS or time.perf_counter() - start < timing.budget_s / SHARE:
                 model(*inputs.args, **inputs.kwargs)
                 passes.append(watch.read())
         finally:

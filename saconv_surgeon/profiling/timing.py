@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -73,7 +73,7 @@ def time_alternately(
 ) -> list[Samples]:
     """The samples of what ``stages`` makes of each model, under the settings of ``timing``; the models are left as they were."""
     with ExitStack() as stack:
-        stack.enter_context(_threads(timing.threads))
+        stack.enter_context(threads(timing.threads))
         for model in models:
             stack.enter_context(preserved(model, mode))
         runs = [stages(_called(model, timing, device), model, inputs) for model in models]
@@ -117,7 +117,6 @@ def _forward(called: Callable[..., Any], model: nn.Module, inputs: Inputs) -> St
 
 def _called(model: nn.Module, timing: Timing, device: torch.device) -> Callable[..., Any]:
     """What to call in place of ``model``."""
-    dtype = None if timing.autocast is None else getattr(torch, timing.autocast)
 
     def call(*args: Any, **kwargs: Any) -> Any:
         return model(*args, **kwargs)
@@ -126,10 +125,17 @@ def _called(model: nn.Module, timing: Timing, device: torch.device) -> Callable[
     called = torch.compile(call) if timing.compiled else model
 
     def run(*args: Any, **kwargs: Any) -> Any:
-        with nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype):
+        with autocast(timing, device):
             return called(*args, **kwargs)
 
     return run
+
+
+def autocast(timing: Timing, device: torch.device) -> AbstractContextManager[object]:
+    """``torch.autocast`` as ``timing`` has it."""
+    if timing.autocast is None:
+        return nullcontext()
+    return torch.autocast(device.type, dtype=getattr(torch, timing.autocast))
 
 
 def _part_of(on_run: OnRun | None, i: int, n: int) -> OnRun | None:
@@ -137,7 +143,8 @@ def _part_of(on_run: OnRun | None, i: int, n: int) -> OnRun | None:
 
 
 @contextmanager
-def _threads(n: int | None) -> Iterator[None]:
+def threads(n: int | None) -> Iterator[None]:
+    """Runs with ``n`` CPU threads, or as many as there are."""
     before = torch.get_num_threads()
     try:
         if n is not None:

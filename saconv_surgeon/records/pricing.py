@@ -234,6 +234,11 @@ class Profile:
     environment: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)
     comparison: Comparison | None = None
 
+    @property
+    def all_latencies(self) -> tuple[Latency, ...]:
+        """``latencies``; where an older report has none, its only one."""
+        return self.latencies or ((self.latency,) if self.latency else ())
+
 
 @dataclass(frozen=True)
 class Priced:

@@ -115,7 +115,7 @@ def footnotes(profiles: Iterable[Profile]) -> list[RenderableType]:
             lines.append(Text(f"{p.model}: {p.note}", style="yellow"))
     lines.append(_coverage(profiles))
     for p in profiles:
-        for flag in dict.fromkeys(flag for t in p.latencies for flag in t.flags):
+        for flag in dict.fromkeys(flag for t in p.all_latencies for flag in t.flags):
             lines.append(Text(f"{p.model}: {FLAGS.get(flag, flag)}", style="yellow"))
     if any(p.latency is not None for p in profiles):
         lines.append(Text(_circumstances(profiles[0]), style="dim"))
@@ -154,8 +154,9 @@ def of_two(priced: Priced, names: tuple[str, str], width: int) -> list[Renderabl
 
 def _add_latencies(table: Table, priced: Priced) -> None:
     ratios = {ratio.batch: ratio for ratio in priced.latency_ratios}
-    several = len(priced.a.latencies) > 1
-    for left, right in zip(priced.a.latencies, priced.b.latencies, strict=False):
+    pairs = list(zip(priced.a.all_latencies, priced.b.all_latencies, strict=False))
+    several = len(pairs) > 1
+    for left, right in pairs:
         ratio = ratios.get(left.batch)
         shown = Text(text.ratio(left.median_s, right.median_s)) if ratio is None else _ratio(ratio)
         label = f"latency, batch {left.batch}" if several else "latency"

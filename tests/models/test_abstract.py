@@ -192,6 +192,7 @@ def test_model_that_looks_at_its_weights_is_built_with_them(factories):
     [
         ((":Decides", "--abstract"), 3, "if it computes with values, profile it without --abstract"),
         ((":huge", "--abstract", "--weights", "w.pt"), 2, "--abstract looks at shapes alone; leave --weights"),
+        ((":huge", "--abstract", "--train"), 2, "it does not go together with --abstract"),
         ((":huge(width=3)", "--abstract"), 3, "cannot be run on shapes alone, 1×8192"),
         ((":missing", "--abstract"), 3, "has no 'missing'"),
     ],

@@ -174,7 +174,7 @@ class Sleep(nn.Module):
 def test_layer_times_are_exclusive_and_add_up_over_calls():
     twice = Sleep(0.01)
     model = nn.Sequential(Sleep(0.03, child=Sleep(0.02)), twice, twice)
-    found = time_layers(model, Inputs.of(X), CPU, budget_s=QUICK)
+    found = time_layers(model, Inputs.of(X), CPU, Timing(budget_s=QUICK))
     assert set(found) == {"", "0", "0.child", "1"}
     assert 0.03 <= found["0"] < 0.045
     assert 0.02 <= found["0.child"] < 0.03
@@ -185,7 +185,7 @@ def test_layer_times_are_exclusive_and_add_up_over_calls():
 
 def test_converted_layer_is_one_row_and_hooks_go_even_if_forward_raises():
     model = nn.Sequential(surgeon.SAConv2d(3, 4, 3), nn.ReLU())
-    assert set(time_layers(model, Inputs.of(X), CPU, budget_s=QUICK)) == {"", "0", "1"}
+    assert set(time_layers(model, Inputs.of(X), CPU, Timing(budget_s=QUICK))) == {"", "0", "1"}
     calls = iter(range(3))
 
     def fails_at_the_third(x):
@@ -195,7 +195,7 @@ def test_converted_layer_is_one_row_and_hooks_go_even_if_forward_raises():
 
     model[1].forward = fails_at_the_third
     with pytest.raises(ValueError, match="enough"):
-        time_layers(model, Inputs.of(X), CPU, budget_s=QUICK)
+        time_layers(model, Inputs.of(X), CPU, Timing(budget_s=QUICK))
     assert all(not m._forward_hooks and not m._forward_pre_hooks for m in model.modules())
 
 
