@@ -22,7 +22,7 @@ from saconv_surgeon.records import LatencyRatio, Timing
 
 BLOCKS = 20
 SIZES = {"cpu": ((16, 32), (32, 56), (128, 28)), "cuda": ((32, 56), (256, 56), (512, 56))}
-"""Channels and side of the map: on two cores about 3, 8 and 23 ms a pass, on a GPU from bound by launches to bound by arithmetic."""
+"""Channels and side of the map: on two cores about 3, 8 and 23 ms a pass, on a GPU from launch-bound to arithmetic-bound."""
 BATCH = {"cpu": 1, "cuda": 16}
 GOALS = {"equal": ("same", 0.98), "5 % slower": ("slower", 0.95)}
 

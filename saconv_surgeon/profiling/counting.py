@@ -9,7 +9,6 @@ from typing import TypeVar
 
 import torch
 from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from saconv_surgeon.convs.aws import ConvAWS2d
 from saconv_surgeon.errors import ModelError, first_line
@@ -30,9 +29,9 @@ def count(model: nn.Module, inputs: Inputs) -> Counts:
     """What one forward pass in eval mode costs. The model is left as it was: modes, buffers, hooks, random state.
 
     The layer rows are exclusive, each module without its children, and add up to the totals; a converted layer is one row.
-    Attention is counted as its two matrix products: fused kernels, which hide them, are switched off meanwhile. Where the two
-    engines disagree, what was carried out counts: a trace drops what leads to no output, and does not look into autograd
-    functions. A model on the meta device is counted without weights.
+    Attention is counted as its two matrix products, whichever kernel computes it. Where the two engines disagree, what was
+    carried out counts: a trace drops what leads to no output, and does not look into autograd functions. A model on the meta
+    device is counted without weights.
 
     Returns:
         The counts; None for each figure that could not be had, with the reason as ``note``.
@@ -40,7 +39,7 @@ def count(model: nn.Module, inputs: Inputs) -> Counts:
     Raises:
         Exception: Whatever the model raises when it is run on these inputs.
     """
-    with _attention_in_the_open():
+    with _fast_path_off():
         if is_abstract(model):
             with faked(model, inputs) as (stand_in, fakes), torch.inference_mode():
                 shapes = _dispatch(stand_in, fakes)
@@ -48,6 +47,8 @@ def count(model: nn.Module, inputs: Inputs) -> Counts:
             return _counts(model, None, shapes, note)
         traced, refusal = _attempt(lambda: _on_stand_in(model, inputs, count_by_trace, torch.no_grad))
         seen, failure = _attempt(lambda: _on_stand_in(model, inputs, _dispatch, torch.inference_mode))
+        if seen is None:  # it may want gradients of something, which inference mode does not have
+            seen, _ = _attempt(lambda: _on_stand_in(model, inputs, _dispatch, torch.no_grad))
         if seen is None and traced is None:
             with preserved(model):
                 inputs.run(model)  # if the model itself cannot run, that is what is raised
@@ -199,11 +200,11 @@ def _hooks_restored(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _attention_in_the_open() -> Iterator[None]:
+def _fast_path_off() -> Iterator[None]:
+    """``nn.MultiheadAttention`` and its encoder layers run as written, not as one operation that hides everything."""
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
+        yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)

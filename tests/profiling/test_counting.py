@@ -233,7 +233,7 @@ def test_models_own_exception_goes_through_and_leaves_nothing():
 def engines(model, *args, **kwargs):
     """What each engine sees, module by module."""
     inputs = Inputs(args, kwargs)
-    with counting._attention_in_the_open():
+    with counting._fast_path_off():
         traced = counting._on_stand_in(model, inputs, count_by_trace, torch.no_grad)
         seen = counting._on_stand_in(model, inputs, counting._dispatch, torch.inference_mode)
     return traced.by_module(path for path, _ in model.named_modules()), seen.by_module
@@ -363,6 +363,30 @@ def test_model_without_a_copy_is_counted_itself_and_keeps_no_inference_tensor():
     assert counted.macs == K * 8 * 10 * C * 9
     assert counted.cross_check.agrees
     assert not model.seen.is_inference()
+
+
+def test_model_that_wants_gradients_inside_is_counted():
+    class Differentiates(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(C, K, 3)
+
+        def forward(self, x):
+            with torch.enable_grad():
+                x = x.detach().requires_grad_()
+                (gradient,) = torch.autograd.grad((x**2).sum(), x)
+            return self.conv(x - gradient)
+
+    counted = count(Differentiates(), torch.randn(1, C, H, W))
+    assert counted.macs == K * 8 * 10 * C * 9
+    assert counted.ops > 3
+
+
+def test_fused_attention_is_one_launch_and_two_products():
+    counted = count(Call(F.scaled_dot_product_attention), *torch.randn(3, 2, 4, 64, 16))
+    assert counted.macs == 2 * 2 * 4 * 64 * 64 * 16
+    assert counted.ops == 1
+    assert counted.cross_check.agrees
 
 
 def test_what_a_run_leaves_in_attributes_is_thrown_away():

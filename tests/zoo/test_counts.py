@@ -2,8 +2,11 @@
 
 import pytest
 
+from saconv_surgeon.models.inputs import Inputs
 from tests.profiling.by_hand import WHOLE, bottleneck_resnet
-from tests.zoo.counted import PUBLISHED, SAMPLES, check, counted, open_model
+from tests.zoo.catalogue import entries
+from tests.zoo.counted import PUBLISHED, SAMPLES, by_torch, check, counted, lstm_macs, open_model
+from tests.zoo.examine import open_entry
 from tests.zoo.test_zoo import needs_library
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -19,6 +22,32 @@ def test_samples(spec):
 def test_published_models(spec):
     needs_library(spec.partition(":")[0])
     check(spec)
+
+
+CATALOGUE = tuple({(entry.library, entry.family): entry for entry in reversed(entries())}.values())
+"""The first of each family."""
+VECTOR_PRODUCTS = {"transformers:d_fine", "transformers:deimv2"}
+"""Models with matrix–vector products, for which torch's counter has nothing."""
+
+
+@pytest.mark.zoo
+@pytest.mark.parametrize("entry", CATALOGUE, ids=lambda entry: entry.spec)
+def test_one_of_each_family(entry):
+    needs_library(entry.library)
+    model, inputs = open_entry(entry)
+    inputs = Inputs.of(inputs)
+    found = counted(model, inputs)
+    assert set(found.uncounted_ops) <= {"torchvision::nms"}
+    assert found.parameters == sum(p.numel() for p in model.parameters())
+    for figure in ("macs", "flops", "activations", "ops", "bytes_moved"):
+        assert sum(getattr(layer, figure) for layer in found.layers) == getattr(found, figure), figure
+    if found.engine == "fvcore":
+        assert found.cross_check.agrees
+    torch_says = by_torch(model, inputs)
+    if entry.spec in VECTOR_PRODUCTS:
+        assert 0 < found.macs - torch_says < 1e-4 * found.macs
+    else:
+        assert found.macs == torch_says + lstm_macs(model, inputs)
 
 
 def test_enough_models_are_counted_by_hand():
