@@ -151,24 +151,20 @@ def _counts(model: nn.Module, traced: Traced | None, seen: Dispatched | None, no
 
 def _rows(model: nn.Module, by_module: Mapping[str, Counter[str]], figures: tuple[str, ...]) -> Iterator[LayerCost]:
     """One row for each module that has parameters of its own or does something itself."""
-    costs = {path: Counter(own) for path, own in by_module.items()}
+    costs = _with_parts(model, by_module)
     charged: set[int] = set()
-    whole: list[str] = []  # converted layers: their parts are in their row
+    layer: str | None = None  # the converted layer that the walk is in: its parts are in its row
     for path, module in model.named_modules():
-        if any(path.startswith(f"{layer}." if layer else "") for layer in whole):
+        if layer is not None and _is_inside(path, layer):
             continue
         together = isinstance(module, ConvAWS2d)
-        own = costs.get(path, Counter())
-        if together:
-            whole.append(path)
-            for part, cost in costs.items():
-                if part != path and part.startswith(f"{path}." if path else ""):
-                    own = own + Counter({name: n for name, n in cost.items() if name != "calls"})
+        layer = path if together else None
         parameters = 0
         for parameter in module.parameters(recurse=together):
             if id(parameter) not in charged:
                 charged.add(id(parameter))
                 parameters += parameter.numel()
+        own = costs.get(path, Counter())
         if parameters or any(own[name] for name in figures if name != "calls"):
             known = {name: int(own[name]) for name in figures}
             yield LayerCost(
@@ -182,6 +178,23 @@ def _rows(model: nn.Module, by_module: Mapping[str, Counter[str]], figures: tupl
                 bytes_moved=known.get("bytes"),
                 calls=known.get("calls"),
             )
+
+
+def _with_parts(model: nn.Module, by_module: Mapping[str, Counter[str]]) -> dict[str, Counter[str]]:
+    """The costs by module, those of the parts of a converted layer added to the layer's own."""
+    costs = {path: Counter(own) for path, own in by_module.items()}
+    for layer, module in model.named_modules():
+        if isinstance(module, ConvAWS2d):
+            for part, _ in module.named_modules(prefix=layer):
+                if part != layer and part in costs:
+                    costs.setdefault(layer, Counter()).update(
+                        {k: n for k, n in costs.pop(part).items() if k != "calls"}
+                    )
+    return costs
+
+
+def _is_inside(path: str, layer: str) -> bool:
+    return path.startswith(f"{layer}." if layer else "") and path != layer
 
 
 # ------------------------------------------------------------------ leaving no trace

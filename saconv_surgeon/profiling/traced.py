@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,15 +51,19 @@ class Traced:
         """Autograd functions, into which a trace does not look."""
         return tuple(op.partition(".")[2] for op in self.uncounted if op.startswith(TRACED_PYTHON))
 
-    def by_module(self, paths: Iterator[str]) -> dict[str, Counter[str]]:
+    def by_module(self, paths: Iterable[str]) -> dict[str, Counter[str]]:
         """What each module does itself, without the modules below it."""
-        own = {path: Counter(self.within.get(path, Counter())) for path in paths}
-        for path in own:
-            if path:
-                parent = path.rpartition(".")[0]
-                if parent in own:
-                    own[parent].subtract(self.within.get(path, Counter()))
-        return own
+        return _exclusive({path: self.within.get(path, Counter()) for path in paths})
+
+
+def _exclusive(within: Mapping[str, Counter[str]]) -> dict[str, Counter[str]]:
+    """Of counts that include what is below, each module's own."""
+    own = {path: Counter(counts) for path, counts in within.items()}
+    for path, counts in within.items():
+        parent = path.rpartition(".")[0]
+        if path and parent in own:
+            own[parent].subtract(counts)
+    return own
 
 
 def count_by_trace(model: nn.Module, inputs: Inputs) -> Traced:
@@ -201,14 +205,14 @@ def _full(name: str) -> str:
 
 def _uncounted(analysis: JitModelAnalysis) -> dict[str, UncountedOp]:
     """Each operation without a handler: how often, and the modules that run it themselves."""
-    modules = {name: analysis.unsupported_ops(name) for name in analysis.by_module()}
-    own: dict[str, list[str]] = {}
-    for name, ops in modules.items():
-        children = [child for child in modules if child.rpartition(".")[0] == name and child != name]
-        for op, n in ops.items():
-            if n > sum(modules[child][op] for child in children):
-                own.setdefault(op, []).append(_unwrapped(name))
-    return {op: UncountedOp(int(n), tuple(own.get(op, ()))) for op, n in sorted(modules[""].items()) if not is_free(op)}
+    total = {op: n for op, n in analysis.unsupported_ops("").items() if not is_free(op)}
+    if not total:
+        return {}
+    own = _exclusive({_unwrapped(name): analysis.unsupported_ops(name) for name in analysis.by_module() if name})
+    return {
+        op: UncountedOp(int(n), tuple(path for path, ops in own.items() if ops[op] > 0))
+        for op, n in sorted(total.items())
+    }
 
 
 def _unwrapped(name: str) -> str:
