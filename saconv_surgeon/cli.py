@@ -18,8 +18,11 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from saconv_surgeon._version import __version__
 from saconv_surgeon.cli_options import (
+    STDOUT,
     base_option,
+    finite,
     input_options,
+    is_given,
     json_option,
     mode_option,
     overwrite_option,
@@ -140,7 +143,12 @@ def inspect(model: str, json_to: str | None, quiet: bool, verbose: bool, **optio
     "--trials", type=click.IntRange(min=1), default=3, show_default=True, help="Inputs that the proof compares on."
 )
 @click.option(
-    "--tolerance", type=click.FloatRange(min=0), default=1e-5, show_default=True, help="Largest relative movement."
+    "--tolerance",
+    type=click.FloatRange(min=0),
+    callback=finite,
+    default=1e-5,
+    show_default=True,
+    help="Largest relative movement.",
 )
 @overwrite_option
 @timing_options
@@ -249,6 +257,8 @@ def profile(model: str, earlier: Path | None, json_to: str | None, quiet: bool, 
     """Price MODEL: parameters, MACs, FLOPs, activations, memory, latency; totals and per layer."""
     from saconv_surgeon.report.saved import compared_with, read_profile
 
+    if options["abstract"] and options["device"] not in ("auto", "meta"):
+        raise UsageError(f"--abstract computes nothing on any device; leave --device {options['device']} out")
     options["abstract"] = options["abstract"] or options["device"] == "meta"
     timing = timing_of(options)
     before = None if earlier is None else read_profile(earlier)
@@ -298,6 +308,7 @@ def diff(
     if a.endswith(".json") and b.endswith(".json"):
         from saconv_surgeon.report.saved import diff_of_reports
 
+        _check_reports_alone(a, b)
         record = diff_of_reports(Path(a), Path(b))
     else:
         from saconv_surgeon import api
@@ -374,6 +385,17 @@ def _selection(options: dict[str, Any]) -> Any:
     from saconv_surgeon.surgery.planning import Selection
 
     return Selection(options["include"], options["exclude"], options["min_stride"], options["allow_depthwise"])
+
+
+def _check_reports_alone(a: str, b: str) -> None:
+    """Nothing is run where two reports are compared, so nothing can be said about how."""
+    context = click.get_current_context()
+    wanted = {"a", "b", "json_to", "quiet", "verbose", "strict", "latency"}
+    asked = next((p for p in context.command.params if p.name not in wanted and is_given(context, str(p.name))), None)
+    if asked is not None:
+        raise UsageError(
+            f"{a} and {b} are reports: nothing is run or measured, and {asked.opts[0]} does not go together with them"
+        )
 
 
 def _check_counted(strict: bool, *profiles: Profile) -> None:
@@ -468,7 +490,7 @@ def _write_json(record: Any, json_to: str | None) -> None:
         return
     content = json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
     if json_to == "-":
-        click.echo(content, nl=False)
+        click.echo(content, file=click.get_current_context().meta[STDOUT], nl=False)
         return
     path = Path(json_to)
     temporary = path.parent / f".{path.name}.tmp"

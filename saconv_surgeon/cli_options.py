@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
+import os
+import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from saconv_surgeon.errors import UsageError
 from saconv_surgeon.records import Timing
@@ -42,9 +47,22 @@ SEEDS = click.IntRange(0, 2**32 - 1)
 base_option = click.option(
     "--base", metavar="MODEL", help="The original model, where MODEL is the folder of a conversion."
 )
+
+
+def _json_to(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """With ``-``, stdout is for the record alone: whatever the user's own code prints goes to stderr."""
+    if value == "-":
+        context.meta[STDOUT] = sys.stdout
+        context.with_resource(redirect_stdout(sys.stderr))
+    return value
+
+
+STDOUT = "saconv_surgeon.stdout"
+"""Where a context keeps the real one."""
 json_option = click.option(
     "--json",
     "json_to",
+    callback=_json_to,
     metavar="FILE|-",
     help="Write the record as JSON to FILE; with - to stdout, the report then to stderr.",
 )
@@ -107,10 +125,11 @@ def timing_options(command: F) -> F:
         click.option(
             "--budget",
             type=click.FloatRange(min=0.1),
+            callback=finite,
             default=4.0,
             show_default=True,
             metavar="SECONDS",
-            help="How long to measure, for all batch sizes together.",
+            help="How long to measure, for all batch sizes together; training steps as long again.",
         ),
         click.option(
             "--batch",
@@ -121,7 +140,9 @@ def timing_options(command: F) -> F:
         ),
         click.option("--autocast", type=click.Choice(("bfloat16", "float16")), help="Measure under torch.autocast."),
         click.option("--compile", "compiled", is_flag=True, help="Measure what torch.compile makes of the model."),
-        click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads to measure with."),
+        click.option(
+            "--threads", type=click.IntRange(1, MOST_THREADS), metavar="N", help="CPU threads to measure with."
+        ),
         click.option(
             "--train", "training", is_flag=True, help="A training step as well: forward, backward, what autograd keeps."
         ),
@@ -129,7 +150,10 @@ def timing_options(command: F) -> F:
     )
 
 
+MOST_THREADS = max(4 * (os.cpu_count() or 1), 64)
+"""More than so many make a thread pool fall over."""
 TIMING = {
+    "budget": "--budget",
     "batches": "--batch",
     "autocast": "--autocast",
     "compiled": "--compile",
@@ -147,11 +171,24 @@ def timing_of(options: dict[str, Any]) -> Timing | None:
     """
     without = "--abstract" if options.get("abstract") else None if options["latency"] else "--no-latency"
     if without is not None:
-        asked = next((option for field, option in TIMING.items() if options[field]), None)
+        context = click.get_current_context()
+        asked = next((option for field, option in TIMING.items() if is_given(context, field)), None)
         if asked is not None:
             raise UsageError(f"{asked} says how to measure time; it does not go together with {without}")
         return None
-    return Timing(budget_s=options["budget"], **{field: options[field] for field in TIMING})
+    return Timing(budget_s=options["budget"], **{field: options[field] for field in TIMING if field != "budget"})
+
+
+def is_given(context: click.Context, name: str) -> bool:
+    """Whether the user typed the option that is called ``name``."""
+    return context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+
+
+def finite(context: click.Context, parameter: click.Parameter, value: float) -> float:
+    """A number that is one: ranges let nan through."""
+    if not math.isfinite(value):
+        raise click.BadParameter(f"{value} is no number to work with")
+    return value
 
 
 def _batches(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...]:

@@ -81,6 +81,10 @@ def open_model(request: Request, inputs: Inputs | None = None) -> Opened:
         model = copy_model(model)  # the one in the checkpoint is written back as it is
     device, dtype = torch.device("cpu") if request.abstract else _device(request.device), _dtype(request.dtype)
     if request.abstract:
+        if any(nn.parameter.is_lazy(p) for p in model.parameters()):
+            raise ModelError(
+                f"{loaded.name} has lazy modules, whose shapes only a run shows; profile it without --abstract"
+            )
         drop_weights(model)
     model = model.to(device=None if request.abstract else device, dtype=dtype)
     if request.channels_last:
@@ -101,7 +105,8 @@ def _load_abstract(request: Request) -> tuple[LoadedModel, str | None]:
         with without_weights():
             return _load(request), None
     except Exception:
-        loaded = _load(request)  # raises again whatever has nothing to do with the weights
+        pass  # below, what has nothing to do with the weights is raised again
+    loaded = _load(request)
     return loaded, f"{loaded.name} cannot be built without weights: built with them, then counted on shapes alone"
 
 

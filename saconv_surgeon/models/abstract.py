@@ -23,6 +23,7 @@ from saconv_surgeon.models.wrappers import eager
 LARGEST_CONSTANT = 1 << 16
 LARGEST_REAL = 1 << 26
 """Elements."""
+FACTORIES = (torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn)
 
 
 def is_abstract(model: nn.Module) -> bool:
@@ -45,7 +46,7 @@ def without_weights() -> Iterator[None]:
             return
         known = emptied.get(id(param))
         if known is None or known[0]() is not param:
-            known = weakref.ref(param), nn.Parameter(param.data.to("meta"), requires_grad=param.requires_grad)
+            known = weakref.ref(param), _like(param, param.data.to("meta"))
             emptied[id(param)] = known
         module._parameters[name] = known[1]  # the same for the same parameter, so that tied weights stay tied
 
@@ -62,7 +63,7 @@ class _LargeOnMeta(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
-        if func is torch.empty and kwargs.get("device") is None:
+        if func in FACTORIES and kwargs.get("device") is None:
             sizes = pytree.tree_leaves((args, kwargs.get("size")))
             if prod(size for size in sizes if isinstance(size, int)) > LARGEST_REAL:
                 kwargs["device"] = "meta"
@@ -71,11 +72,18 @@ class _LargeOnMeta(TorchFunctionMode):
 
 def drop_weights(model: nn.Module) -> None:
     """Puts the parameters of ``model`` on the meta device, in place; buffers and whatever else it holds stay."""
-    stand_ins = {id(p): nn.Parameter(p.detach().to("meta"), requires_grad=p.requires_grad) for p in model.parameters()}
+    stand_ins = {id(p): _like(p, p.detach().to("meta")) for p in model.parameters()}
     for module in model.modules():
         for name, parameter in module._parameters.items():
             if parameter is not None:
                 module._parameters[name] = stand_ins[id(parameter)]
+
+
+def _like(parameter: nn.Parameter, data: Tensor) -> nn.Parameter:
+    """A parameter with ``data`` and everything else of ``parameter``."""
+    made = nn.Parameter(data, requires_grad=parameter.requires_grad)
+    vars(made).update(vars(parameter))
+    return made
 
 
 @contextmanager
@@ -92,10 +100,12 @@ def faked(model: nn.Module, inputs: Inputs) -> Iterator[tuple[nn.Module, Inputs]
 
     def fake(t: Tensor) -> Tensor:
         with mode:
+            if t.layout is not torch.strided:
+                return mode.from_tensor(t)
             return torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device="cpu")
 
     for parameter in model.parameters():
-        made[id(parameter)] = nn.Parameter(fake(parameter), requires_grad=parameter.requires_grad)
+        made[id(parameter)] = _like(parameter, fake(parameter))
     for buffer in model.buffers():
         made[id(buffer)] = fake(buffer)
     stand_in, fakes = copy_model(model, replacing=made).eval(), inputs.mapped(fake)

@@ -51,6 +51,17 @@ def copy_model(model: M, *, share_parameters: bool = False, replacing: Mapping[i
     return copied
 
 
+def stand_in(model: M) -> M:
+    """A copy to run in place of ``model``, with its very parameters: whatever a run leaves in attributes is thrown away with it.
+
+    A model that cannot be copied stands in for itself.
+    """
+    try:
+        return copy_model(model, share_parameters=True)
+    except ModelError:
+        return model
+
+
 def paths_of(model: nn.Module) -> dict[int, tuple[str, ...]]:
     """All dotted paths of every module, by ``id``; the first is the one that ``named_modules`` gives."""
     paths: dict[int, list[str]] = {}

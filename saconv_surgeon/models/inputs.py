@@ -66,17 +66,15 @@ class Inputs:
 
     @property
     def batch(self) -> int | None:
-        """How many samples there are: the first size of the largest floating input of four or more dimensions (of any, where
-        none has so many), or the length of the list that the images are in.
+        """How many samples there are: the first size of the largest floating input of three or more dimensions (where none has so
+        many, of the first that has any), or the length of the list that the images are in.
         """
         images = self._image_list()
         if images is not None:
             return len(images)
-        floating = [t for t in self.tensors if t.is_floating_point() and t.dim() >= 2] or [
-            t for t in self.tensors if t.dim()
-        ]
-        best = max(floating, key=lambda t: (min(t.dim(), 4), t.numel()), default=None)
-        return None if best is None else best.shape[0]
+        maps = [t for t in self.tensors if t.is_floating_point() and t.dim() >= 3]
+        first = max(maps, key=Tensor.numel, default=next((t for t in self.tensors if t.dim()), None))
+        return None if first is None else first.shape[0]
 
     def with_batch(self, n: int) -> Inputs:
         """With ``n`` samples, the given ones over and over: along the first axis of every tensor that has one for each sample.

@@ -116,6 +116,8 @@ def _load(spec: str, trust: bool, pretrained: bool) -> LoadedModel:
     factory = None if is_file else split_factory(spec)
     if factory is not None:
         return _from_factory(*factory, spec)
+    if is_file and path.suffix == ".json":
+        raise ModelError(f"{spec} is a report, not a model; reports go to diff, two at a time, or to profile --compare")
     if not is_place(path, Path.exists) and path.suffix not in MODEL_FILES:
         raise ModelError(f"there is no model {spec!r}; {FORMS}")
     found = read_model_file(path, trust=trust)

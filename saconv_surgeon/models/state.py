@@ -23,9 +23,8 @@ def preserved(model: nn.Module, mode: Mode = "eval") -> Iterator[None]:
     """
     flags = [(module, module.training) for module in model.modules()]
     buffers = [
-        (module, name, buffer, None if buffer is None else buffer.detach().clone())
+        (module, {name: (b, None if b is None else b.detach().clone()) for name, b in module._buffers.items()})
         for module in model.modules()
-        for name, buffer in module._buffers.items()
     ]
     try:
         with preserved_randomness(), eager(model):
@@ -35,10 +34,13 @@ def preserved(model: nn.Module, mode: Mode = "eval") -> Iterator[None]:
         for module, flag in flags:
             module.training = flag
         with torch.no_grad():
-            for module, name, buffer, value in buffers:
-                module._buffers[name] = buffer  # forward may have put another in its place
-                if not (buffer is None or value is None or buffer.is_meta or _same(buffer, value)):
-                    buffer.copy_(value)
+            for module, kept in buffers:
+                for name in [name for name in module._buffers if name not in kept]:
+                    del module._buffers[name]
+                for name, (buffer, value) in kept.items():
+                    module._buffers[name] = buffer  # forward may have put another in its place
+                    if buffer is not None and value is not None:
+                        _put_back(buffer, value)
 
 
 @contextmanager
@@ -52,6 +54,18 @@ def preserved_randomness() -> Iterator[None]:
     finally:
         random.setstate(python)
         np.random.set_state(numpy)
+
+
+def _put_back(buffer: torch.Tensor, value: torch.Tensor) -> None:
+    """Gives ``buffer`` its ``value`` again, where it has another; where it can be told without writing to it."""
+    if buffer.is_meta:
+        return
+    if buffer.layout is not torch.strided:
+        buffer.copy_(value)
+    elif buffer.shape != value.shape:
+        buffer.resize_(value.shape).copy_(value)
+    elif not _same(buffer, value):
+        buffer.copy_(value)
 
 
 def _same(a: torch.Tensor, b: torch.Tensor) -> bool:

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from saconv_surgeon.convs.aws import ConvAWS2d
-from saconv_surgeon.errors import ModelError, first_line
+from saconv_surgeon.errors import first_line
 from saconv_surgeon.models.abstract import faked, is_abstract
-from saconv_surgeon.models.copying import copy_model
+from saconv_surgeon.models.copying import stand_in
 from saconv_surgeon.models.inputs import Inputs
 from saconv_surgeon.models.state import preserved
 from saconv_surgeon.profiling.dispatched import Dispatched, count_by_dispatch
@@ -41,14 +41,18 @@ def count(model: nn.Module, inputs: Inputs) -> Counts:
     """
     with _fast_path_off():
         if is_abstract(model):
-            with faked(model, inputs) as (stand_in, fakes), torch.inference_mode():
-                shapes = _dispatch(stand_in, fakes)
+            with faked(model, inputs) as (empty, fakes), torch.inference_mode():
+                shapes = _dispatch(empty, fakes)
             note = "counted by FlopCounterMode on shapes alone: there are no weights to trace with"
             return _counts(model, None, shapes, note)
-        traced, refusal = _attempt(lambda: _on_stand_in(model, inputs, count_by_trace, torch.no_grad))
+        refusal: str | None
         seen, failure = _attempt(lambda: _on_stand_in(model, inputs, _dispatch, torch.inference_mode))
         if seen is None:  # it may want gradients of something, which inference mode does not have
             seen, _ = _attempt(lambda: _on_stand_in(model, inputs, _dispatch, torch.no_grad))
+        if seen is not None and seen.left_by_exceptions:
+            traced, refusal = None, f"{seen.left_by_exceptions[0] or 'the model'} raises, and the model goes on"
+        else:
+            traced, refusal = _attempt(lambda: _on_stand_in(model, inputs, count_by_trace, torch.no_grad))
         if seen is None and traced is None:
             with preserved(model):
                 inputs.run(model)  # if the model itself cannot run, that is what is raised
@@ -83,14 +87,11 @@ def _on_stand_in(
 
     A model that cannot be copied is run itself, without inference mode, whose tensors it could keep.
     """
-    # without gradients, which FlopCounterMode would ask for and inference mode does not have
-    frozen = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in model.parameters()}
-    try:
-        stand_in = copy_model(model, replacing=frozen)
-    except ModelError:
-        stand_in, level = model, torch.no_grad
-    with preserved(stand_in), _hooks_restored(stand_in), level():
-        return engine(stand_in, inputs.copied())
+    subject = stand_in(model)
+    level = torch.no_grad if subject is model else level
+    # the model too: a method that was put on one of its modules calls that module, not its copy
+    with preserved(model), preserved(subject), _hooks_restored(subject), level():
+        return engine(subject, inputs.copied())
 
 
 def _attempt(run: Callable[[], T]) -> tuple[T | None, str | None]:
@@ -104,7 +105,8 @@ def _attempt(run: Callable[[], T]) -> tuple[T | None, str | None]:
 def _note(traced: Traced | None, seen: Dispatched | None, refusal: str | None, failure: str | None) -> str | None:
     if traced is None:
         why = f"fvcore cannot trace this model ({refusal})"
-        return f"not counted: {why}" if seen is None else f"counted by FlopCounterMode: {why}"
+        other = f", nor can FlopCounterMode follow it ({failure})"
+        return f"not counted: {why}{other}" if seen is None else f"counted by FlopCounterMode: {why}"
     if seen is None:
         return (
             f"not cross-checked, and without launches and bytes: FlopCounterMode cannot follow this model ({failure})"
@@ -112,8 +114,14 @@ def _note(traced: Traced | None, seen: Dispatched | None, refusal: str | None, f
     check = cross_check(traced, seen)
     if check.agrees:
         return None
-    inside = f" does not look into {', '.join(traced.opaque)}" if traced.opaque else " drops what leads to no output"
-    return f"counted by FlopCounterMode: fvcore's trace{inside} ({', '.join(check.differing)} differ)"
+    unknown = sorted({*traced.uncounted, *traced.unreadable} - set(seen.uncounted))
+    if traced.opaque:
+        inside = f"does not look into {', '.join(traced.opaque)}"
+    elif unknown:
+        inside = f"shows {', '.join(unknown)} as one operation of unknown cost"
+    else:
+        inside = "drops what leads to no output, or the model runs differently while it is traced"
+    return f"counted by FlopCounterMode: fvcore's trace {inside} ({', '.join(check.differing)} differ)"
 
 
 # ------------------------------------------------------------------ the record

@@ -6,6 +6,7 @@ tensors are alive at the time. Nothing is computed by either, so a model of fake
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -28,6 +29,10 @@ from saconv_surgeon.records import UncountedOp
 
 ALLOCATIONS = frozenset("empty empty_like empty_strided empty_permuted new_empty new_empty_strided".split())
 """Operations that only ask for memory."""
+LOOK_UPS = frozenset("embedding index index_select gather".split())
+"""Operations that read as much of their first argument as they give."""
+OVERWRITES = frozenset("copy_ fill_ zero_ normal_ uniform_ exponential_ bernoulli_ random_".split())
+"""Operations that write to their first argument without reading it."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,8 @@ class Dispatched:
     by_module: Mapping[str, Counter[str]]
     uncounted: Mapping[str, UncountedOp]
     peak_live_bytes: int
+    left_by_exceptions: tuple[str, ...] = ()
+    """Modules that raised something which the model caught."""
 
     @property
     def total(self) -> Counter[str]:
@@ -64,11 +71,22 @@ def count_by_dispatch(model: nn.Module, inputs: Inputs, resident: Iterable[Tenso
     tally = _Tally(running)
     live = LiveTensors(resident)
     counter = FlopCounterMode(display=False, custom_mapping=_mapping(tally))
+    counter.mod_tracker = _NoModules()  # type: ignore[assignment]  # its own asks for gradients, which inference mode does not have
     with running.watched(), _Kernels(tally, live), counter:
         model(*inputs.args, **inputs.kwargs)
     for path, calls in running.calls.items():
         tally.by_module.setdefault(path, Counter())["calls"] = calls
-    return Dispatched(tally.by_module, tally.uncounted_ops(), live.peak_bytes)
+    return Dispatched(tally.by_module, tally.uncounted_ops(), live.peak_bytes, tuple(running.left_by_exceptions))
+
+
+class _NoModules:
+    """In place of the tracker with which ``FlopCounterMode`` attributes what it counts to modules."""
+
+    parents = frozenset({"Global"})
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *error: object) -> None: ...
 
 
 class RunningModule:
@@ -79,6 +97,7 @@ class RunningModule:
         self.paths = {key: names[0] for key, names in paths_of(model).items()}
         self.stack = [""]
         self.calls: Counter[str] = Counter()
+        self.left_by_exceptions: list[str] = []
 
     @property
     def path(self) -> str:
@@ -89,6 +108,7 @@ class RunningModule:
     def watched(self) -> Iterator[None]:
         """Follows what runs, by hooks that are taken off afterwards."""
         handles = []
+        self.error = sys.exc_info()[1]
         try:
             for module in self.model.modules():
                 if not isinstance(module, torch.jit.ScriptModule):  # takes no hooks
@@ -105,7 +125,9 @@ class RunningModule:
         self.stack.append(path)
 
     def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
-        self.stack.pop()
+        path = self.stack.pop()
+        if output is None and sys.exc_info()[1] is not self.error:
+            self.left_by_exceptions.append(path)
 
 
 class _Tally:
@@ -157,10 +179,13 @@ class _Kernels(TorchDispatchMode):
     def _launched(self, func: Any, args: Any, kwargs: Any, result: Any) -> None:
         read, written = _tensors((args, kwargs)), _tensors(result)
         self.live.saw(written)
-        if func._overloadpacket.__name__ in ALLOCATIONS:
+        name = func._overloadpacket.__name__
+        if name in ALLOCATIONS or _is_view(func, read, written):
             return
-        if not func._schema.is_mutable and written and _all_share_memory(written, read):
-            return  # a view
+        if name in LOOK_UPS:  # a part of the table, as large as what comes out
+            read = [*written, *(t for t in read if not t.is_floating_point())]
+        elif name in OVERWRITES or isinstance(kwargs.get("out"), Tensor):
+            read = [t for t in read if all(t is not result for result in written)]
         self.tally.add(ops=1, bytes=sum(map(_bytes_of, (*read, *written))))
 
 
@@ -170,11 +195,20 @@ def _is_known(func: Any) -> bool:
 
 
 def _computes(func: Any, args: Any, kwargs: Any, result: Any) -> bool:
-    """Whether an operation does floating-point work: views, and arithmetic on indices, are no work of the model."""
+    """Whether an operation may do work of the model: views do not, nor does torch's arithmetic on indices.
+
+    What other libraries compute on integers may well be work: quantised convolutions.
+    """
     read, written = _tensors((args, kwargs)), _tensors(result)
-    if not any(t.is_floating_point() or t.is_complex() for t in (*read, *written)):
+    if _is_view(func, read, written) or not (read or written):
         return False
-    return func._schema.is_mutable or not (written and _all_share_memory(written, read))
+    return func.namespace != "aten" or any(t.is_floating_point() or t.is_complex() for t in (*read, *written))
+
+
+def _is_view(func: Any, read: list[Tensor], written: list[Tensor]) -> bool:
+    if torch.Tag.inplace_view in func.tags:
+        return True
+    return not func._schema.is_mutable and bool(written) and _all_share_memory(written, read)
 
 
 def _tensors(value: Any) -> list[Tensor]:

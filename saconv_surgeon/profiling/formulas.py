@@ -37,15 +37,28 @@ def convolution(x: Shape, weight: Shape, out: Shape, *, transposed: bool) -> Cos
     return Cost(macs=numel(sources) * math.prod(weight[1:]), activations=numel(out))
 
 
+def batches_summed(left: Shape, out: Shape) -> Cost:
+    """(b, n, k) times (b, k, m), summed over b: ``addbmm``."""
+    return Cost(macs=numel(left[:1]) * numel(out) * left[-1], activations=numel(out))
+
+
+def inner_products(left: Shape, right: Shape, out: Shape) -> Cost:
+    """Sums of the element-wise products of two broadcast operands."""
+    return Cost(macs=numel(_broadcast(left, right)), activations=numel(out))
+
+
 def matrix_product(left: Shape, out: Shape) -> Cost:
     """(…, n, k) times (…, k, m), also vectors: every output is a sum over the last axis of ``left``."""
     return Cost(macs=numel(out) * left[-1], activations=numel(out))
 
 
 def attention(query: Shape, key: Shape, value: Shape) -> Cost:
-    """Scaled dot-product attention: (…, L, E), (…, S, E), (…, S, E_v). Two matrix products and a softmax."""
-    scores = numel(query[:-1]) * key[-2]
-    out = numel(query[:-1]) * value[-1]
+    """Scaled dot-product attention: (…, L, E), (…, S, E), (…, S, E_v). Two matrix products and a softmax.
+
+    The leading sizes are broadcast; where queries have more heads than keys, each key serves several.
+    """
+    rows = numel(_broadcast(query[:-2], key[:-2], value[:-2])) * query[-2]
+    scores, out = rows * key[-2], rows * value[-1]
     return Cost(scores * query[-1] + out * key[-2], other_flops=SOFTMAX * scores, activations=scores + out)
 
 
@@ -53,13 +66,18 @@ def einsum(equation: str, shapes: Sequence[Shape]) -> Cost:
     """As torch executes it without a planner: operands joined from left to right, each pair by one batched product.
 
     An index of one operand alone that is not wanted any more is summed first; a pair without a common index to sum over
-    is multiplied element by element.
+    is multiplied element by element. An index of size 1 is broadcast.
     """
     terms, result = _parse_einsum(equation, shapes)
-    sizes = {
-        index: size for term, shape in zip(terms, shapes, strict=True) for index, size in zip(term, shape, strict=True)
-    }
+    sizes: dict[str, int] = {}
+    for term, shape in zip(terms, shapes, strict=True):
+        for index, size in zip(term, shape, strict=True):
+            sizes[index] = size if sizes.get(index, 1) == 1 else sizes[index]
+    terms = [_without_ones(term, shape, sizes) for term, shape in zip(terms, shapes, strict=True)]
     total, left = Cost(), terms[0]
+    if len(terms) == 1:
+        summed = set(left) - set(result)
+        return Cost(other_flops=math.prod(sizes[index] for index in set(left))) if summed else total
     for i, right in enumerate(terms[1:], start=1):
         wanted = set(result).union(*terms[i + 1 :])
         summed = {index for index in left if index in right and index not in wanted}
@@ -90,10 +108,10 @@ def recurrent(steps: int, weights: Sequence[Shape], per_gate: int) -> Cost:
     return Cost(macs, other_flops=steps * per_gate * (rows // 2), activations=steps * rows)
 
 
-def fourier(x: Shape) -> Cost:
-    """5·n·log2(n) real operations for n elements, the textbook figure of the radix-2 algorithm."""
-    n = numel(x)
-    return Cost(other_flops=round(5 * n * math.log2(n)) if n > 1 else 0)
+def fourier(x: Shape, axes: Sequence[int]) -> Cost:
+    """5·n·log2(n) real operations for each transform of n elements, the textbook figure of the radix-2 algorithm."""
+    length = math.prod(x[axis] for axis in axes)
+    return Cost(other_flops=round(5 * numel(x) * math.log2(length)) if length > 1 else 0)
 
 
 def elementwise(out: Shape, per_element: int = 1) -> Cost:
@@ -114,6 +132,18 @@ def pooling(kernel: Sequence[int], out: Shape, spatial: int) -> Cost:
 
 SOFTMAX = 5
 """Maximum, subtraction, exponential, sum, division."""
+
+
+def _broadcast(*shapes: Shape) -> list[int]:
+    """The sizes of the result, aligned at the last axis; nothing where one of them is 0."""
+    longest = max(map(len, shapes))
+    padded = [[1] * (longest - len(shape)) + list(shape) for shape in shapes]
+    return [0 if 0 in sizes else max(sizes) for sizes in zip(*padded, strict=True)]
+
+
+def _without_ones(term: str, shape: Shape, sizes: dict[str, int]) -> str:
+    """The indices of an operand that are not broadcast."""
+    return "".join(index for index, size in zip(term, shape, strict=True) if size == sizes[index])
 
 
 def _parse_einsum(equation: str, shapes: Sequence[Shape]) -> tuple[list[str], str]:

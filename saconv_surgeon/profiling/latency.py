@@ -16,8 +16,13 @@ MIN_RUNS, FEWEST_RUNS = 10, 3
 WARMUP_N, WARMUP_S = 3, 0.2
 SPREAD, DRIFT, ENQUEUE = 0.10, 0.10, 0.80
 
-Stages = Sequence[Callable[[], object]]
-"""What one run does, each stage timed by itself; most have one."""
+
+@dataclass(frozen=True)
+class Run:
+    """What is timed: ``stages``, each by itself (most runs have one), after ``prepare``, which is not timed."""
+
+    stages: Sequence[Callable[[], object]]
+    prepare: Callable[[], object] | None = None
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,7 @@ class Samples:
 
 
 def measure(
-    runs: Sequence[Stages],
+    runs: Sequence[Run],
     device: torch.device,
     *,
     budget_s: float = 4.0,
@@ -51,7 +56,7 @@ def measure(
     Warms up by count and by time, then measures for about ``budget_s``: at least ten rounds, or three where one round alone
     takes a tenth of the budget. On CUDA, events are recorded around each stage and read after one synchronisation.
     """
-    timers = [_Timer(stages, device, clock) for stages in runs]
+    timers = [_Timer(run, device, clock) for run in runs]
     warmups = _warm_up(timers, budget_s, warmup_s, min_warmup, clock)
     begin, rounds = clock(), 0
     while True:
@@ -106,13 +111,15 @@ def _percentile(values: Sequence[float], q: int, *, least: int) -> float | None:
 class _Timer:
     """Runs one callable and keeps what is needed to say later how long each stage took."""
 
-    def __init__(self, stages: Stages, device: torch.device, clock: Callable[[], float]) -> None:
-        self.stages, self.device, self.clock = stages, device, clock
+    def __init__(self, run: Run, device: torch.device, clock: Callable[[], float]) -> None:
+        self.stages, self.prepare, self.device, self.clock = run.stages, run.prepare, device, clock
         self.marks: list[list[torch.cuda.Event]] = []
         self.seconds: list[list[float]] = []
         self.first_s = 0.0
 
     def warm_up(self) -> float:
+        if self.prepare is not None:
+            self.prepare()
         start = self.clock()
         for stage in self.stages:
             stage()
@@ -120,6 +127,8 @@ class _Timer:
         return self.clock() - start
 
     def run(self) -> None:
+        if self.prepare is not None:
+            self.prepare()
         stream = torch.cuda.current_stream(self.device) if self.device.type == "cuda" else None
         times, events = [self.clock()], [_mark(stream)] if stream else []
         for stage in self.stages:

@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from saconv_surgeon.convs.aws import ConvAWS2d
-from saconv_surgeon.models.copying import paths_of
+from saconv_surgeon.models.copying import paths_of, stand_in
 from saconv_surgeon.models.inputs import Inputs
 from saconv_surgeon.models.state import preserved
 from saconv_surgeon.profiling.latency import FEWEST_RUNS
-from saconv_surgeon.profiling.timing import autocast, threads
+from saconv_surgeon.profiling.timing import FreshInputs, autocast, threads
 from saconv_surgeon.records import Timing
 
 WARMUPS, SHARE = 2, 4
@@ -29,16 +29,22 @@ def time_layers(model: nn.Module, inputs: Inputs, device: torch.device, timing: 
     has no modules any more. A converted layer is one module. Each layer finds in the caches what the one before it left there,
     as in a real pass: they are not flushed. Hooks are taken off again and the model is left as it was.
     """
-    watch = _StopWatch(model, device)
-    with preserved(model), torch.no_grad(), threads(timing.threads), autocast(timing, device):
+    subject, fresh = stand_in(model), FreshInputs(inputs)
+    watch = _StopWatch(subject, device)
+
+    def run() -> None:
+        fresh.renew()
+        fresh.run(subject)
+
+    with preserved(model), preserved(subject), torch.no_grad(), threads(timing.threads), autocast(timing, device):
         for _ in range(WARMUPS):
-            model(*inputs.args, **inputs.kwargs)
+            run()
         try:
             watch.attach()
             passes: list[dict[str, float]] = []
             start = time.perf_counter()
             while len(passes) < FEWEST_RUNS or time.perf_counter() - start < timing.budget_s / SHARE:
-                model(*inputs.args, **inputs.kwargs)
+                run()
                 passes.append(watch.read())
         finally:
             watch.detach()
@@ -61,7 +67,7 @@ class _StopWatch:
         for module in self.model.modules():
             if id(module) in parts or isinstance(module, torch.jit.ScriptModule):
                 continue
-            self.handles.append(module.register_forward_pre_hook(self._enter))
+            self.handles.append(module.register_forward_pre_hook(self._enter, prepend=True))
             self.handles.append(module.register_forward_hook(self._leave, always_call=True))
 
     def detach(self) -> None:

@@ -33,7 +33,7 @@ def profile_model(
     if device.type == "cuda":
         resident = [*parameters, *buffers, *inputs.tensors]
         with preserved(model), torch.no_grad():
-            peak = cuda_peak_bytes(lambda: model(*inputs.args, **inputs.kwargs), device, resident)
+            peak = cuda_peak_bytes(lambda: inputs.run(model), device, resident)
         source = "CUDA allocator"
     trainable = sum(p.numel() for p in parameters if p.requires_grad)
     total = sum(p.numel() for p in parameters)
@@ -60,7 +60,7 @@ def profile_model(
         peak_memory_source=source if peak is not None else None,
         layers=counts.layers,
         input_shapes=inputs.shapes,
-        dtype=str(next(iter(parameters), torch.empty(0)).dtype).removeprefix("torch."),
+        dtype=str(next(iter([*parameters, *inputs.tensors]), torch.empty(0)).dtype).removeprefix("torch."),
         device="meta" if is_abstract(model) else str(device),
         engine=counts.engine,
         cross_check=counts.cross_check,

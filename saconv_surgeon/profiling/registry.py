@@ -9,7 +9,7 @@ nothing else. What is in none of the tables is reported as uncounted.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any, Protocol
 
@@ -91,8 +91,12 @@ def _product_of(operand: int) -> Formula:
     return lambda op: formulas.matrix_product(op.shape(operand), op.out)
 
 
-def _dot(op: Operation) -> Cost:
-    return Cost(macs=formulas.numel(op.shape(0)), activations=1)
+def _inner_products(op: Operation) -> Cost:
+    return formulas.inner_products(op.shape(0), op.shape(1), op.out)
+
+
+def _batches_summed(op: Operation) -> Cost:
+    return formulas.batches_summed(op.shape(1), op.out)
 
 
 def _outer(op: Operation) -> Cost:
@@ -159,20 +163,33 @@ def _or_reduction(op: Operation) -> Cost:
     return (_elementwise() if op.has_tensor(1) else _reduction())(op)
 
 
-def _fourier(op: Operation) -> Cost:
-    """5·n·log2(n) over the elements that go in, the textbook figure of the radix-2 algorithm."""
-    return formulas.fourier(max(op.shape(0), op.out, key=formulas.numel))
+def _fourier(default: Sequence[int] | None) -> Formula:
+    """input, size, axes …; the real transforms go by the longer of what comes in and what comes out."""
+
+    def count(op: Operation) -> Cost:
+        longer = max(op.shape(0), op.out, key=formulas.numel)
+        given = op.value(2)
+        axes = default if given is None else [given] if isinstance(given, int) else given
+        return formulas.fourier(longer, range(len(longer)) if axes is None else axes)
+
+    return count
+
+
+def _embedding_bag(op: Operation) -> Cost:
+    """weight, indices …: as many additions as the rows that are looked up have elements."""
+    return Cost(other_flops=formulas.numel(op.shape(1)) * op.shape(0)[-1])
 
 
 # ------------------------------------------------------------------ the tables
 
 _ARITHMETIC = """
     add sub rsub subtract mul multiply div divide true_divide neg negative abs absolute pow float_power square sqrt rsqrt
-    reciprocal exp expm1 exp2 log log1p log2 log10 sin cos tan atan atan2 arctan2 erf erfc erfinv special_erf sign sgn maximum
-    minimum fmax fmin fmod remainder clamp clip clamp_min clamp_max round floor ceil trunc frac relu relu6 leaky_relu prelu
-    _prelu_kernel rrelu elu selu celu gelu silu mish sigmoid log_sigmoid logsigmoid log_sigmoid_forward hardswish hardsigmoid
-    hardtanh hardshrink softplus softsign softshrink tanh tanhshrink threshold logit sinh cosh asin acos arcsin arccos xlogy
-    hypot polar complex angle nan_to_num deg2rad logaddexp special_expm1 special_logit special_sinc
+    reciprocal exp expm1 exp2 log log1p log2 log10 sin cos tan atan atan2 arctan2 erf erfc erfinv special_erf sign sgn
+    maximum minimum fmax fmin fmod remainder clamp clip clamp_min clamp_max round floor ceil trunc frac relu relu6
+    leaky_relu prelu floor_divide _prelu_kernel rrelu elu selu celu gelu silu mish sigmoid log_sigmoid logsigmoid
+    log_sigmoid_forward hardswish hardsigmoid hardtanh hardshrink softplus softsign softshrink tanh tanhshrink threshold
+    logit sinh cosh asin acos arcsin arccos xlogy hypot polar complex angle nan_to_num deg2rad logaddexp special_expm1
+    special_logit special_sinc
 """.split()
 
 _SEVERAL = {
@@ -191,7 +208,7 @@ _REDUCTIONS = {
     **dict.fromkeys(
         ("mean", "sum", "prod", "amax", "amin", "aminmax", "cumsum", "cumprod", "logcumsumexp", "nansum"), 1
     ),
-    **dict.fromkeys(("argmax", "argmin", "trace", "median", "nanmean", "cummax", "embedding_bag"), 1),
+    **dict.fromkeys(("argmax", "argmin", "trace", "median", "nanmean", "cummax", "fold", "col2im"), 1),
     **dict.fromkeys(("norm", "linalg_vector_norm", "linalg_norm", "frobenius_norm", "logsumexp"), 2),
     **dict.fromkeys(("linalg_matrix_norm", "renorm"), 2),
     **dict.fromkeys(("var", "std", "var_mean", "std_mean"), 3),
@@ -203,10 +220,11 @@ FORMULAS: dict[str, Formula] = {
     **dict.fromkeys(("_convolution_mode", "conv1d", "conv2d", "conv3d"), _plain_convolution),
     **dict.fromkeys(("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"), _transposed_convolution),
     "torchvision::deform_conv2d": _deformable_convolution,
-    **dict.fromkeys(("linear", "mm", "mv", "bmm", "matmul", "linalg_matmul", "chain_matmul", "inner"), _product_of(0)),
-    **dict.fromkeys(("addmm", "addmv", "baddbmm", "addbmm", "_addmm_activation"), _product_of(1)),
-    **{f"{name}_": _product_of(1) for name in ("addmm", "addmv", "baddbmm", "addbmm")},
-    **dict.fromkeys(("dot", "vdot", "linalg_vecdot"), _dot),
+    **dict.fromkeys(("linear", "mm", "mv", "bmm", "matmul", "linalg_matmul", "inner", "_int_mm"), _product_of(0)),
+    **dict.fromkeys(("addmm", "addmv", "baddbmm", "_addmm_activation"), _product_of(1)),
+    **{f"{name}_": _product_of(1) for name in ("addmm", "addmv", "baddbmm")},
+    **dict.fromkeys(("addbmm", "addbmm_"), _batches_summed),
+    **dict.fromkeys(("dot", "vdot", "linalg_vecdot"), _inner_products),
     **dict.fromkeys(("outer", "ger"), _outer),
     "bilinear": _bilinear,
     **dict.fromkeys(("cdist", "_cdist_forward", "_euclidean_dist"), _distance),
@@ -246,7 +264,13 @@ FORMULAS: dict[str, Formula] = {
     "upsample_bicubic2d": _elementwise(32),
     "_upsample_bicubic2d_aa": _elementwise(32),
     "upsample_trilinear3d": _elementwise(8),
-    **{f"fft_{inverse}{real}fft{n}": _fourier for inverse in ("", "i") for real in ("", "r") for n in ("", "2", "n")},
+    **{
+        f"fft_{inverse}{real}fft{n}": _fourier(axes)
+        for inverse in ("", "i")
+        for real in ("", "r")
+        for n, axes in (("", (-1,)), ("2", (-2, -1)), ("n", None))
+    },
+    **dict.fromkeys(("embedding_bag", "_embedding_bag", "_embedding_bag_forward_only"), _embedding_bag),
 }
 
 FREE = frozenset(
@@ -258,7 +282,7 @@ FREE = frozenset(
     concat concatenate stack hstack vstack dstack column_stack row_stack atleast_1d atleast_2d atleast_3d block_diag roll flip
     fliplr flipud rot90 repeat repeat_interleave tile pad constant_pad_nd reflection_pad1d reflection_pad2d replication_pad1d
     replication_pad2d reflection_pad3d replication_pad3d _pad_circular _pad_enum pixel_shuffle pixel_unshuffle channel_shuffle
-    native_channel_shuffle unfold im2col col2im fold upsample_nearest1d upsample_nearest2d upsample_nearest3d
+    native_channel_shuffle unfold im2col upsample_nearest1d upsample_nearest2d upsample_nearest3d
     _upsample_nearest_exact1d _upsample_nearest_exact2d _upsample_nearest_exact3d max_unpool2d clone contiguous copy_ to _to_copy
     _to_cpu type_as detach detach_ alias dropout dropout_ native_dropout alpha_dropout alpha_dropout_ feature_dropout
     feature_dropout_ feature_alpha_dropout identity zeros ones full zeros_like ones_like full_like empty empty_like
@@ -269,7 +293,7 @@ FREE = frozenset(
     less_equal greater greater_equal eq_ ne_ __and__ __or__ __xor__ __iand__ __ior__ __lshift__ __rshift__ bitwise_left_shift
     bitwise_right_shift logical_and logical_or logical_not logical_xor logical_and_ logical_not_ bitwise_and bitwise_or
     bitwise_not bitwise_xor isnan isinf isfinite isin isclose allclose equal is_nonzero any all nonzero nonzero_numpy
-    count_nonzero argwhere meshgrid tril triu tril_ triu_ tril_indices triu_indices floor_divide floor_divide_ floordiv
+    count_nonzero argwhere meshgrid tril triu tril_ triu_ tril_indices triu_indices floordiv
     searchsorted bucketize sort argsort topk msort kthvalue unique _unique2 unique_consecutive unique_dim bincount one_hot
     combinations cartesian_prod embedding rand randn randint randperm rand_like randn_like randint_like bernoulli bernoulli_
     normal normal_ uniform_ exponential_ multinomial set_ resize_ resize_as_ resolve_conj resolve_neg conj conj_physical

@@ -10,15 +10,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from saconv_surgeon.errors import ModelError, first_line
+from saconv_surgeon.errors import ModelError, UsageError, UserCodeError, first_line
+from saconv_surgeon.models.copying import stand_in
 from saconv_surgeon.models.inputs import Inputs
 from saconv_surgeon.models.state import preserved
-from saconv_surgeon.profiling.latency import Samples, Stages, latency_of, measure
+from saconv_surgeon.profiling.latency import Run, Samples, latency_of, measure
 from saconv_surgeon.profiling.verdicts import ratio_of
 from saconv_surgeon.records import Latency, LatencyRatio, Mode, Timing
 
 OnRun = Callable[[float], None]
-MakeStages = Callable[[Callable[..., Any], nn.Module, Inputs], Stages]
+MakeRun = Callable[[Callable[..., Any], nn.Module, "FreshInputs"], Run]
 """From what is called in a model's place, the model, and its inputs."""
 
 
@@ -49,7 +50,7 @@ def time_models(
     cells: list[list[Latency]] = [[] for _ in models]
     ratios = []
     for i, batch in enumerate(batches):
-        sized = inputs if batch is None else inputs.with_batch(batch)
+        sized = resized(inputs, batch)
         share = replace(timing, budget_s=timing.budget_s / len(batches))
         with torch.no_grad():
             samples = time_alternately(
@@ -67,16 +68,23 @@ def time_alternately(
     inputs: Inputs,
     device: torch.device,
     timing: Timing,
-    stages: MakeStages,
+    make_run: MakeRun,
     mode: Mode,
     on_run: OnRun | None = None,
 ) -> list[Samples]:
-    """The samples of what ``stages`` makes of each model, under the settings of ``timing``; the models are left as they were."""
+    """The samples of what ``make_run`` makes of each model, under the settings of ``timing``.
+
+    The models and the inputs are left as they were: what is timed are copies that share the weights, so that nothing that a
+    forward leaves in attributes stays; a model that cannot be copied is timed itself.
+    """
     with ExitStack() as stack:
         stack.enter_context(threads(timing.threads))
+        runs = []
         for model in models:
-            stack.enter_context(preserved(model, mode))
-        runs = [stages(_called(model, timing, device), model, inputs) for model in models]
+            subject = stand_in(model)
+            for each in (model, subject):
+                stack.enter_context(preserved(each, mode))
+            runs.append(make_run(_called(subject, timing, device), subject, FreshInputs(inputs)))
         try:
             return measure(runs, device, budget_s=timing.budget_s, on_run=on_run)
         except Exception as error:
@@ -90,12 +98,53 @@ def time_alternately(
                     f"the model cannot be run with a batch of {inputs.batch} ({type(error).__name__}: {first_line(error)}); "
                     "leave that size out of --batch"
                 ) from error
-            raise
+            raise UserCodeError(
+                f"the model ran, and raised {type(error).__name__} when it was run again to be timed: {error}"
+            ) from error
+
+
+class FreshInputs:
+    """Inputs for one run after another: containers made anew each time, tensors put back where a run has written to them."""
+
+    def __init__(self, inputs: Inputs) -> None:
+        self.original = inputs.mapped(torch.Tensor.detach)
+        self.given = self.original.copied()
+        self.versions: list[int] | None = None
+
+    def renew(self) -> None:
+        """For the next run. Not to be timed."""
+        versions = _versions(self.given)
+        if versions is None or (self.versions is not None and versions != self.versions):
+            self.given = self.original.copied()
+        else:
+            self.given = self.given.mapped(lambda t: t)
+        self.versions = _versions(self.given)
+
+    def run(self, called: Callable[..., Any]) -> Any:
+        """What ``called`` makes of them."""
+        return called(*self.given.args, **self.given.kwargs)
+
+
+def _versions(inputs: Inputs) -> list[int] | None:
+    """How often each tensor has been written to; None where that is not known."""
+    return None if any(t.is_inference() for t in inputs.tensors) else [t._version for t in inputs.tensors]
+
+
+def resized(inputs: Inputs, batch: int | None) -> Inputs:
+    """``inputs`` with so many samples; as they are for None.
+
+    Raises:
+        UsageError: They have no batch to change, or there is no memory for so many.
+    """
+    try:
+        return inputs if batch is None else inputs.with_batch(batch)
+    except (RuntimeError, MemoryError, OverflowError) as error:
+        raise UsageError(f"a batch of {batch} asks for more than there is memory for") from error
 
 
 def described(latency: Latency, samples: Samples, model: nn.Module, inputs: Inputs, timing: Timing) -> Latency:
     """``latency`` with the settings that it was measured with."""
-    weights = [p for p in model.parameters() if p.dim() == 4]
+    images = [t for t in (*model.parameters(), *inputs.tensors) if t.dim() == 4]
     kinds = {str(p.dtype).removeprefix("torch.") for p in model.parameters() if p.is_floating_point()}
     return replace(
         latency,
@@ -103,16 +152,14 @@ def described(latency: Latency, samples: Samples, model: nn.Module, inputs: Inpu
         batch=inputs.batch,
         dtype=kinds.pop() if len(kinds) == 1 else "mixed" if kinds else "",
         autocast=timing.autocast,
-        channels_last=any(
-            t.is_contiguous(memory_format=torch.channels_last) and not t.is_contiguous() for t in weights
-        ),
+        channels_last=any(t.is_contiguous(memory_format=torch.channels_last) and not t.is_contiguous() for t in images),
         compiled=timing.compiled,
         compile_s=samples.first_s if timing.compiled else None,
     )
 
 
-def _forward(called: Callable[..., Any], model: nn.Module, inputs: Inputs) -> Stages:
-    return [lambda: called(*inputs.args, **inputs.kwargs)]
+def _forward(called: Callable[..., Any], model: nn.Module, inputs: FreshInputs) -> Run:
+    return Run([lambda: inputs.run(called)], prepare=inputs.renew)
 
 
 def _called(model: nn.Module, timing: Timing, device: torch.device) -> Callable[..., Any]:

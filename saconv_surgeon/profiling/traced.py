@@ -34,12 +34,14 @@ TRACED_PYTHON = "prim::PythonOp"
 class Traced:
     """What a trace shows: for each module path, with everything below it, ``macs``, ``flops``, ``activations``, ``fvcore``.
 
-    ``stumbled`` are operations on which plain fvcore, whose figure is then unknown, raises.
+    ``stumbled`` are operations on which plain fvcore, whose figure is then unknown, raises; ``unreadable`` those of which the
+    trace does not hold what their cost depends on.
     """
 
     within: Mapping[str, Counter[str]]
     uncounted: Mapping[str, UncountedOp]
     stumbled: frozenset[str] = frozenset()
+    unreadable: frozenset[str] = frozenset()
 
     @property
     def total(self) -> Counter[str]:
@@ -76,17 +78,20 @@ def count_by_trace(model: nn.Module, inputs: Inputs) -> Traced:
     flat.training = model.training
     analysis = JitModelAnalysis(flat, flat.inputs)
     stumbled: set[str] = set()
+    unreadable: set[str] = set()
     for name in FORMULAS:
-        analysis.set_op_handle(_full(name), _handler(_full(name), FORMULAS[name], stumbled))
+        analysis.set_op_handle(_full(name), _handler(_full(name), FORMULAS[name], stumbled, unreadable))
     for name in FREE:
         full = _full(name)
-        handler = _handler(full, lambda _: Cost(), stumbled) if full in _DEFAULT_SUPPORTED_OPS else None
+        handler = _handler(full, lambda _: Cost(), stumbled, unreadable) if full in _DEFAULT_SUPPORTED_OPS else None
         analysis.set_op_handle(full, handler)
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.jit, which fvcore rests on, is deprecated as a whole
-        within = {_unwrapped(name): counts for name, counts in analysis.by_module_and_operator().items()}
-    return Traced(within, _uncounted(analysis), frozenset(stumbled))
+        # "" is the wrapper: all that "model" does, and what hooks on the model do besides
+        found = {name: counts for name, counts in analysis.by_module_and_operator().items() if name != "model"}
+    within = {_unwrapped(name): counts for name, counts in found.items()}
+    return Traced(within, _uncounted(analysis), frozenset(stumbled), frozenset(unreadable))
 
 
 class _Flat(nn.Module):
@@ -181,12 +186,18 @@ def _is_floating(value: Any) -> bool:
     return _kind(value) == "TensorType" and value.type().scalarType() in FLOATING
 
 
-def _handler(name: str, formula: Formula, stumbled: set[str]) -> Callable[[list[Any], list[Any]], Counter[str]]:
+def _handler(
+    name: str, formula: Formula, stumbled: set[str], unreadable: set[str]
+) -> Callable[[list[Any], list[Any]], Counter[str]]:
     """For ``set_op_handle``; ``fvcore`` is what plain fvcore would have counted."""
     plain = _DEFAULT_SUPPORTED_OPS.get(name)
 
     def count(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
-        cost = formula(_Node(inputs, outputs))
+        try:
+            cost = formula(_Node(inputs, outputs))
+        except (ValueError, IndexError, TypeError):  # it is computed while the model runs
+            unreadable.add(name)
+            cost = Cost()
         figures = Counter(macs=cost.macs, flops=cost.flops, activations=cost.activations)
         if plain is not None:
             try:
@@ -208,7 +219,8 @@ def _uncounted(analysis: JitModelAnalysis) -> dict[str, UncountedOp]:
     total = {op: n for op, n in analysis.unsupported_ops("").items() if not is_free(op)}
     if not total:
         return {}
-    own = _exclusive({_unwrapped(name): analysis.unsupported_ops(name) for name in analysis.by_module() if name})
+    names = [name for name in analysis.by_module() if name != "model"]
+    own = _exclusive({_unwrapped(name): analysis.unsupported_ops(name) for name in names})
     return {
         op: UncountedOp(int(n), tuple(path for path, ops in own.items() if ops[op] > 0))
         for op, n in sorted(total.items())

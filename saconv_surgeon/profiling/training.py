@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from saconv_surgeon.errors import ModelError, first_line
+from saconv_surgeon.models.copying import stand_in
 from saconv_surgeon.models.inputs import Inputs
 from saconv_surgeon.models.outputs import tensors
 from saconv_surgeon.models.state import preserved
-from saconv_surgeon.profiling.latency import Stages, latency_of
+from saconv_surgeon.profiling.latency import Run, latency_of
 from saconv_surgeon.profiling.memory import LiveTensors, cuda_peak_bytes, storage_bytes, watching
-from saconv_surgeon.profiling.timing import OnRun, described, time_alternately
+from saconv_surgeon.profiling.timing import FreshInputs, OnRun, autocast, described, resized, time_alternately
 from saconv_surgeon.profiling.verdicts import ratio_of
 from saconv_surgeon.records import LatencyRatio, Timing, TrainingCost
 
@@ -31,19 +32,21 @@ def price_training(
 ) -> tuple[list[TrainingCost], LatencyRatio | None]:
     """One step of training of each model, in train mode, timed in turn; of two models, the ratio of their steps.
 
-    A step is forward, then backward from the sum of all floating outputs; no optimiser. The models are left as they were:
-    gradients, modes, buffers, random state.
+    A step is forward, then backward from the sum of all floating outputs; no optimiser. Of several batch sizes the first counts.
+    The models are left as they were: weights (which hooks may change), gradients, modes, buffers, random state.
 
     Raises:
         ModelError: A model cannot be trained on these inputs.
     """
+    inputs = resized(inputs, next(iter(timing.batches), None))
     with ExitStack() as stack:
         for model in models:
-            stack.enter_context(_gradients_kept(model))
-            _check(model, inputs)
+            stack.enter_context(_parameters_kept(model))
         stack.enter_context(torch.enable_grad())
+        for model in models:
+            _check(model, inputs, device, timing)
         samples = time_alternately(models, inputs, device, timing, _step, "train", on_run)
-        memory = [_memory(model, inputs, device) for model in models]
+        memory = [_memory(model, inputs, device, timing) for model in models]
     costs = [
         TrainingCost(
             step=described(latency_of(found, device), found, model, inputs, timing),
@@ -79,16 +82,32 @@ def saved_bytes(model: nn.Module, inputs: Inputs) -> int:
     return total
 
 
-def _step(called: Callable[..., Any], model: nn.Module, inputs: Inputs) -> Stages:
+def _step(called: Callable[..., Any], model: nn.Module, inputs: FreshInputs) -> Run:
     parameters = list(model.parameters())
     losses: list[Tensor] = []
 
-    def forward() -> None:
+    def prepare() -> None:
+        inputs.renew()
         for parameter in parameters:
             parameter.grad = None
-        losses[:] = [_loss(called(*inputs.args, **inputs.kwargs))]
 
-    return [forward, lambda: losses.pop().backward()]
+    def forward() -> None:
+        losses[:] = [_loss(inputs.run(called))]
+
+    return Run([forward, lambda: losses.pop().backward()], prepare)
+
+
+def _once(called: Callable[..., Any], model: nn.Module, inputs: Inputs) -> Callable[[], None]:
+    """One step, whole."""
+    run = _step(called, model, FreshInputs(inputs))
+    assert run.prepare is not None
+    run.prepare()
+
+    def step() -> None:
+        for stage in run.stages:
+            stage()
+
+    return step
 
 
 def _loss(output: Any) -> Tensor:
@@ -98,20 +117,19 @@ def _loss(output: Any) -> Tensor:
     return torch.stack(sums).sum()
 
 
-def _memory(model: nn.Module, inputs: Inputs, device: torch.device) -> tuple[int, int]:
+def _memory(model: nn.Module, inputs: Inputs, device: torch.device, timing: Timing) -> tuple[int, int]:
     """Saved bytes, and the most that is in memory during a step."""
-    with preserved(model, "train"):
-        saved = saved_bytes(model, inputs.copied())
-    stages = _step(model, model, inputs)
+    subject = stand_in(model)
+    with preserved(subject, "train"), autocast(timing, device):
+        saved = saved_bytes(subject, inputs.copied())
 
-    def step() -> None:
-        for stage in stages:
-            stage()
+    def called(*args: Any, **kwargs: Any) -> Any:
+        with autocast(timing, device):
+            return subject(*args, **kwargs)
 
-    for parameter in model.parameters():
-        parameter.grad = None
-    resident = [*model.parameters(), *model.buffers(), *inputs.tensors]
-    with preserved(model, "train"):
+    step = _once(called, subject, inputs)
+    resident = [*subject.parameters(), *subject.buffers(), *inputs.tensors]
+    with preserved(subject, "train"):
         if device.type == "cuda":
             return saved, cuda_peak_bytes(step, device, resident)
         live = LiveTensors(resident)
@@ -120,11 +138,11 @@ def _memory(model: nn.Module, inputs: Inputs, device: torch.device) -> tuple[int
     return saved, live.peak_bytes
 
 
-def _check(model: nn.Module, inputs: Inputs) -> None:
+def _check(model: nn.Module, inputs: Inputs, device: torch.device, timing: Timing) -> None:
     try:
-        with preserved(model, "train"), torch.enable_grad():
-            for stage in _step(model, model, inputs):
-                stage()
+        subject = stand_in(model)
+        with preserved(model, "train"), preserved(subject, "train"), autocast(timing, device):
+            _once(subject, subject, inputs)()
     except Exception as error:
         raise ModelError(
             f"{type(model).__name__} cannot be trained on these inputs ({type(error).__name__}: {first_line(error)}); give other "
@@ -133,13 +151,16 @@ def _check(model: nn.Module, inputs: Inputs) -> None:
 
 
 @contextmanager
-def _gradients_kept(model: nn.Module) -> Iterator[None]:
-    """Afterwards every parameter has the gradient that it had."""
-    gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
-    for parameter, _ in gradients:
+def _parameters_kept(model: nn.Module) -> Iterator[None]:
+    """Afterwards every parameter has the value and the gradient that it had: some models step in hooks of their own."""
+    kept = [(parameter, parameter.detach().clone(), parameter.grad) for parameter in model.parameters()]
+    for parameter, _, _ in kept:
         parameter.grad = None
     try:
         yield
     finally:
-        for parameter, gradient in gradients:
+        for parameter, value, gradient in kept:
+            with torch.no_grad():
+                if not torch.equal(parameter, value):
+                    parameter.copy_(value)
             parameter.grad = gradient

@@ -14,6 +14,8 @@ memory makes that much of a difference."""
 WIDEST = 0.10
 """Where the interval or the noise reaches further than this from its middle, nothing is called the same."""
 RESAMPLES = 2000
+ENOUGH = 10
+"""Pairs for an interval that means something: with five per cent noise, three make one in seven equal models look different."""
 
 
 def ratio_of(a: Sequence[float], b: Sequence[float], seed: int = 0) -> LatencyRatio:
@@ -31,7 +33,7 @@ def ratio_of(a: Sequence[float], b: Sequence[float], seed: int = 0) -> LatencyRa
         median=median,
         low=low,
         high=high,
-        verdict=verdict(median, low, high, floor),
+        verdict=verdict(median, low, high, floor) if len(ratios) >= ENOUGH else verdict_of_few(ratios),
         n=len(ratios),
         noise_floor=floor,
         noise_low=noise_low,
@@ -48,6 +50,15 @@ def verdict(median: float, low: float, high: float, floor: float) -> Verdict:
         return "faster"
     quiet = floor <= WIDEST and low >= 1 - WIDEST and high <= 1 + WIDEST
     return "same" if quiet and abs(median - 1) <= floor else "inconclusive"
+
+
+def verdict_of_few(ratios: np.ndarray) -> Verdict:
+    """Of too few pairs for an interval: a difference only where every single one shows more than the widest noise."""
+    if ratios.min() > 1 + WIDEST:
+        return "slower"
+    if ratios.max() < 1 - WIDEST:
+        return "faster"
+    return "inconclusive"
 
 
 def _interval(values: np.ndarray, seed: int) -> tuple[float, float]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from saconv_surgeon.errors import UsageError
 from saconv_surgeon.records.surgery import Shape
 
 Verdict = Literal["faster", "slower", "same", "inconclusive"]
@@ -54,6 +56,10 @@ class Timing:
     threads: int | None = None
     training: bool = False
     per_layer: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 < self.budget_s < math.inf:
+            raise UsageError(f"a budget of {self.budget_s} seconds is none; give a number above 0")
 
 
 @dataclass(frozen=True)

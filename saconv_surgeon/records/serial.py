@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
 R = TypeVar("R")
+LARGEST = 10**30
 
 
 def to_dict(record: Any) -> Any:
@@ -53,6 +54,8 @@ def _build(kind: Any, data: Any, where: str) -> Any:
         return data
     if kind is float and isinstance(data, int) and not isinstance(data, bool):
         return float(data)
+    if kind is int and isinstance(data, int) and abs(data) > LARGEST:
+        raise ValueError(f"{where}: no figure is as large as that")
     wrong_bool = isinstance(data, bool) and kind is not bool
     return _expect(isinstance(data, kind) and not wrong_bool, data, getattr(kind, "__name__", str(kind)), where)
 

@@ -67,7 +67,13 @@ def outputs(record: Diff) -> list[RenderableType]:
 
 # ------------------------------------------------------------------ since an earlier report
 
-LABELS = {"macs": "MACs", "flops": "FLOPs", "latency_median_s": "latency", "peak_memory_bytes": "peak memory"}
+LABELS = {
+    "macs": "MACs",
+    "flops": "FLOPs",
+    "latency_median_s": "latency",
+    "saved_bytes": "saved",
+    "peak_memory_bytes": "peak memory",
+}
 
 
 def since(record: Comparison) -> list[RenderableType]:

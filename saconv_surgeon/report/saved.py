@@ -9,24 +9,36 @@ from typing import Any
 
 from saconv_surgeon.errors import UsageError
 from saconv_surgeon.records import (
+    PROFILE_SCHEMA,
     Comparison,
     ConditionChange,
     Diff,
     FigureChange,
-    Latency,
     Profile,
     StructureChange,
     from_dict,
 )
 
+KIND = PROFILE_SCHEMA.rpartition("/")[0]
 TOTALS = (
-    *("parameters", "trainable_parameters", "macs", "flops", "fvcore_flops", "activations", "ops", "bytes_moved"),
+    *(
+        "parameters",
+        "trainable_parameters",
+        "buffers",
+        "macs",
+        "flops",
+        "fvcore_flops",
+        "activations",
+        "ops",
+        "bytes_moved",
+    ),
     "peak_memory_bytes",
 )
+TRAINING = ("forward_s", "backward_s", "saved_bytes", "peak_memory_bytes")
 LAYER_FIGURES = ("parameters", "macs", "flops", "activations")
 SETTINGS = ("device", "batch", "dtype", "autocast", "channels_last", "compiled", "threads", "clock")
-DECISIVE = ("device_name", "torch", "cuda", "cudnn", "driver", "platform", "python", "float32_matmul_precision")
-"""What of the environment has to agree for latencies to be set beside each other, besides the settings."""
+HARMLESS = ("saconv-surgeon", "fvcore")
+"""What of the environment has nothing to do with how fast a model is."""
 PASSING = ("load_1min", "clock_mhz")
 """What is different every time."""
 
@@ -56,13 +68,12 @@ def compared_with(earlier: Profile, now: Profile, report: str) -> Comparison:
     """``now`` against ``earlier``, which the file ``report`` holds."""
     before, after = _conditions(earlier), _conditions(now)
     changed = [name for name in dict.fromkeys([*before, *after]) if before.get(name) != after.get(name)]
-    decisive = {*DECISIVE, *SETTINGS, "input"}
     return Comparison(
         report=report,
         model=earlier.model,
         totals=(
             *(_change(name, getattr(earlier, name), getattr(now, name)) for name in TOTALS),
-            _change("latency_median_s", _median(earlier.latency), _median(now.latency)),
+            *_time_changes(earlier, now),
         ),
         layers=tuple(_layer_changes(earlier, now)),
         conditions=tuple(
@@ -72,7 +83,7 @@ def compared_with(earlier: Profile, now: Profile, report: str) -> Comparison:
             for name in changed
             if name not in PASSING
         ),
-        same_conditions=not decisive.intersection(changed),
+        same_conditions=not set(changed) - {*HARMLESS, *PASSING},
     )
 
 
@@ -81,8 +92,15 @@ def _conditions(p: Profile) -> dict[str, Any]:
     return {**p.environment, **measured, "input": [list(shape) for shape in p.input_shapes]}
 
 
-def _median(latency: Latency | None) -> float | None:
-    return None if latency is None else latency.median_s
+def _time_changes(earlier: Profile, now: Profile) -> Iterator[FigureChange]:
+    """The latencies, batch size by batch size, and the training step where either has one."""
+    before, after = ({t.batch: t.median_s for t in p.all_latencies} for p in (earlier, now))
+    for batch in dict.fromkeys([*before, *after]):
+        label = "latency_median_s" if len({*before, *after}) < 2 else f"latency_batch_{batch}_median_s"
+        yield _change(label, before.get(batch), after.get(batch))
+    if earlier.training is not None or now.training is not None:
+        for name in TRAINING:
+            yield _change(f"training_{name}", getattr(earlier.training, name, None), getattr(now.training, name, None))
 
 
 def _change(figure: str, before: float | None, after: float | None, path: str | None = None) -> FigureChange:
@@ -112,6 +130,9 @@ def read_profile(path: Path) -> Profile:
         raise UsageError(f"{path} is not readable as JSON: {error}") from error
     if isinstance(content, dict) and content.get("after"):
         content = content["after"]
+    schema = content.get("schema", PROFILE_SCHEMA) if isinstance(content, dict) else PROFILE_SCHEMA
+    if isinstance(schema, str) and schema.startswith(KIND) and schema != PROFILE_SCHEMA:
+        raise UsageError(f"{path} is a {schema} of another version; this one reads {PROFILE_SCHEMA}")
     try:
         return from_dict(Profile, content)
     except ValueError as error:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from saconv_surgeon.profiling.latency import Samples, latency_of, measure
+from saconv_surgeon.profiling.latency import Run, Samples, latency_of, measure
 
 CPU = torch.device("cpu")
 
@@ -22,7 +22,7 @@ class Clock:
             self.order.append(name)
             self.now += seconds() if callable(seconds) else seconds
 
-        return [call]
+        return Run([call])
 
 
 def test_calls_alternate_and_the_order_turns():
@@ -96,11 +96,10 @@ def test_outliers_are_kept():
 
 def test_stages_are_timed_apart_and_the_first_call_by_itself():
     clock, first = Clock(), iter([7.0])
-    (forward,), (backward,) = (
-        clock.spending("F", lambda: next(first, 0.1)),
-        clock.spending("B", 0.2),
-    )
-    (found,) = measure([[forward, backward]], CPU, budget_s=1.0, warmup_s=0.0, min_warmup=2, clock=clock)
+    forward, backward = clock.spending("F", lambda: next(first, 0.1)), clock.spending("B", 0.2)
+    prepared = clock.spending("P", 5.0)
+    run = Run([*forward.stages, *backward.stages], prepare=prepared.stages[0])
+    (found,) = measure([run], CPU, budget_s=1.0, warmup_s=0.0, min_warmup=2, clock=clock)
     assert found.first_s == pytest.approx(7.2)
     assert found.warmup_n == 2
     assert list(found.stages[0]) == pytest.approx([0.1] * len(found.totals))
@@ -111,7 +110,7 @@ def test_stages_are_timed_apart_and_the_first_call_by_itself():
 @pytest.mark.gpu
 def test_cuda_events_and_enqueue_time():
     device, x = torch.device("cuda"), torch.randn(4096, 4096, device="cuda")
-    heavy, light = measure([[lambda: x @ x @ x], [lambda: x[:1] + 1]], device, budget_s=0.5)
+    heavy, light = measure([Run([lambda: x @ x @ x]), Run([lambda: x[:1] + 1])], device, budget_s=0.5)
     assert latency_of(heavy, device).clock == "CUDA events"
     assert sum(heavy.totals) > 2 * sum(light.totals)
     assert len(heavy.enqueue) == len(heavy.totals)

@@ -24,11 +24,12 @@ class Watching(nn.Module):
     def __init__(self):
         super().__init__()
         self.conv, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
-        self.seen = set()
+        self.seen = seen = set()
+        self.note = seen.add  # goes to the same place from a copy
 
     def forward(self, x):
         y = self.norm(self.conv(x))
-        self.seen.add((tuple(x.shape), y.dtype, torch.get_num_threads(), self.training, torch.is_grad_enabled()))
+        self.note((tuple(x.shape), y.dtype, torch.get_num_threads(), self.training, torch.is_grad_enabled()))
         return y
 
 
@@ -111,14 +112,61 @@ def test_model_of_one_batch_size_says_so():
 
 
 def test_users_own_exception_goes_through():
-    with pytest.raises(ZeroDivisionError):
-        timed(nets_exploding())
+    model, calls = nets.chain(), iter(range(4))
+    model.forward = lambda x: x / 0 if next(calls) < 3 else 1 / 0
+    with pytest.raises(surgeon.UserCodeError, match="raised ZeroDivisionError when it was run again") as raised:
+        timed(model)
+    assert isinstance(raised.value.__cause__, ZeroDivisionError)
 
 
-def nets_exploding():
-    model = nets.chain()
-    model.forward = lambda x: 1 / 0
-    return model
+# ------------------------------------------------------------------ nothing stays
+
+
+class InPlace(nn.Module):
+    """Writes to its input, grows lists, keeps what it sees."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.log, self.last = nn.Conv2d(3, 3, 3, padding=1), [], None
+
+    def forward(self, x):
+        x.mul_(1.1)
+        self.log.append(1)
+        self.last = self.conv(x)
+        return self.last
+
+
+def test_inputs_and_attributes_stay_and_every_run_sees_the_same_input():
+    seen = []
+
+    class Looks(InPlace):
+        def forward(self, x):
+            seen.append(float(x.max()))
+            return super().forward(x)
+
+    model, x = Looks(), torch.ones(1, 3, 6, 6)
+    found = surgeon.profile(model, x, timing=Timing(budget_s=QUICK, training=True))
+    assert found.latency.n >= 3
+    assert found.training.saved_bytes > 0
+    assert torch.equal(x, torch.ones(1, 3, 6, 6))
+    assert set(seen) == {1.0}
+    assert (model.log, model.last) == ([], None)
+    assert all(not m._forward_hooks for m in model.modules())
+
+
+def test_containers_of_inputs_are_made_anew_for_every_run():
+    class Pops(nn.Module):
+        def forward(self, batch):
+            return batch.pop("x") + len(batch)
+
+    given = {"x": torch.ones(2, 3), "y": torch.ones(2)}
+    assert surgeon.profile(Pops(), (given,), timing=Timing(budget_s=QUICK)).latency.n >= 3
+    assert set(given) == {"x", "y"}
+
+
+def test_inputs_under_inference_mode_are_timed():
+    with torch.inference_mode():
+        assert timed(InPlace(), torch.ones(1, 3, 6, 6))[0].n >= 3
 
 
 # ------------------------------------------------------------------ batches of inputs
@@ -133,8 +181,9 @@ def nets_exploding():
         ((torch.randn(2, 3, 8, 8), torch.randn(9, 4)), 2, [(5, 3, 8, 8), (9, 4)]),
         ([torch.randn(3, 8, 9), torch.randn(3, 6, 6)], 2, [(3, 8, 9), (3, 6, 6), (3, 8, 9), (3, 6, 6), (3, 8, 9)]),
         (torch.zeros(4, dtype=torch.int64), 4, [(5,)]),
+        ((torch.zeros(2, 5, dtype=torch.int64), torch.randn(5, 4)), 2, [(5, 5), (5, 4)]),
     ],
-    ids=["images", "several", "keywords", "others", "list", "indices"],
+    ids=["images", "several", "keywords", "others", "list", "indices", "indices and a table"],
 )
 def test_batches_of_inputs(given, batch, shapes):
     inputs = Inputs.of(given)
@@ -149,6 +198,11 @@ def test_batches_repeat_the_samples_and_keep_the_layout():
     (found,) = Inputs.of(x).with_batch(3).tensors
     assert torch.equal(found, x[[0, 1, 0]])
     assert found.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_batch_beyond_all_memory_says_so():
+    with pytest.raises(UsageError, match="a batch of 99999999999 asks for more than there is memory for"):
+        timed(nets.chain(), batches=(99999999999,))
 
 
 def test_inputs_without_a_batch_say_so():
@@ -197,6 +251,26 @@ def test_converted_layer_is_one_row_and_hooks_go_even_if_forward_raises():
     with pytest.raises(ValueError, match="enough"):
         time_layers(model, Inputs.of(X), CPU, Timing(budget_s=QUICK))
     assert all(not m._forward_hooks and not m._forward_pre_hooks for m in model.modules())
+
+
+def test_layer_times_follow_the_settings_and_survive_hooks_that_raise():
+    model = Watching()
+    time_layers(model, Inputs.of(X), CPU, Timing(budget_s=QUICK, threads=2, autocast="bfloat16"))
+    assert {(dtype, threads) for _, dtype, threads, *_ in model.seen} == {(torch.bfloat16, 2)}
+
+    class Recovers(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.ReLU(), nn.Sigmoid()
+            self.first.register_forward_pre_hook(lambda m, args: 1 / 0)
+
+        def forward(self, x):
+            try:
+                return self.first(x)
+            except ZeroDivisionError:
+                return self.second(x)
+
+    assert "second" in time_layers(Recovers(), Inputs.of(X), CPU, Timing(budget_s=QUICK))
 
 
 def test_profile_has_the_times_in_its_rows_unless_told_not_to():

@@ -66,6 +66,36 @@ def test_a_step_leaves_nothing_behind():
     assert torch.equal(torch.get_rng_state(), random)
 
 
+def test_hooks_that_step_do_not_train_the_model_and_inputs_get_no_gradient():
+    model, x = nn.Linear(4, 3), torch.randn(2, 4, requires_grad=True)
+    steps = []
+
+    def step(parameter):
+        steps.append(1)
+        with torch.no_grad():
+            parameter.sub_(parameter.grad)
+
+    for parameter in model.parameters():
+        parameter.register_post_accumulate_grad_hook(step)
+    state = {k: v.clone() for k, v in model.state_dict().items()}
+    with torch.no_grad():
+        cost(model, x)
+    assert steps
+    assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
+    assert x.grad is None
+
+
+def test_autocast_is_in_the_memory_too():
+    model, x = nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 64)), torch.randn(32, 64)
+    plain, half = cost(model, x), cost(model, x, autocast="bfloat16")
+    assert plain.saved_bytes == 4 * 32 * (64 + 256)
+    assert half.saved_bytes != plain.saved_bytes
+
+
+def test_the_first_batch_size_counts():
+    assert cost(nn.Conv2d(C, K, 3), batches=(5, 7)).step.batch == 5
+
+
 def test_peak_holds_weights_activations_and_gradients():
     model = nn.Linear(1000, 1000, bias=False)
     found = cost(model, torch.randn(1, 1000))

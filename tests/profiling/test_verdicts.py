@@ -56,5 +56,14 @@ def test_the_rule(median, low, high, floor, wanted):
     assert verdict(median, low, high, floor) == wanted
 
 
+@pytest.mark.parametrize("n", [3, 4, 6, 9])
+def test_few_pairs_need_a_plain_difference(n):
+    equal = [ratio_of(*pairs(1.0, noise=0.05, n=n, seed=seed)).verdict for seed in range(300)]
+    assert set(equal) <= {"inconclusive"} | ({"slower", "faster"} if n == 3 else set())
+    assert equal.count("inconclusive") >= 297
+    assert ratio_of(*pairs(2.0, noise=0.05, n=n)).verdict == "slower"
+    assert ratio_of(*pairs(0.5, noise=0.05, n=n)).verdict == "faster"
+
+
 def test_a_single_pair_gives_a_ratio_and_no_error():
     assert ratio_of([1.0, 1.0], [1.5, 1.5]).median == 1.5

@@ -1,11 +1,13 @@
 """What people read of a price: nothing cut off, nothing claimed that the record does not say."""
 
 import io
+import json
 from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
+from saconv_surgeon.errors import UsageError
 from saconv_surgeon.records import (
     CrossCheck,
     Latency,
@@ -15,9 +17,10 @@ from saconv_surgeon.records import (
     Profile,
     TrainingCost,
     UncountedOp,
+    to_dict,
 )
 from saconv_surgeon.report import console, price
-from saconv_surgeon.report.saved import compared_with
+from saconv_surgeon.report.saved import compared_with, read_profile
 
 LATENCY = Latency(
     device="cpu",
@@ -161,6 +164,7 @@ def test_comparison_by_hand():
         PROFILE,
         macs=10_000_000,
         latency=replace(LATENCY, median_s=0.02),
+        latencies=(replace(LATENCY, median_s=0.02),),
         layers=(replace(PROFILE.layers[0], macs=10_000_000), LayerCost("b", "ReLU", 0, 0, 64, 0)),
     )
     found = compared_with(PROFILE, now, "old.json")
@@ -191,7 +195,9 @@ def test_comparison_by_hand():
         ({"latency": replace(LATENCY, threads=1)}, ["threads"], False),
         ({"input_shapes": ((2, 3, 8, 8),)}, ["input"], False),
         ({"environment": {**PROFILE.environment, "clock_mhz": 1.0}}, [], True),
-        ({"environment": {**PROFILE.environment, "rich": "9"}}, ["rich"], True),
+        ({"environment": {**PROFILE.environment, "fvcore": "9"}}, ["fvcore"], True),
+        ({"environment": {**PROFILE.environment, "tf32_cudnn": False}}, ["tf32_cudnn"], False),
+        ({"environment": {**PROFILE.environment, "mkldnn": False}}, ["mkldnn"], False),
     ],
 )
 def test_conditions_that_differ(change, named, same):
@@ -200,7 +206,33 @@ def test_conditions_that_differ(change, named, same):
     assert found.same_conditions is same
 
 
+def test_sweeps_and_training_are_compared():
+    sweep = replace(PROFILE, latencies=(LATENCY, replace(LATENCY, batch=8, median_s=0.04)), training=STEP)
+    now = replace(sweep, latencies=(LATENCY, replace(LATENCY, batch=8, median_s=0.08)), buffers=4)
+    totals = {c.figure: (c.before, c.after) for c in compared_with(sweep, now, "old.json").totals}
+    assert totals["latency_batch_8_median_s"] == (0.04, 0.08)
+    assert totals["training_saved_bytes"] == (5 * 1024**2, 5 * 1024**2)
+    assert totals["buffers"] == (0, 4)
+    without = {c.figure: (c.before, c.after) for c in compared_with(PROFILE, sweep, "old.json").totals}
+    assert without["training_forward_s"] == (None, 0.01)
+    assert without["latency_batch_8_median_s"] == (None, 0.04)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"schema": "saconv-surgeon/profile/99"}, "is a saconv-surgeon/profile/99 of another version"),
+        ({**to_dict(PROFILE), "macs": 10**400}, "no figure is as large as that"),
+        ([], "is no report of profile or convert"),
+    ],
+)
+def test_files_that_are_no_such_report(tmp_path, content, message):
+    (tmp_path / "x.json").write_text(json.dumps(content))
+    with pytest.raises(UsageError, match=message):
+        read_profile(tmp_path / "x.json")
+
+
 def test_a_report_without_latency_compares():
-    found = compared_with(replace(PROFILE, latency=None), PROFILE, "old.json")
-    assert {c.figure: c.ratio for c in found.totals}["latency_median_s"] is None
+    found = compared_with(replace(PROFILE, latency=None, latencies=()), PROFILE, "old.json")
+    assert {c.figure: c.before for c in found.totals}["latency_median_s"] is None
     assert not found.same_conditions
