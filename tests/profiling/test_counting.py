@@ -14,7 +14,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import saconv_surgeon as surgeon
 from saconv_surgeon.models.inputs import Inputs
+from saconv_surgeon.models.state import preserved
 from saconv_surgeon.profiling import counting
+from saconv_surgeon.profiling.registry import formula_of
 from saconv_surgeon.profiling.traced import count_by_trace
 from sample_models import awkward, tiny_attention, tiny_mobilenet, tiny_resnet, tiny_segmenter, tiny_unet, tiny_yolo
 from tests import published
@@ -459,6 +461,204 @@ def test_products_that_the_counter_misses_by_hand(model, inputs, macs):
     assert counted.macs == macs
     assert counted.cross_check.agrees
     assert counted.uncounted_ops == {}
+
+
+R = torch.randn
+
+
+@pytest.mark.parametrize(
+    ("call", "inputs", "macs"),
+    [
+        (lambda a, b: torch.einsum("...ij,...jk->...ik", a, b), (R(5, 3, 4), R(1, 4, 6)), 5 * 3 * 4 * 6),
+        (lambda a, b: torch.einsum("bij,bjk->bik", a, b), (R(1, 3, 4), R(5, 4, 6)), 5 * 3 * 4 * 6),
+        (lambda a, b: torch.einsum("bij,bjk->bik", a, b), (R(5, 3, 1), R(5, 4, 6)), None),
+        (lambda a, b: torch.einsum("ij,ij->i", a, b), (R(3, 4), R(3, 4)), 12),
+        (lambda a, b, c: torch.addbmm(a, b, c), (R(3, 5), R(10, 3, 4), R(10, 4, 5)), 10 * 3 * 4 * 5),
+        (lambda a, b, c: a.addbmm_(b, c), (R(3, 5), R(10, 3, 4), R(10, 4, 5)), 10 * 3 * 4 * 5),
+        (F.scaled_dot_product_attention, (R(1, 4, 10, 8), R(2, 4, 12, 8), R(2, 4, 12, 6)), 2 * 4 * 10 * 12 * (8 + 6)),
+        (
+            lambda q, k, v: F.scaled_dot_product_attention(q, k, v, enable_gqa=True),
+            (R(2, 8, 10, 4), R(2, 2, 10, 4), R(2, 2, 10, 4)),
+            2 * 2 * 8 * 10 * 10 * 4,
+        ),
+        (torch.linalg.vecdot, (R(1, 4), R(5, 4)), 20),
+        (lambda a, b: torch._int_mm(a.to(torch.int8), b.to(torch.int8)), (R(32, 16), R(16, 32)), 32 * 16 * 32),
+        (lambda a, b: torch.chain_matmul(a, b), (R(3, 4), R(4, 5)), 60),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:torch.chain_matmul")
+def test_products_that_broadcast_by_hand(call, inputs, macs):
+    counted = count(Call(call), *inputs)
+    if macs is not None:
+        assert counted.macs == macs
+    assert counted.uncounted_ops == {}
+    assert counted.macs == sum(row.macs for row in counted.layers)
+
+
+@pytest.mark.parametrize(
+    ("call", "inputs", "flops"),
+    [
+        (lambda a: torch.einsum("ij->i", a), (R(5, 3),), 15),
+        (lambda a: torch.einsum("ii->", a), (R(5, 5),), 5),
+        (lambda a: torch.einsum("ij->ji", a), (R(5, 3),), 0),
+        (torch.fft.fft, (R(1000, 8),), 5 * 8000 * 3),
+        (torch.fft.fft2, (R(10, 8, 8),), 5 * 640 * 6),
+        (lambda a: torch.fft.rfft(a, dim=0), (R(16, 3),), 5 * 48 * 4),
+        (torch.fft.fftn, (R(4, 4),), 5 * 16 * 4),
+        (lambda w, i: F.embedding_bag(i, w, mode="sum"), (R(3000, 64), torch.tensor([[1, 2]])), 2 * 64),
+        (lambda a: F.interpolate(a, scale_factor=2, mode="bicubic"), (R(1, 2, 3, 3),), 32 * 2 * 36),
+        (lambda a: F.interpolate(a, scale_factor=2, mode="bilinear"), (R(1, 2, 3, 3),), 4 * 2 * 36),
+        (lambda a: F.rms_norm(a, (4,)), (R(3, 4),), 3 * 12),
+        (lambda a, w: F.rms_norm(a, (4,), w), (R(3, 4), R(4)), 4 * 12),
+        (lambda a: F.fold(a, (4, 4), 2), (R(1, 4, 9),), 36),
+        (lambda a: a // 2.0, (R(3, 4),), 12),
+        (lambda a: F.layer_norm(a, (4,)), (R(3, 4),), 4 * 12),
+        (lambda a: F.group_norm(a, 2), (R(2, 4, 3),), 4 * 24),
+    ],
+)
+def test_other_work_by_hand(call, inputs, flops):
+    counted = count(Call(call), *inputs)
+    assert (counted.flops, counted.macs) == (flops, 0)
+    assert counted.uncounted_ops == {}
+    assert counted.cross_check.agrees
+
+
+def test_lstm_flops_and_activations_by_hand():
+    """Per step: 8 rows of gates for the input, 8 for the state; four operations for each of the 4·K gates."""
+    counted = count(nn.LSTM(C, K, batch_first=True), R(N, 5, C))
+    steps = N * 5
+    assert counted.activations == steps * 2 * 4 * K
+    assert counted.flops == 2 * counted.macs + steps * 4 * 4 * K
+
+
+def test_deformable_convolution_formula_by_hand():
+    """No torchvision here: the formula on a call that is made up. Each of 9·C samples takes eight operations."""
+
+    class MadeUp:
+        out = (N, K, 8, 10)
+        is_floating = True
+
+        def shape(self, i):
+            return ((N, C, H, W), (K, C, 3, 3))[i]
+
+    cost = formula_of("torchvision::deform_conv2d")(MadeUp())
+    assert cost.macs == N * K * 8 * 10 * C * 9
+    assert cost.other_flops == 8 * C * 9 * N * 8 * 10
+
+
+# ------------------------------------------------------------------ awkward models
+
+
+class Recovers(nn.Module):
+    """Tries one layer, and takes another when that raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(5, 4), nn.Linear(4, 4)
+
+    def forward(self, x):
+        try:
+            return self.first(x)
+        except RuntimeError:
+            return self.second(x)
+
+
+def test_model_that_survives_a_raising_layer_is_counted_and_no_trace_is_tried():
+    counted = count(nn.Sequential(Recovers()), R(3, 4))
+    assert counted.macs == 3 * 4 * 4
+    assert "0.first raises, and the model goes on" in counted.note
+    assert counted.engine == "FlopCounterMode"
+
+
+def test_hooks_on_the_model_are_counted_by_both_engines():
+    model = nn.Linear(4, 4)
+    model.register_forward_pre_hook(lambda m, args: (args[0] @ torch.ones(4, 4),))
+    counted = count(model, R(1, 4))
+    assert counted.macs == 32
+    assert counted.cross_check.agrees
+
+
+def test_operations_that_a_trace_does_not_open_are_named():
+    counted = count(Call(lambda a, b: torch.tensordot(a, b, 1)), R(3, 4), R(4, 5))
+    assert counted.macs == 60
+    assert "shows aten::tensordot as one operation of unknown cost" in counted.note
+    assert counted.uncounted_ops == {}
+
+
+def test_parameters_keep_their_class_their_attributes_and_their_flag():
+    class Scaled(nn.Parameter):
+        pass
+
+    class Uses(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = Scaled(torch.ones(4, 4))
+            self.weight.scale = 2.0
+
+        def forward(self, x):
+            assert isinstance(self.weight, Scaled)
+            assert self.weight.requires_grad
+            return x @ self.weight * self.weight.scale
+
+    counted = count(Uses(), R(3, 4))
+    assert (counted.macs, counted.note) == (48, None)
+
+
+def test_method_put_on_a_module_does_not_move_its_statistics():
+    model = nn.Sequential(nn.Conv2d(C, K, 3), nn.BatchNorm2d(K)).train()
+    original = model[1].forward
+    model[1].forward = lambda x: original(x)
+    state = {k: v.clone() for k, v in model.state_dict().items()}
+    assert count(model, R(2, C, H, W)).macs == 2 * K * 8 * 10 * C * 9
+    assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
+
+
+def test_buffers_that_forward_adds_resizes_and_sparse_ones():
+    class Buffers(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("pe", torch.zeros(2))
+            self.register_buffer("adjacency", torch.eye(4).to_sparse())
+
+        def forward(self, x):
+            self.register_buffer("mask", torch.ones(3))
+            self.pe.resize_(5).fill_(1)
+            return torch.sparse.mm(self.adjacency, x)
+
+    model = Buffers()
+    surgeon.profile(model, R(4, 3), timing=surgeon.Timing(budget_s=0.05))
+    assert set(model.state_dict()) == {"pe", "adjacency"}
+    assert torch.equal(model.pe, torch.zeros(2))
+    with preserved(model):
+        model(R(4, 3))
+    assert set(model.state_dict()) == {"pe", "adjacency"}
+    assert torch.equal(model.pe, torch.zeros(2))
+
+
+def test_views_in_place_are_neither_work_nor_launched():
+    def views(x):
+        x = x.clone()
+        x.transpose_(0, 1).t_().unsqueeze_(0).squeeze_(0)
+        return x
+
+    counted = count(Call(views), R(3, 4))
+    assert (counted.ops, counted.bytes_moved, counted.uncounted_ops) == (1, 2 * 4 * 12, {})
+
+
+def test_asking_for_memory_launches_nothing_and_look_ups_read_what_they_give():
+    assert count(Call(lambda x: torch.empty(5, 5)), R(3)).ops == 0
+    table = nn.Embedding(3000, 64)
+    assert count(table, torch.tensor([1, 2])).bytes_moved == 2 * (4 * 2 * 64) + 2 * 8
+    assert count(Call(lambda x: torch.zeros(4).copy_(x)), R(4)).bytes_moved == 4 * 4 + 4 * 8
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+def test_quantised_work_is_not_passed_over():
+    conv = torch.ao.nn.quantized.Conv2d(C, K, 3)
+    x = torch.quantize_per_tensor(R(1, C, H, W), 0.1, 0, torch.quint8)
+    assert (
+        "quantized::conv2d.new" in count(conv, x).uncounted_ops or "quantized::conv2d" in count(conv, x).uncounted_ops
+    )
 
 
 def test_where_plain_fvcore_raises_its_figure_is_unknown_and_no_other():
