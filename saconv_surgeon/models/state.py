@@ -35,7 +35,7 @@ def preserved(model: nn.Module, mode: Mode = "eval") -> Iterator[None]:
             module.training = flag
         with torch.no_grad():
             for module, kept in buffers:
-                for name in [name for name in module._buffers if name not in kept]:
+                for name in [name for name, _ in module._buffers.items() if name not in kept]:
                     del module._buffers[name]
                 for name, (buffer, value) in kept.items():
                     module._buffers[name] = buffer  # forward may have put another in its place
