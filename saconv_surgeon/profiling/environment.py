@@ -79,11 +79,19 @@ def _cuda(device: torch.device) -> Facts:
         "largest_clock_mhz": _from_nvml(
             lambda nvml, handle: nvml.nvmlDeviceGetMaxClockInfo(handle, nvml.NVML_CLOCK_SM), device
         ),
-        "tf32_matmul": torch.backends.cuda.matmul.allow_tf32,
-        "tf32_cudnn": torch.backends.cudnn.allow_tf32,
+        "tf32_matmul": _switch(lambda: torch.backends.cuda.matmul.allow_tf32),
+        "tf32_cudnn": _switch(lambda: torch.backends.cudnn.allow_tf32),
         "cudnn_benchmark": torch.backends.cudnn.benchmark,
         "cudnn_deterministic": torch.backends.cudnn.deterministic,
     }
+
+
+def _switch(read: Callable[[], bool]) -> bool | None:
+    """None where torch refuses to say, since the switch was set in another way than the one that is asked for."""
+    try:
+        return read()
+    except RuntimeError:
+        return None
 
 
 def _from_nvml(ask: Callable[[Any, Any], Any], device: torch.device) -> str | int | None:

@@ -15,6 +15,7 @@ from saconv_surgeon.records import Latency
 MIN_RUNS, FEWEST_RUNS = 10, 3
 WARMUP_N, WARMUP_S = 3, 0.2
 SPREAD, DRIFT, ENQUEUE = 0.10, 0.10, 0.80
+ENQUEUE_RUNS = 7
 
 
 @dataclass(frozen=True)
@@ -115,16 +116,28 @@ class _Timer:
         self.stages, self.prepare, self.device, self.clock = run.stages, run.prepare, device, clock
         self.marks: list[list[torch.cuda.Event]] = []
         self.seconds: list[list[float]] = []
-        self.first_s = 0.0
+        self.first_s = self.started = 0.0
 
     def warm_up(self) -> float:
-        if self.prepare is not None:
-            self.prepare()
-        start = self.clock()
-        for stage in self.stages:
-            stage()
+        """Seconds of a run that is waited for."""
+        self.time_enqueue()
+        start = self.started
         _synchronise(self.device)
         return self.clock() - start
+
+    def time_enqueue(self) -> float:
+        """Seconds that the host takes to hand a run to an idle device.
+
+        A busy one has a queue, which makes the host wait when it is full: the time between two stages of a measured run would
+        say that every model is bound by launches.
+        """
+        if self.prepare is not None:
+            self.prepare()
+        _synchronise(self.device)
+        self.started = self.clock()
+        for stage in self.stages:
+            stage()
+        return self.clock() - self.started
 
     def run(self) -> None:
         if self.prepare is not None:
@@ -141,11 +154,12 @@ class _Timer:
 
     def samples(self, warmups: tuple[int, float]) -> Samples:
         """Everything, once the device has finished."""
-        hosts = self.seconds
         if self.device.type != "cuda":
-            return Samples(tuple(zip(*hosts, strict=True)), (), *warmups, self.first_s)
+            return Samples(tuple(zip(*self.seconds, strict=True)), (), *warmups, self.first_s)
         devices = [[a.elapsed_time(b) / 1000 for a, b in itertools.pairwise(events)] for events in self.marks]
-        return Samples(tuple(zip(*devices, strict=True)), tuple(map(sum, hosts)), *warmups, self.first_s)
+        enqueue = tuple(self.time_enqueue() for _ in range(ENQUEUE_RUNS))
+        _synchronise(self.device)
+        return Samples(tuple(zip(*devices, strict=True)), enqueue, *warmups, self.first_s)
 
 
 def _warm_up(

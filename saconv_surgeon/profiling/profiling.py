@@ -31,9 +31,10 @@ def profile_model(
     counts = count(model, inputs)
     peak, source = counts.peak_live_bytes, "live tensors"
     if device.type == "cuda":
-        resident = [*parameters, *buffers, *inputs.tensors]
+        copies = inputs.copied()  # some models work in place
+        resident = [*parameters, *buffers, *copies.tensors]
         with preserved(model), torch.no_grad():
-            peak = cuda_peak_bytes(lambda: inputs.run(model), device, resident)
+            peak = cuda_peak_bytes(lambda: model(*copies.args, **copies.kwargs), device, resident)
         source = "CUDA allocator"
     trainable = sum(p.numel() for p in parameters if p.requires_grad)
     total = sum(p.numel() for p in parameters)

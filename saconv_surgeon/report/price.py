@@ -215,7 +215,8 @@ def _meaning(row: Row, p: Profile) -> str:
         exact = f"{p.parameters:,}: {p.trainable_parameters:,} trainable, {p.frozen_parameters:,} frozen{shared}"
         return f"{exact}; {text.memory(p.parameter_bytes)}"
     if row.field == "peak_memory_bytes" and p.peak_memory_source:
-        return f"{row.meaning} ({p.peak_memory_source})"
+        without = ", without autocast" if p.latency is not None and p.latency.autocast else ""
+        return f"{row.meaning} ({p.peak_memory_source}{without})"
     return row.meaning
 
 

@@ -107,12 +107,64 @@ def test_stages_are_timed_apart_and_the_first_call_by_itself():
     assert list(found.totals) == pytest.approx([0.3] * len(found.totals))
 
 
+class Device:
+    """A GPU on paper: the host hands over work and goes on, until the queue is full; events note when the device gets there."""
+
+    QUEUE_S = 0.05
+
+    def __init__(self, monkeypatch):
+        self.host = self.device = 0.0
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda device: self)
+        monkeypatch.setattr(torch.cuda, "synchronize", lambda device: self.wait())
+        monkeypatch.setattr(torch.cuda, "Event", lambda enable_timing: Event(self))
+
+    def __call__(self):
+        return self.host
+
+    def wait(self):
+        self.host = max(self.host, self.device)
+
+    def working(self, host_s, device_s):
+        def call():
+            self.host = max(self.host + host_s, self.device - self.QUEUE_S)
+            self.device = max(self.device, self.host) + device_s
+
+        return Run([call])
+
+
+class Event:
+    def __init__(self, device):
+        self.device = device
+
+    def record(self, stream):
+        self.at = max(self.device.device, self.device.host)
+
+    def elapsed_time(self, other):
+        return 1000 * (other.at - self.at)
+
+
+def test_device_times_and_who_waits_for_whom(monkeypatch):
+    device = Device(monkeypatch)
+    runs = [device.working(host_s=0.001, device_s=0.010), device.working(host_s=0.001, device_s=0.0001)]
+    heavy, light = measure(runs, torch.device("cuda"), budget_s=2.0, clock=device)
+    bound_by_work, bound_by_launches = (latency_of(found, torch.device("cuda")) for found in (heavy, light))
+    assert bound_by_work.clock == "CUDA events"
+    assert bound_by_work.median_s == pytest.approx(0.010, rel=0.2)
+    assert bound_by_work.enqueue_s == pytest.approx(0.001)  # although the full queue made the host wait meanwhile
+    assert bound_by_work.flags == ()
+    (alone,) = measure(
+        [device.working(host_s=0.001, device_s=0.0001)], torch.device("cuda"), budget_s=2.0, clock=device
+    )
+    assert latency_of(alone, torch.device("cuda")).flags == ("enqueue-bound",)
+    assert bound_by_launches.enqueue_s == pytest.approx(0.001)
+
+
 @pytest.mark.gpu
 def test_cuda_events_and_enqueue_time():
     device, x = torch.device("cuda"), torch.randn(4096, 4096, device="cuda")
     heavy, light = measure([Run([lambda: x @ x @ x]), Run([lambda: x[:1] + 1])], device, budget_s=0.5)
     assert latency_of(heavy, device).clock == "CUDA events"
     assert sum(heavy.totals) > 2 * sum(light.totals)
-    assert len(heavy.enqueue) == len(heavy.totals)
+    assert len(heavy.enqueue) == len(light.enqueue) > 0
     assert "enqueue-bound" not in latency_of(heavy, device).flags
     assert "enqueue-bound" in latency_of(light, device).flags

@@ -112,6 +112,11 @@ def test_every_flag_is_explained(flag):
     assert price.FLAGS[flag] in " ".join(shown(replace(PROFILE, latencies=(noisy,)), 160).split())
 
 
+def test_memory_under_autocast_is_not_claimed():
+    half = replace(PROFILE, latency=replace(LATENCY, autocast="bfloat16"))
+    assert "(live tensors, without autocast)" in " ".join(shown(half, 160).split())
+
+
 def test_sweep_and_training():
     sweep = replace(PROFILE, latencies=(LATENCY, replace(LATENCY, batch=8, median_s=0.04)), training=STEP)
     text = " ".join(shown(sweep, 160).split())
