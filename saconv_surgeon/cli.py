@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import sys
-import traceback
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console, RenderableType
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from saconv_surgeon._version import __version__
+from saconv_surgeon.cli_checks import check_counted, check_finite, check_outputs, check_plan_alone, check_reports_alone
 from saconv_surgeon.cli_options import (
-    STDOUT,
     base_option,
     finite,
     input_options,
-    is_given,
     json_option,
     mode_option,
     overwrite_option,
@@ -34,16 +26,23 @@ from saconv_surgeon.cli_options import (
     trust_option,
     weights_option,
 )
+from saconv_surgeon.cli_talk import (
+    EXIT_CHECK_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_NOTHING_ELIGIBLE,
+    fail,
+    progress,
+    report_console,
+    show,
+    show_traceback,
+    talk_console,
+    write_json,
+)
 from saconv_surgeon.errors import NoEffectWarning, SurgeonError, UsageError, UserCodeError
 
 if TYPE_CHECKING:
     from saconv_surgeon.opening import Opened
-    from saconv_surgeon.records import Profile
     from saconv_surgeon.surgery.conversion import Conversion
-
-EXIT_CHECK_FAILED, EXIT_NOTHING_ELIGIBLE, EXIT_INTERRUPTED = 1, 4, 130
-NARROWEST, OFF_TERMINAL = 80, 120
-PACKAGE = str(Path(__file__).parent)
 
 
 class SurgeonGroup(click.Group):
@@ -55,10 +54,10 @@ class SurgeonGroup(click.Group):
             return super().invoke(ctx)
         except SurgeonError as error:
             if isinstance(error, UserCodeError) and error.__cause__ is not None:
-                _show_traceback(error.__cause__)
-            _fail(str(error), error.exit_code)
+                show_traceback(error.__cause__)
+            fail(str(error), error.exit_code)
         except KeyboardInterrupt:
-            _fail("interrupted; nothing half-written was left", EXIT_INTERRUPTED)
+            fail("interrupted; nothing half-written was left", EXIT_INTERRUPTED)
 
 
 @click.group(cls=SurgeonGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -98,7 +97,7 @@ def inspect(model: str, json_to: str | None, quiet: bool, verbose: bool, **optio
     from saconv_surgeon.report import console as render
 
     opened = _open(model, options)
-    with _progress(quiet) as on_step:
+    with progress(quiet) as on_step:
         plan = api.make_plan(
             opened.model,
             opened.inputs,
@@ -109,9 +108,9 @@ def inspect(model: str, json_to: str | None, quiet: bool, verbose: bool, **optio
             on_step=on_step,
         )
     record = to_dict(plan) | {"schema": INSPECTION_SCHEMA, "model": opened.name, "ledger": to_dict(plan.ledger)}
-    out = _out(json_to, quiet)
-    _show(out, render.inspection(plan, opened.name, out.width))
-    _write_json(record, json_to)
+    out = report_console(json_to, quiet)
+    show(out, render.inspection(plan, opened.name, out.width))
+    write_json(record, json_to)
 
 
 @cli.command()
@@ -167,15 +166,15 @@ def convert(
     **options: Any,
 ) -> None:
     """Convert MODEL, prove that its outputs did not move, price it, and save it."""
-    _check_outputs(outputs, dry_run, overwrite)
-    _check_plan_alone(plan_file, options)
+    check_outputs(outputs, dry_run, overwrite)
+    check_plan_alone(plan_file, options)
     from saconv_surgeon import api
     from saconv_surgeon.report import console as render
 
     timing = timing_of(options)
     opened = _open(model, options)
-    _check_finite(opened)
-    with _progress(quiet) as on_step, warnings.catch_warnings():
+    check_finite(opened)
+    with progress(quiet) as on_step, warnings.catch_warnings():
         warnings.simplefilter("ignore", NoEffectWarning)  # said below, by the report and the exit code
         conversion = api.convert(
             opened.model,
@@ -195,8 +194,8 @@ def convert(
                 timing=timing,
                 on_step=on_step,
             )
-    out = _out(json_to, quiet)
-    _show(
+    out = report_console(json_to, quiet)
+    show(
         out,
         render.conversion(
             conversion.plan,
@@ -207,21 +206,21 @@ def convert(
             every_site=verbose or not conversion.converted,
         ),
     )
-    _write_json(conversion.to_dict(), json_to)
+    write_json(conversion.to_dict(), json_to)
     if not conversion.converted:
-        _fail(
+        fail(
             f"nothing to convert in {opened.name}: all {conversion.plan.ledger.refused} convolutions are refused",
             EXIT_NOTHING_ELIGIBLE,
         )
     if not dry_run:
         _save_all(conversion, opened, outputs, overwrite=overwrite, force=force, quiet=quiet)
     if not conversion.equivalence.passed:
-        _fail(
+        fail(
             "the outputs moved: " + ("saved all the same (--force)" if force and outputs else "nothing was saved"),
             EXIT_CHECK_FAILED,
         )
     if conversion.before is not None and conversion.after is not None:
-        _check_counted(options["strict"], conversion.before, conversion.after)
+        check_counted(options["strict"], conversion.before, conversion.after)
 
 
 @cli.command()
@@ -267,7 +266,7 @@ def profile(model: str, earlier: Path | None, json_to: str | None, quiet: bool, 
     from saconv_surgeon.report import console as render
 
     opened = _open(model, options)
-    with _progress(quiet) as on_step:
+    with progress(quiet) as on_step:
         record = api.profile(
             opened.model,
             opened.inputs,
@@ -277,10 +276,10 @@ def profile(model: str, earlier: Path | None, json_to: str | None, quiet: bool, 
         )
     if before is not None:
         record = replace(record, comparison=compared_with(before, record, str(earlier)))
-    out = _out(json_to, quiet)
-    _show(out, render.profile(record, out.width, every_layer=verbose))
-    _write_json(to_dict(record), json_to)
-    _check_counted(options["strict"], record)
+    out = report_console(json_to, quiet)
+    show(out, render.profile(record, out.width, every_layer=verbose))
+    write_json(to_dict(record), json_to)
+    check_counted(options["strict"], record)
 
 
 @cli.command()
@@ -308,7 +307,7 @@ def diff(
     if a.endswith(".json") and b.endswith(".json"):
         from saconv_surgeon.report.saved import diff_of_reports
 
-        _check_reports_alone(a, b)
+        check_reports_alone(a, b)
         record = diff_of_reports(Path(a), Path(b))
     else:
         from saconv_surgeon import api
@@ -317,7 +316,7 @@ def diff(
         pair = (*weights_pair, None, None)
         first = _open(a, {**options, "weights": pair[0]})
         second = _open(b, {**options, "weights": pair[1]}, inputs_of=first)
-        with _progress(quiet) as on_step:
+        with progress(quiet) as on_step:
             record = api.diff(
                 first.model,
                 second.model,
@@ -326,10 +325,10 @@ def diff(
                 timing=timing,
                 on_step=on_step,
             )
-    out = _out(json_to, quiet)
-    _show(out, render.diff(record, out.width))
-    _write_json(to_dict(record), json_to)
-    _check_counted(options["strict"], record.a, record.b)
+    out = report_console(json_to, quiet)
+    show(out, render.diff(record, out.width))
+    write_json(to_dict(record), json_to)
+    check_counted(options["strict"], record.a, record.b)
 
 
 @cli.command()
@@ -340,8 +339,8 @@ def env(json_to: str | None) -> None:
     from saconv_surgeon.report import console as render
 
     facts = environment()
-    _show(_out(json_to, quiet=False), render.environment(facts))
-    _write_json(facts, json_to)
+    show(report_console(json_to, quiet=False), render.environment(facts))
+    write_json(facts, json_to)
 
 
 def main() -> None:
@@ -371,65 +370,14 @@ def _open(model: str, options: dict[str, Any], inputs_of: Opened | None = None) 
     request = Request(model, **{name: options[name] for name in names if name in options})
     opened = open_model(request, inputs=inputs_of.inputs if inputs_of else None)
     if opened.note is not None:
-        _talk(quiet=bool(options.get("quiet"))).print(opened.note, markup=False, highlight=False, soft_wrap=True)
+        talk_console(quiet=bool(options.get("quiet"))).print(opened.note, markup=False, highlight=False, soft_wrap=True)
     return opened
-
-
-def _check_finite(opened: Opened) -> None:
-    from saconv_surgeon.models.weights import check_finite
-
-    check_finite(opened.model, opened.name)
 
 
 def _selection(options: dict[str, Any]) -> Any:
     from saconv_surgeon.surgery.planning import Selection
 
     return Selection(options["include"], options["exclude"], options["min_stride"], options["allow_depthwise"])
-
-
-def _check_reports_alone(a: str, b: str) -> None:
-    """Nothing is run where two reports are compared, so nothing can be said about how."""
-    context = click.get_current_context()
-    wanted = {"a", "b", "json_to", "quiet", "verbose", "strict", "latency"}
-    asked = next((p for p in context.command.params if p.name not in wanted and is_given(context, str(p.name))), None)
-    if asked is not None:
-        raise UsageError(
-            f"{a} and {b} are reports: nothing is run or measured, and {asked.opts[0]} does not go together with them"
-        )
-
-
-def _check_counted(strict: bool, *profiles: Profile) -> None:
-    """The gate of --strict: a figure that leaves something out fails."""
-    for record in profiles:
-        if strict and record.macs is None:
-            _fail(f"--strict: {record.model} could not be counted: {record.note}", EXIT_CHECK_FAILED)
-        if strict and record.uncounted_ops:
-            _fail(
-                f"--strict: {record.model} has operations that are not counted: {', '.join(record.uncounted_ops)}",
-                EXIT_CHECK_FAILED,
-            )
-
-
-def _check_outputs(outputs: tuple[Path, ...], dry_run: bool, overwrite: bool) -> None:
-    """Before anything slow is done."""
-    if not outputs and not dry_run:
-        raise UsageError("where to? give -o FOLDER (or -o file.pt, -o file.pt2), or --dry-run to see what would happen")
-    if len({p.resolve() for p in outputs}) < len(outputs):
-        raise UsageError("the same -o was given twice")
-    if outputs and not dry_run:
-        from saconv_surgeon.surgery.artefact import check_output
-
-        for path in outputs:
-            check_output(path, overwrite=overwrite)
-
-
-def _check_plan_alone(plan_file: Path | None, options: dict[str, Any]) -> None:
-    chosen = [name for name in ("include", "exclude", "min_stride", "allow_depthwise") if options[name]]
-    if plan_file is not None and chosen:
-        option = "--" + chosen[0].replace("_", "-")
-        raise UsageError(
-            f"--plan follows the decisions in {plan_file}; it does not go together with {option}: edit the plan instead"
-        )
 
 
 def _save_all(
@@ -439,7 +387,7 @@ def _save_all(
 
     if not conversion.equivalence.passed and not force:
         return
-    talk = _talk(quiet)
+    talk = talk_console(quiet)
     for path in outputs:
         notes = save(
             conversion,
@@ -459,67 +407,3 @@ def _save_all(
     if folder is not None:
         call = f"model = saconv_surgeon.restore(build_your_model(), {str(folder)!r})"
         talk.print(f"in your training script: {call}", markup=False, highlight=False, soft_wrap=True)
-
-
-# ------------------------------------------------------------------ talking
-
-
-def _out(json_to: str | None, quiet: bool) -> Console:
-    """Where the report goes: stdout, or stderr where the JSON takes stdout."""
-    return _console(stderr=json_to == "-", quiet=quiet)
-
-
-def _talk(quiet: bool = False) -> Console:
-    return _console(stderr=True, quiet=quiet)
-
-
-def _console(*, stderr: bool, quiet: bool) -> Console:
-    console = Console(stderr=stderr, quiet=quiet)
-    if not console.is_terminal and "COLUMNS" not in console._environ:
-        console.width = OFF_TERMINAL  # Rich's 80 would fold every name in a log file
-    console.width = max(console.width, NARROWEST)
-    return console
-
-
-def _show(console: Console, renderable: RenderableType) -> None:
-    console.print(renderable, highlight=False)
-
-
-def _write_json(record: Any, json_to: str | None) -> None:
-    if json_to is None:
-        return
-    content = json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
-    if json_to == "-":
-        click.echo(content, file=click.get_current_context().meta[STDOUT], nl=False)
-        return
-    path = Path(json_to)
-    temporary = path.parent / f".{path.name}.tmp"
-    try:
-        temporary.write_text(content, encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UsageError(f"--json {path} cannot be written: {error}") from error
-
-
-@contextmanager
-def _progress(quiet: bool) -> Iterator[Callable[[str, float], None]]:
-    """A progress bar on a terminal, nothing elsewhere."""
-    console = _talk(quiet)
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
-        task = bar.add_task("", total=1.0)
-        yield lambda step, done: bar.update(task, description=step, completed=done)
-
-
-def _show_traceback(error: BaseException) -> None:
-    """The user's own frames: those of this package, through which their code was called, are left out."""
-    frames = error.__traceback__
-    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(PACKAGE):
-        frames = frames.tb_next
-    click.echo("".join(traceback.format_exception(type(error), error, frames)), err=True, nl=False)
-
-
-def _fail(message: str, code: int) -> NoReturn:
-    click.echo(f"saconv-surgeon: {message}", err=True)
-    sys.exit(code)

@@ -6,25 +6,22 @@ tensors are alive at the time. Nothing is computed by either, so a model of fake
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
-from saconv_surgeon.models.copying import paths_of
 from saconv_surgeon.models.inputs import Inputs
-from saconv_surgeon.profiling.formulas import Cost, Shape
+from saconv_surgeon.profiling.formulas import Cost
+from saconv_surgeon.profiling.mapping import custom_mapping, tensors_in
 from saconv_surgeon.profiling.memory import LiveTensors
-from saconv_surgeon.profiling.registry import FORMULAS, FREE, Formula, formula_of, is_free
+from saconv_surgeon.profiling.registry import formula_of, is_free
+from saconv_surgeon.profiling.running import RunningModule
 from saconv_surgeon.records import UncountedOp
 
 ALLOCATIONS = frozenset("empty empty_like empty_strided empty_permuted new_empty new_empty_strided".split())
@@ -70,7 +67,7 @@ def count_by_dispatch(model: nn.Module, inputs: Inputs, resident: Iterable[Tenso
     running = RunningModule(model)
     tally = _Tally(running)
     live = LiveTensors(resident)
-    counter = FlopCounterMode(display=False, custom_mapping=_mapping(tally))
+    counter = FlopCounterMode(display=False, custom_mapping=custom_mapping(tally.add_cost))
     counter.mod_tracker = _NoModules()  # type: ignore[assignment]  # its own asks for gradients, which inference mode does not have
     with running.watched(), _Kernels(tally, live), counter:
         model(*inputs.args, **inputs.kwargs)
@@ -87,47 +84,6 @@ class _NoModules:
     def __enter__(self) -> None: ...
 
     def __exit__(self, *error: object) -> None: ...
-
-
-class RunningModule:
-    """Which module is running: the innermost one that has a path in ``model``."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
-        self.paths = {key: names[0] for key, names in paths_of(model).items()}
-        self.stack = [""]
-        self.calls: Counter[str] = Counter()
-        self.left_by_exceptions: list[str] = []
-
-    @property
-    def path(self) -> str:
-        """Its path."""
-        return self.stack[-1]
-
-    @contextmanager
-    def watched(self) -> Iterator[None]:
-        """Follows what runs, by hooks that are taken off afterwards."""
-        handles = []
-        self.error = sys.exc_info()[1]
-        try:
-            for module in self.model.modules():
-                if not isinstance(module, torch.jit.ScriptModule):  # takes no hooks
-                    handles.append(module.register_forward_pre_hook(self._enter, prepend=True))
-                    handles.append(module.register_forward_hook(self._leave, always_call=True))
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    def _enter(self, module: nn.Module, args: Any) -> None:
-        path = self.paths.get(id(module), self.path)
-        self.calls[path] += 1
-        self.stack.append(path)
-
-    def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
-        path = self.stack.pop()
-        if output is None and sys.exc_info()[1] is not self.error:
-            self.left_by_exceptions.append(path)
 
 
 class _Tally:
@@ -177,7 +133,7 @@ class _Kernels(TorchDispatchMode):
         return result
 
     def _launched(self, func: Any, args: Any, kwargs: Any, result: Any) -> None:
-        read, written = _tensors((args, kwargs)), _tensors(result)
+        read, written = tensors_in((args, kwargs)), tensors_in(result)
         self.live.saw(written)
         name = func._overloadpacket.__name__
         if name in ALLOCATIONS or _is_view(func, read, written):
@@ -199,7 +155,7 @@ def _computes(func: Any, args: Any, kwargs: Any, result: Any) -> bool:
 
     What other libraries compute on integers may well be work: quantised convolutions.
     """
-    read, written = _tensors((args, kwargs)), _tensors(result)
+    read, written = tensors_in((args, kwargs)), tensors_in(result)
     if _is_view(func, read, written) or not (read or written):
         return False
     return func.namespace != "aten" or any(t.is_floating_point() or t.is_complex() for t in (*read, *written))
@@ -209,10 +165,6 @@ def _is_view(func: Any, read: list[Tensor], written: list[Tensor]) -> bool:
     if torch.Tag.inplace_view in func.tags:
         return True
     return not func._schema.is_mutable and bool(written) and _all_share_memory(written, read)
-
-
-def _tensors(value: Any) -> list[Tensor]:
-    return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor)]
 
 
 def _all_share_memory(written: list[Tensor], read: list[Tensor]) -> bool:
@@ -232,93 +184,3 @@ def _bytes_of(t: Tensor) -> int:
     for size, stride in zip(t.shape, t.stride(), strict=True):
         elements *= size if stride or not size else 1
     return elements * t.element_size()
-
-
-# ------------------------------------------------------------------ the table, as FlopCounterMode wants it
-
-
-@dataclass(frozen=True)
-class _Call:
-    """A call that was carried out as an :class:`~saconv_surgeon.profiling.registry.Operation`."""
-
-    args: tuple[Any, ...]
-    result: Any
-
-    @property
-    def out(self) -> Shape:
-        first = self._first
-        return tuple(first.shape) if first is not None else ()
-
-    @property
-    def is_floating(self) -> bool:
-        return self._first is not None and _is_floating(self._first)
-
-    def shape(self, i: int) -> Shape:
-        return tuple(self.args[i].shape) if self.has_tensor(i) else ()
-
-    def shapes(self, i: int) -> list[Shape]:
-        given = self.args[i] if i < len(self.args) else None
-        return [tuple(t.shape) for t in given if isinstance(t, Tensor)] if isinstance(given, (list, tuple)) else []
-
-    def value(self, i: int) -> Any:
-        return self.args[i] if i < len(self.args) else None
-
-    def has_tensor(self, i: int) -> bool:
-        return i < len(self.args) and isinstance(self.args[i], Tensor)
-
-    def takes_floating(self, i: int) -> bool:
-        return self.has_tensor(i) and _is_floating(self.args[i])
-
-    @property
-    def _first(self) -> Tensor | None:
-        return next(iter(_tensors(self.result)), None)
-
-
-def _is_floating(t: Tensor) -> bool:
-    return t.is_floating_point() or t.is_complex()
-
-
-@cache
-def _packets() -> dict[Any, Formula | None]:
-    """Every operation of the table that this torch has, with its formula; None where it is free."""
-    found: dict[Any, Formula | None] = {}
-    for name, formula in ({**dict.fromkeys(FREE), **FORMULAS}).items():
-        namespace, _, short = name.rpartition("::")
-        packet = getattr(getattr(torch.ops, namespace or "aten"), short, None)
-        if packet is not None:
-            found[packet] = formula
-    return found
-
-
-def _mapping(tally: _Tally) -> dict[Any, Callable[..., int]]:
-    """``custom_mapping``: by packet, to be counted, and by overload, to be counted whole instead of taken apart."""
-    mapping: dict[Any, Callable[..., int]] = {}
-    for packet, formula in _packets().items():
-        count = _counting(formula, tally)
-        mapping[packet] = count
-        mapping |= {getattr(packet, overload): count for overload in packet.overloads()}
-    return mapping | {op: _as_torch_counts(f, tally) for op, f in flop_registry.items() if op not in mapping}
-
-
-def _counting(formula: Formula | None, tally: _Tally) -> Callable[..., int]:
-    def count(*args: Any, out_val: Any, **kwargs: Any) -> int:
-        if formula is None:
-            return 0
-        cost = formula(_Call(args, out_val))
-        tally.add_cost(cost)
-        return cost.flops
-
-    count._get_raw = True  # type: ignore[attr-defined]  # how FlopCounterMode is told to hand over tensors, not shapes
-    return count
-
-
-def _as_torch_counts(formula: Callable[..., int], tally: _Tally) -> Callable[..., int]:
-    """What this table does not have and torch's has: kernels of attention and products of 8-bit matrices."""
-
-    def count(*args: Any, out_val: Any, **kwargs: Any) -> int:
-        flops = formula(*args, out_val=out_val, **kwargs)
-        tally.add(macs=flops // 2, flops=flops)
-        return flops
-
-    count._get_raw = True  # type: ignore[attr-defined]
-    return count

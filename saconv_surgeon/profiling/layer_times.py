@@ -58,7 +58,7 @@ class _StopWatch:
         self.model, self.device = model, device
         self.paths = {key: names[0] for key, names in paths_of(model).items()}
         self.handles: list[Any] = []
-        self.stack: list[tuple[str, Any, list[tuple[Any, Any]]]] = []
+        self.stack: list[tuple[int, Any, list[tuple[Any, Any]]]] = []
         self.spans: list[tuple[str, tuple[Any, Any], list[tuple[Any, Any]]]] = []
 
     def attach(self) -> None:
@@ -86,12 +86,14 @@ class _StopWatch:
         return taken
 
     def _enter(self, module: nn.Module, args: Any) -> None:
-        self.stack.append((self.paths[id(module)], self._now(), []))
+        self.stack.append((id(module), self._now(), []))
 
     def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
-        path, start, children = self.stack.pop()
+        if not self.stack or self.stack[-1][0] != id(module):
+            return  # a hook for all modules raised before this one could be entered
+        key, start, children = self.stack.pop()
         span = (start, self._now())
-        self.spans.append((path, span, children))
+        self.spans.append((self.paths[key], span, children))
         if self.stack:
             self.stack[-1][2].append(span)
 
