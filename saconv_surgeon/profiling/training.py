@@ -97,9 +97,9 @@ def _step(called: Callable[..., Any], model: nn.Module, inputs: FreshInputs) -> 
     return Run([forward, lambda: losses.pop().backward()], prepare)
 
 
-def _once(called: Callable[..., Any], model: nn.Module, inputs: Inputs) -> Callable[[], None]:
+def _once(called: Callable[..., Any], model: nn.Module, inputs: FreshInputs) -> Callable[[], None]:
     """One step, whole."""
-    run = _step(called, model, FreshInputs(inputs))
+    run = _step(called, model, inputs)
     assert run.prepare is not None
     run.prepare()
 
@@ -119,7 +119,7 @@ def _loss(output: Any) -> Tensor:
 
 def _memory(model: nn.Module, inputs: Inputs, device: torch.device, timing: Timing) -> tuple[int, int]:
     """Saved bytes, and the most that is in memory during a step."""
-    subject = stand_in(model)
+    subject, fresh = stand_in(model), FreshInputs(inputs)
     with preserved(subject, "train"), autocast(timing, device):
         saved = saved_bytes(subject, inputs.copied())
 
@@ -127,8 +127,8 @@ def _memory(model: nn.Module, inputs: Inputs, device: torch.device, timing: Timi
         with autocast(timing, device):
             return subject(*args, **kwargs)
 
-    step = _once(called, subject, inputs)
-    resident = [*subject.parameters(), *subject.buffers(), *inputs.tensors]
+    step = _once(called, subject, fresh)
+    resident = [*subject.parameters(), *subject.buffers(), *fresh.given.tensors]
     with preserved(subject, "train"):
         if device.type == "cuda":
             return saved, cuda_peak_bytes(step, device, resident)
@@ -142,7 +142,7 @@ def _check(model: nn.Module, inputs: Inputs, device: torch.device, timing: Timin
     try:
         subject = stand_in(model)
         with preserved(model, "train"), preserved(subject, "train"), autocast(timing, device):
-            _once(subject, subject, inputs)()
+            _once(subject, subject, FreshInputs(inputs))()
     except Exception as error:
         raise ModelError(
             f"{type(model).__name__} cannot be trained on these inputs ({type(error).__name__}: {first_line(error)}); give other "

@@ -104,6 +104,13 @@ def test_peak_holds_weights_activations_and_gradients():
     assert found.saved_bytes == 4 * 1000
 
 
+def test_a_view_of_the_input_is_the_input():
+    x, linear = torch.randn(2, 3, 20, 20), nn.Linear(1200, 5)
+    assert (
+        cost(nn.Sequential(nn.Flatten(), linear), x).peak_memory_bytes == cost(linear, x.flatten(1)).peak_memory_bytes
+    )
+
+
 def test_it_runs_in_train_mode_with_gradients_under_the_settings():
     seen = set()
 
