@@ -13,6 +13,7 @@ SMALLEST_DIFFERENCE = 0.02
 memory makes that much of a difference."""
 WIDEST = 0.10
 """Where the interval or the noise reaches further than this from its middle, nothing is called the same."""
+MARGIN = 1.25
 RESAMPLES = 2000
 ENOUGH = 10
 """Pairs for an interval that means something: with five per cent noise, three make one in seven equal models look different."""
@@ -21,12 +22,12 @@ ENOUGH = 10
 def ratio_of(a: Sequence[float], b: Sequence[float], seed: int = 0) -> LatencyRatio:
     """The paired ratio b/a, with a 95 % bootstrap interval of its median, and a verdict.
 
-    The noise floor is the distance from 1 that the interval of a against itself reaches: neighbouring samples, paired, so
-    that the baseline is timed against itself in the very same run.
+    The noise floor is the distance from 1 that the interval of a against itself reaches: every sample paired with the next,
+    so that the baseline is timed against itself in the very same run, as often and in the same change of order.
     """
     ratios = np.asarray(b) / np.asarray(a)
     low, high = _interval(ratios, seed)
-    noise_low, noise_high = _interval(np.asarray(a[1::2]) / np.asarray(a[: len(a) // 2 * 2 : 2]), seed)
+    noise_low, noise_high = _interval(np.asarray(a[1:]) / np.asarray(a[:-1]), seed)
     floor = max(abs(noise_low - 1), abs(noise_high - 1))
     median = float(np.median(ratios))
     return LatencyRatio(
@@ -42,8 +43,12 @@ def ratio_of(a: Sequence[float], b: Sequence[float], seed: int = 0) -> LatencyRa
 
 
 def verdict(median: float, low: float, high: float, floor: float) -> Verdict:
-    """``slower`` and ``faster`` need an interval clear of 1 and a median beyond the noise floor; ``same`` a median within it."""
-    floor = max(floor, SMALLEST_DIFFERENCE)
+    """``slower`` and ``faster`` need an interval clear of 1 and a median beyond the noise floor; ``same`` a median within it.
+
+    Beyond it by a quarter, since two intervals that just touch are no evidence: of equal models under any noise, one in a
+    hundred or fewer are then called different.
+    """
+    floor = max(MARGIN * floor, SMALLEST_DIFFERENCE)
     if low > 1 and median > 1 + floor:
         return "slower"
     if high < 1 and median < 1 - floor:
