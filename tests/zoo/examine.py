@@ -314,7 +314,7 @@ def gradients(model, inputs):
 
 def forward_with_gradients(model, inputs):
     model.zero_grad()
-    clean = inputs._map(torch.clone)
+    clean = inputs.mapped(torch.clone)
     return model(*clean.args, **clean.kwargs)
 
 
@@ -329,7 +329,7 @@ def parts_with_gradients(model, inputs):
 
 
 def doubled(inputs):
-    return inputs._map(lambda t: torch.cat([t, t.flip(0) * 0.9]) if t.dim() >= 4 and t.is_floating_point() else t)
+    return inputs.mapped(lambda t: torch.cat([t, t.flip(0) * 0.9]) if t.dim() >= 4 and t.is_floating_point() else t)
 
 
 def loss_of(output):
