@@ -86,7 +86,7 @@ def input_options(command: F) -> F:
         click.option("--channels-last", is_flag=True, help="Lay out weights and inputs in channels_last."),
         click.option(
             "--seed",
-            type=click.IntRange(0, 2**32 - 1),
+            type=SEEDS,
             default=0,
             show_default=True,
             help="For random weights and inputs.",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,6 @@ from saconv_surgeon.profiling.timing import FreshInputs, autocast, threads
 from saconv_surgeon.records import Timing
 
 WARMUPS, SHARE = 2, 4
-Read = Callable[[], float]
 
 
 def time_layers(model: nn.Module, inputs: Inputs, device: torch.device, timing: Timing) -> dict[str, float]:
