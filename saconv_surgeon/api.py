@@ -7,7 +7,7 @@ model that it is given. A model is any module, wrapped or not, or an ``ExportedP
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,8 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 
-from saconv_surgeon.convs.targets import Reason, find_target
+from saconv_surgeon.convs.target import Init, Reason
+from saconv_surgeon.convs.targets import find_target
 from saconv_surgeon.errors import ModelError, NoEffectWarning, first_line
 from saconv_surgeon.models.abstract import is_abstract
 from saconv_surgeon.models.census import Census, take_census
@@ -50,6 +51,7 @@ from saconv_surgeon.surgery.eligibility import Eligibility
 from saconv_surgeon.surgery.equivalence import TOLERANCE, TRIALS, prove, unreached, worse_of
 from saconv_surgeon.surgery.planning import Selection
 from saconv_surgeon.surgery.rewriting import apply
+from saconv_surgeon.surgery.starting import begin, chosen_init
 
 OnStep = Callable[[str, float], None]
 """Called with what is being done and how much of it is done, 0 to 1."""
@@ -73,6 +75,8 @@ def inspect(
     exclude: Sequence[str] = (),
     min_stride: int | None = None,
     allow_depthwise: bool = False,
+    absorb: bool = False,
+    options: Mapping[str, str] | None = None,
     mode: Mode = "eval",
 ) -> tuple[PlannedSite, ...]:
     """Every convolution of ``model``, with a decision and, where it is refused, the reason. Nothing is changed.
@@ -85,12 +89,14 @@ def inspect(
         exclude: None whose path matches one of these.
         min_stride: Only those whose output map is at least so many times smaller than the input.
         allow_depthwise: Depthwise ones as well.
+        absorb: Say which norm and activation each layer would take in, or why not.
+        options: Those of the target, as ``{"ratio": "1/4"}``.
         mode: ``"train"`` looks at the model as it runs in training, with its auxiliary heads.
 
     Raises:
-        UsageError: A pattern matches nothing, or there is no such target.
+        UsageError: A pattern matches nothing, there is no such target, or it does not have an option.
     """
-    selection = Selection(tuple(include), tuple(exclude), min_stride, allow_depthwise)
+    selection = Selection(tuple(include), tuple(exclude), min_stride, allow_depthwise, absorb, dict(options or {}))
     return make_plan(model, example_inputs, target=target, selection=selection, mode=mode).sites
 
 
@@ -112,8 +118,12 @@ def make_plan(
     if recorded is None:
         made = planning.make_plan(model, sites, census, target=target, selection=selection, image_size=size, base=base)
         return replace(made, mode=mode)
-    eligibility = Eligibility(model, census, find_target(recorded.target))
-    fresh = planning.make_plan(model, sites, census, target=recorded.target, image_size=size, base=base)
+    goal = find_target(recorded.target)
+    everything = Selection(absorb=goal.absorbs, options=recorded.options)
+    eligibility = Eligibility(model, census, goal, goal.parse(recorded.options))
+    fresh = planning.make_plan(
+        model, sites, census, target=recorded.target, selection=everything, image_size=size, base=base
+    )
     fresh = replace(fresh, mode=mode)
     return planning.replay(recorded, fresh, lambda site: eligibility.why_not(site, allow_depthwise=True))
 
@@ -127,6 +137,10 @@ def convert(
     exclude: Sequence[str] = (),
     min_stride: int | None = None,
     allow_depthwise: bool = False,
+    absorb: bool = False,
+    options: Mapping[str, str] | None = None,
+    init: Init | None = None,
+    data: Iterable[Any] | None = None,
     plan: Plan | str | Path | None = None,
     trials: int = TRIALS,
     tolerance: float = TOLERANCE,
@@ -135,7 +149,7 @@ def convert(
     base: Base | None = None,
     on_step: OnStep = _silent,
 ) -> Conversion:
-    """Replaces the eligible convolutions in a copy of ``model`` and proves that its outputs did not move.
+    """Replaces the eligible convolutions in a copy of ``model`` and proves that its outputs did not move, or says how far.
 
     ``model`` is not modified. A wrapper around it (``DataParallel``, ``torch.compile`` …) is taken off: the converted model is
     what was inside. Where there is nothing to convert, a ``NoEffectWarning`` is given and the copy is an unchanged one.
@@ -148,6 +162,12 @@ def convert(
         exclude: See :func:`inspect`.
         min_stride: See :func:`inspect`.
         allow_depthwise: See :func:`inspect`.
+        absorb: Norm and activation behind a convolution become parts of the new layer, where it alone feeds them.
+        options: See :func:`inspect`.
+        init: Where layers begin that cannot equal their convolutions (``spconv``): ``"project"``, ``"calibrate"`` (the default
+            with ``data``) or ``"random"``.
+        data: Batches, each what ``example_inputs`` may be, or as a ``DataLoader`` of images and labels gives them. A few are
+            looked at: most of them to calibrate, the rest to say how much of the outputs is explained.
         plan: Decisions to follow instead of selecting: a plan, or a JSON file with one.
         trials: On how many inputs the proof compares; the first is ``example_inputs``.
         tolerance: What still passes as equal, relative to the largest output, where the outputs are not equal to the bit.
@@ -158,10 +178,11 @@ def convert(
         on_step: Told about progress.
 
     Returns:
-        The conversion. Look at ``equivalence.passed`` before you use the model.
+        The conversion. Look at ``equivalence.passed`` before you use the model; with a target that does not preserve the
+        function, at ``explained``, and fine-tune.
 
     Raises:
-        UsageError: A pattern or a plan that does not fit the model.
+        UsageError: A pattern, an option or a plan that does not fit the model or the target, or an ``init`` it does not have.
         ModelError: The model cannot be copied.
     """
     model, inputs = _opened(model, example_inputs)
@@ -170,25 +191,29 @@ def convert(
         model,
         inputs,
         target=target,
-        selection=Selection(tuple(include), tuple(exclude), min_stride, allow_depthwise),
+        selection=Selection(tuple(include), tuple(exclude), min_stride, allow_depthwise, absorb, dict(options or {})),
         recorded=recorded,
         mode=mode,
         base=base or Base(),
         on_step=on_step,
     )
-    made = replace(made, base=replace(made.base, fingerprint=fingerprint(model)))
+    init = chosen_init(find_target(made.target), init, data is not None)
+    made = replace(made, base=replace(made.base, fingerprint=fingerprint(model)), init=init)
     if not made.converted_paths:
         warnings.warn(
             "no convolution of this model can be converted; see the reasons in the plan", NoEffectWarning, stacklevel=2
         )
     on_step("rewriting", 0.0)
     converted, made = _operate(model, inputs, made)
+    explained = None
+    if init is not None:
+        explained = begin(model, converted, inputs, made, data, seed, on_step)
     on_step("proving", 0.0)
     check = partial(prove, model, converted, inputs, paths=made.converted_paths, tolerance=tolerance, seed=seed)
     equivalence = check(trials=trials, mode=mode, on_trial=lambda done: on_step("proving", done / trials))
     if mode == "train":
         equivalence = worse_of(equivalence, check(trials=1))
-    return Conversion(converted, made, equivalence)
+    return Conversion(converted, made, equivalence, explained=explained)
 
 
 def price(

@@ -20,7 +20,9 @@ from saconv_surgeon.cli_options import (
     overwrite_option,
     pretrained_option,
     selection_options,
+    start_options,
     talk_options,
+    target_options_of,
     timing_of,
     timing_options,
     trust_option,
@@ -129,6 +131,7 @@ def inspect(model: str, json_to: str | None, quiet: bool, verbose: bool, **optio
 @trust_option
 @input_options
 @selection_options
+@start_options
 @mode_option
 @click.option(
     "--plan",
@@ -165,13 +168,14 @@ def convert(
     verbose: bool,
     **options: Any,
 ) -> None:
-    """Convert MODEL, prove that its outputs did not move, price it, and save it."""
+    """Convert MODEL, prove that its outputs did not move (or say how far they did), price it, and save it."""
     check_outputs(outputs, dry_run, overwrite)
     check_plan_alone(plan_file, options)
     from saconv_surgeon import api
     from saconv_surgeon.report import console as render
 
     timing = timing_of(options)
+    data = _data(options["data"])
     opened = _open(model, options)
     check_finite(opened)
     with progress(quiet) as on_step, warnings.catch_warnings():
@@ -179,8 +183,13 @@ def convert(
         conversion = api.convert(
             opened.model,
             opened.inputs,
-            **{name: options[name] for name in ("target", "include", "exclude", "min_stride", "allow_depthwise")},
-            **{name: options[name] for name in ("trials", "tolerance", "seed", "mode")},
+            **{
+                name: options[name]
+                for name in ("target", "include", "exclude", "min_stride", "allow_depthwise", "absorb")
+            },
+            **{name: options[name] for name in ("init", "trials", "tolerance", "seed", "mode")},
+            options=target_options_of(options),
+            data=data,
             plan=plan_file,
             base=opened.base,
             on_step=on_step,
@@ -200,6 +209,7 @@ def convert(
         render.conversion(
             conversion.plan,
             conversion.equivalence,
+            conversion.explained,
             conversion.priced,
             opened.name,
             out.width,
@@ -214,7 +224,7 @@ def convert(
         )
     if not dry_run:
         _save_all(conversion, opened, outputs, overwrite=overwrite, force=force, quiet=quiet)
-    if not conversion.equivalence.passed:
+    if not conversion.acceptable:
         fail(
             "the outputs moved: " + ("saved all the same (--force)" if force and outputs else "nothing was saved"),
             EXIT_CHECK_FAILED,
@@ -377,7 +387,16 @@ def _open(model: str, options: dict[str, Any], inputs_of: Opened | None = None) 
 def _selection(options: dict[str, Any]) -> Any:
     from saconv_surgeon.surgery.planning import Selection
 
-    return Selection(options["include"], options["exclude"], options["min_stride"], options["allow_depthwise"])
+    names = ("include", "exclude", "min_stride", "allow_depthwise", "absorb")
+    return Selection(**{name: options[name] for name in names}, options=target_options_of(options))
+
+
+def _data(spec: str | None) -> Any:
+    if spec is None:
+        return None
+    from saconv_surgeon.models.source import make_data
+
+    return make_data(spec)
 
 
 def _save_all(
@@ -385,7 +404,7 @@ def _save_all(
 ) -> None:
     from saconv_surgeon.surgery.artefact import FILES, save
 
-    if not conversion.equivalence.passed and not force:
+    if not conversion.acceptable and not force:
         return
     talk = talk_console(quiet)
     for path in outputs:

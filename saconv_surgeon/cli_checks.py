@@ -54,7 +54,8 @@ def check_outputs(outputs: tuple[Path, ...], dry_run: bool, overwrite: bool) -> 
 
 def check_plan_alone(plan_file: Path | None, options: dict[str, Any]) -> None:
     """A plan has decided already."""
-    chosen = [name for name in ("include", "exclude", "min_stride", "allow_depthwise") if options[name]]
+    names = ("include", "exclude", "min_stride", "allow_depthwise", "absorb", "ratio", "settings")
+    chosen = ["option" if name == "settings" else name for name in names if options[name]]
     if plan_file is not None and chosen:
         option = "--" + chosen[0].replace("_", "-")
         raise UsageError(

@@ -98,7 +98,30 @@ def selection_options(command: F) -> F:
     """Which convolutions to convert."""
     return _chain(
         command,
-        click.option("--to", "target", default="saconv", show_default=True, help="What to convert to."),
+        click.option(
+            "--to",
+            "target",
+            default="saconv",
+            show_default=True,
+            metavar="TARGET",
+            help="What to convert to: saconv, saconv-deform, aws, spconv, or what another package offers.",
+        ),
+        click.option(
+            "--ratio", metavar="α", help="spconv: the share of representative channels, as in 1/2, 1/4 or 0.125."
+        ),
+        click.option(
+            "--option",
+            "settings",
+            multiple=True,
+            metavar="NAME=VALUE",
+            callback=_settings,
+            help="An option of the target, by name; repeatable.",
+        ),
+        click.option(
+            "--absorb",
+            is_flag=True,
+            help="Take the norm and the activation behind a convolution into the new layer, where it alone feeds them.",
+        ),
         click.option(
             "--include", multiple=True, metavar="GLOB", help="Only these module paths (* crosses dots); repeatable."
         ),
@@ -111,6 +134,24 @@ def selection_options(command: F) -> F:
         ),
         click.option(
             "--allow-depthwise", is_flag=True, help="Depthwise convolutions too: their contexts cost C² weights."
+        ),
+    )
+
+
+def start_options(command: F) -> F:
+    """Where layers begin that cannot equal their convolutions."""
+    return _chain(
+        command,
+        click.option(
+            "--init",
+            type=click.Choice(("project", "calibrate", "random")),
+            help="spconv: begin with what the layer can express of the kernel, with a least-squares fit to --data, or at random. "
+            "Default: project; with --data, calibrate.",
+        ),
+        click.option(
+            "--data",
+            metavar="FILE:NAME",
+            help="spconv: file.py:make_batches, a function that gives batches: inputs of the model, labels behind them or not.",
         ),
     )
 
@@ -189,6 +230,29 @@ def finite(context: click.Context, parameter: click.Parameter, value: float) -> 
     if not math.isfinite(value):
         raise click.BadParameter(f"{value} is no number to work with")
     return value
+
+
+def _settings(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> dict[str, str]:
+    pairs = [text.partition("=") for text in value]
+    if not all(name and sign for name, sign, _ in pairs):
+        raise click.BadParameter(f"{next(iter(value))!r} is not of the form name=value")
+    if len({name for name, _, _ in pairs}) < len(pairs):
+        raise click.BadParameter("the same name was given twice")
+    return {name: text for name, _, text in pairs}
+
+
+def target_options_of(options: dict[str, Any]) -> dict[str, str]:
+    """What the user says about the target, by name: ``--ratio`` is short for ``--option ratio=``.
+
+    Raises:
+        UsageError: Both say something about the same.
+    """
+    settings: dict[str, str] = dict(options["settings"])
+    if options["ratio"] is not None:
+        if "ratio" in settings:
+            raise UsageError("--ratio and --option ratio=… were both given")
+        settings["ratio"] = options["ratio"]
+    return settings
 
 
 def _batches(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...]:

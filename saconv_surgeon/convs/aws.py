@@ -12,6 +12,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from saconv_surgeon.convs.converted import ConvertedLayer
+
 EPS = 1e-5
 STATISTICS = ("weight_gamma", "weight_beta")
 
@@ -45,7 +47,7 @@ def as_dtype(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return tensor if tensor.dtype == dtype else tensor.to(dtype)
 
 
-class ConvAWS2d(nn.Conv2d):
+class ConvAWS2d(ConvertedLayer, nn.Conv2d):
     """``nn.Conv2d`` whose kernel v is used as ``gamma * (v - mean(v)) / sqrt(var(v) + 1e-5) + beta`` per filter.
 
     ``weight_gamma`` and ``weight_beta``, both (C_out, 1, 1, 1), are buffers and are not trained. A new layer, and one
@@ -55,7 +57,7 @@ class ConvAWS2d(nn.Conv2d):
 
     weight_gamma: Tensor
     weight_beta: Tensor
-    _own_attributes: tuple[str, ...] = ()
+    _own_attributes: tuple[str, ...] = ("path", "absorbed")
     """Plain attributes that a convolution does not have."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -64,7 +66,7 @@ class ConvAWS2d(nn.Conv2d):
             self.register_buffer(name, statistic)
 
     @classmethod
-    def from_conv2d(cls, conv: nn.Conv2d) -> Self:
+    def from_conv2d(cls, conv: nn.Conv2d, **options: Any) -> Self:
         """A layer that computes what ``conv`` computes, to the bit. ``conv`` is left unchanged and shares no tensor.
 
         Carried over: kernel, bias, stride, padding, dilation, groups, padding mode, dtype, device, memory format,
@@ -72,19 +74,7 @@ class ConvAWS2d(nn.Conv2d):
         somebody else's code has put on the object.
         """
         # Built on "meta" and filled afterwards: no random number is drawn and no kernel is initialised in vain.
-        layer = cls(
-            conv.in_channels,
-            conv.out_channels,
-            conv.kernel_size,
-            conv.stride,
-            conv.padding,
-            conv.dilation,
-            conv.groups,
-            conv.bias is not None,
-            conv.padding_mode,
-            device="meta",
-            dtype=conv.weight.dtype,
-        )
+        layer = cls._like(conv, **options)
         layer.to_empty(device=conv.weight.device)
         layer.weight = nn.Parameter(torch.empty_like(conv.weight))
         layer._reset_new_parameters()
@@ -98,6 +88,24 @@ class ConvAWS2d(nn.Conv2d):
             if name not in vars(layer):
                 setattr(layer, name, value)
         return layer.train(conv.training)
+
+    @classmethod
+    def _like(cls, conv: nn.Conv2d, **options: Any) -> Self:
+        """A layer with the arguments of ``conv``, on the meta device."""
+        return cls(
+            conv.in_channels,
+            conv.out_channels,
+            conv.kernel_size,
+            conv.stride,
+            conv.padding,
+            conv.dilation,
+            conv.groups,
+            conv.bias is not None,
+            conv.padding_mode,
+            device="meta",
+            dtype=conv.weight.dtype,
+            **options,
+        )
 
     def is_at_rest(self) -> bool:
         """Whether the layer still computes the plain convolution with its own kernel, to the bit."""

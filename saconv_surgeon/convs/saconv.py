@@ -47,7 +47,6 @@ class SAConv2d(ConvAWS2d):
     weight_diff: Tensor
     bn: nn.Module | None
     act: nn.Module | None
-    _own_attributes = ("path",)
 
     def __init__(self, *args: Any, bn: nn.Module | None = None, act: nn.Module | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -59,7 +58,6 @@ class SAConv2d(ConvAWS2d):
             self.post_context = nn.Conv2d(self.out_channels, self.out_channels, 1, **where)
         self.register_module("bn", bn)
         self.register_module("act", act)
-        self.path: str | None = None  # where surgery has put the layer, for messages
         self._reset_new_parameters()
 
     def forward(self, input: Tensor) -> Tensor:
@@ -73,8 +71,9 @@ class SAConv2d(ConvAWS2d):
             return self.forward(x.unsqueeze(0)).squeeze(0)
         x = x + self.pre_context(F.adaptive_avg_pool2d(x, 1))
         weight = self.standardised_weight()
-        small = self._conv_forward(x, as_dtype(weight, self.weight.dtype), self.bias)
-        large = self._wide_forward(x, as_dtype(weight + self.weight_diff, self.weight.dtype))
+        small, large = self._branches(
+            x, as_dtype(weight, self.weight.dtype), as_dtype(weight + self.weight_diff, self.weight.dtype)
+        )
         switch = self._switch_at(x, small)
         # lerp returns `small` itself where the switch is 1, which large + S (small - large) does not
         y = torch.lerp(large, small, as_dtype(switch, small.dtype))
@@ -86,17 +85,23 @@ class SAConv2d(ConvAWS2d):
         return y
 
     def is_at_rest(self) -> bool:
-        """Whether the layer still computes the plain convolution with its own kernel, to the bit, and nothing after it."""
+        """Whether y, before ``bn`` and ``act``, is still the plain convolution with the layer's own kernel, to the bit."""
         switch_bias = self.switch.bias
         zero = [self.weight_diff, self.switch.weight, *self.pre_context.parameters(), *self.post_context.parameters()]
         return (
             super().is_at_rest()
-            and self.bn is None
-            and self.act is None
             and all(not bool(tensor.any()) for tensor in zero)
             and switch_bias is not None
             and bool((switch_bias == 1).all())
         )
+
+    def to_conv2d(self) -> nn.Conv2d:
+        """See :class:`ConvAWS2d`; a block with a norm or an activation of its own is more than a convolution."""
+        if self.bn is not None or self.act is not None:
+            raise ValueError(
+                f"{type(self).__name__} has a norm or an activation of its own; no plain convolution equals it"
+            )
+        return super().to_conv2d()
 
     def reset_parameters(self) -> None:
         """Draws a new kernel as ``nn.Conv2d`` does; the layer then computes the plain convolution with it."""
@@ -111,6 +116,10 @@ class SAConv2d(ConvAWS2d):
             assert context.bias is not None
             nn.init.constant_(context.bias, 1.0 if context is self.switch else 0.0)
 
+    def _branches(self, x: Tensor, weight: Tensor, wide_weight: Tensor) -> tuple[Tensor, Tensor]:
+        """The two convolutions that the switch chooses between."""
+        return self._conv_forward(x, weight, self.bias), self._wide_forward(x, wide_weight)
+
     def _wide_forward(self, x: Tensor, weight: Tensor) -> Tensor:
         """The convolution at three times the dilation, aligned with the narrow one."""
         dilation = tuple(RATE * d for d in _pair(self.dilation))
@@ -119,9 +128,7 @@ class SAConv2d(ConvAWS2d):
         left, right, top, bottom = wide_padding(self)
         padding: tuple[int, int] = (top, left)
         if self.padding_mode != "zeros":
-            height, width = smallest_map(self)
-            if x.shape[-2] < height or x.shape[-1] < width:
-                raise ValueError(self._too_small(x, height, width))
+            self._check_size(x)
             x = F.pad(x, (left, right, top, bottom), mode=self.padding_mode)
             padding = (0, 0)
         return F.conv2d(x, weight, self.bias, self.stride, padding, dilation, self.groups)
@@ -136,7 +143,7 @@ class SAConv2d(ConvAWS2d):
         left, right, top, bottom = narrow_padding(self)
         span = [d * (k - 1) for d, k in zip(_pair(self.dilation), self.kernel_size, strict=True)]
         centre = [span[0] // 2 - top, span[1] // 2 - left]
-        projected = _pad_edges(F.conv2d(x, self.switch.weight), POOL // 2)
+        projected = pad_edges(F.conv2d(x, self.switch.weight), POOL // 2)
         if centre == [0, 0] and [top + bottom, left + right] == span:
             pooled = F.avg_pool2d(projected, POOL, stride)
         else:
@@ -148,9 +155,13 @@ class SAConv2d(ConvAWS2d):
         assert bias is not None
         return pooled + bias.reshape(1, 1, 1, 1)
 
-    def _too_small(self, x: Tensor, height: int, width: int) -> str:
-        name = f"SAConv2d at {self.path!r}" if self.path else f"SAConv2d({self.extra_repr()})"
-        return (
+    def _check_size(self, x: Tensor) -> None:
+        height, width = smallest_map(self)
+        if x.shape[-2] >= height and x.shape[-1] >= width:
+            return
+        kind = type(self).__name__
+        name = f"{kind} at {self.path!r}" if self.path else f"{kind}({self.extra_repr()})"
+        raise ValueError(
             f"{name}: a map of {x.shape[-2]}x{x.shape[-1]} is too small for padding_mode={self.padding_mode!r} of its wide "
             f"branch, which needs at least {height}x{width}; use larger inputs or leave this convolution out of the conversion"
         )
@@ -183,7 +194,7 @@ def smallest_map(conv: nn.Conv2d) -> tuple[int, int]:
     return max(top, bottom, 1 - extra) + extra, max(left, right, 1 - extra) + extra
 
 
-def _pad_edges(x: Tensor, size: int) -> Tensor:
+def pad_edges(x: Tensor, size: int) -> Tensor:
     """Reflects ``size`` pixels at every edge; repeats the edge along an axis that is too short to be reflected."""
     if _has_unknown_size(x):
         # Asking which of the two cases it is would bind the traced graph to one of them.

@@ -33,16 +33,19 @@ from ultralytics.nn.modules.block import RepVGGDW
 from ultralytics.nn.modules.conv import Conv, Conv2, RepConv
 
 from saconv_surgeon.convs.aws import ConvAWS2d
-from saconv_surgeon.convs.targets import TARGETS, find_target
+from saconv_surgeon.convs.block import SAConvBlock
+from saconv_surgeon.convs.converted import ConvertedLayer
+from saconv_surgeon.convs.recipe import Recipe
 from saconv_surgeon.errors import UsageError
+from saconv_surgeon.models.absorption import absorb
 from saconv_surgeon.models.copying import paths_of
 
 RECORD = "saconv_surgeon"
 """The entry of a model's configuration (``model.yaml``) that names its converted layers: trainers are always given the
 configuration, but no weights with ``pretrained=False``."""
 
-Surgery = Mapping[str, type[ConvAWS2d]]
-"""The converted layers of a model: their paths and classes."""
+Surgery = Mapping[str, Recipe]
+"""The converted layers of a model: their paths, and how each is made."""
 
 # ------------------------------------------------------------------ blocks that fuse() passes by
 
@@ -96,7 +99,7 @@ def protect(model: nn.Module) -> None:
     already are left alone: they have no norm that could be folded. Doing it twice changes nothing the second time.
     """
     for block in model.modules():
-        if _would_be_fused(block) and any(isinstance(layer, ConvAWS2d) for layer in block.modules()):
+        if _would_be_fused(block) and any(isinstance(layer, ConvertedLayer) for layer in block.modules()):
             _protect_block(block)
     _record(model)
 
@@ -111,14 +114,15 @@ def unprotect(model: nn.Module) -> None:
         configuration.pop(RECORD, None)
 
 
-def surgery_of(model: object) -> dict[str, type[ConvAWS2d]]:
-    """The converted layers of a model by path; none for anything that is no module."""
+def surgery_of(model: object) -> dict[str, Recipe]:
+    """The converted layers of a model by path; none for anything that is no module.
+
+    Blocks that a configuration itself names are no surgery: they are built with the model.
+    """
     if not isinstance(model, nn.Module):
         return {}
-    return {path: type(layer) for path, layer in model.named_modules() if isinstance(layer, ConvAWS2d)}
-
-
-_TARGET_NAMES = {target.layer: name for name, target in TARGETS.items()}
+    layers = [(path, layer) for path, layer in model.named_modules() if isinstance(layer, ConvertedLayer)]
+    return {path: Recipe.of(layer) for path, layer in layers if not isinstance(layer, SAConvBlock)}
 
 
 def _would_be_fused(block: nn.Module) -> bool:
@@ -153,15 +157,15 @@ def _record(model: nn.Module) -> None:
     if configuration is None:
         return
     configuration.pop(RECORD, None)
-    surgery = {path: _TARGET_NAMES[layer] for path, layer in surgery_of(model).items() if layer in _TARGET_NAMES}
+    surgery = {path: recipe.written() for path, recipe in surgery_of(model).items() if recipe.target is not None}
     if surgery:
         configuration[RECORD] = surgery
 
 
-def _recorded(configuration: object) -> dict[str, type[ConvAWS2d]]:
+def _recorded(configuration: object) -> dict[str, Recipe]:
     """The converted layers that a configuration names."""
     recorded = configuration.get(RECORD, {}) if isinstance(configuration, dict) else {}
-    return {path: find_target(name).layer for path, name in recorded.items()}
+    return {path: Recipe.read(written) for path, written in recorded.items()}
 
 
 # ------------------------------------------------------------------ trainers that keep the surgery
@@ -261,13 +265,14 @@ def _fitting(model: nn.Module, surgery: Surgery) -> Surgery:
 def _operate(model: nn.Module, surgery: Surgery) -> None:
     """Converts the plain convolutions at the given paths, in place."""
     paths = paths_of(model)
-    for path, layer_type in surgery.items():
+    for path, recipe in surgery.items():
         conv = _plain_convolution(model, path)
         if conv is not None:
-            layer = layer_type.from_conv2d(conv)
-            layer.path = path  # type: ignore[assignment]
+            layer = recipe.make(conv)
+            layer.path = path
             for name in paths[id(conv)]:
                 model.set_submodule(name, layer)
+            absorb(model, layer, recipe.absorbed)
 
 
 def _plain_convolution(model: nn.Module, path: str) -> nn.Conv2d | None:
@@ -280,12 +285,27 @@ def _plain_convolution(model: nn.Module, path: str) -> nn.Conv2d | None:
 
 def _load(model: nn.Module, weights: nn.Module) -> None:
     """Loads as Ultralytics does: what fits by name and shape, and class scores by class name."""
-    model.load(weights)  # type: ignore[operator]
     sources = dict(weights.named_modules())
+    others = {
+        layer: {name: value.clone() for name, value in layer.state_dict().items()}
+        for path, layer in model.named_modules()
+        if isinstance(layer, ConvertedLayer)
+        and not isinstance(layer, ConvAWS2d)
+        and not _fits(layer, sources.get(path))
+    }
+    model.load(weights)  # type: ignore[operator]
+    for layer, fresh in others.items():
+        layer.load_state_dict(fresh)
     for path, layer in model.named_modules():
         source = sources.get(path)
         if isinstance(layer, ConvAWS2d) and isinstance(source, nn.Conv2d) and source.weight.shape != layer.weight.shape:
             _reset(layer)
+
+
+def _fits(layer: nn.Module, source: nn.Module | None) -> bool:
+    """Whether all of ``layer`` is loaded from ``source``."""
+    found = {} if source is None else source.state_dict()
+    return all(name in found and found[name].shape == value.shape for name, value in layer.state_dict().items())
 
 
 def _reset(layer: ConvAWS2d) -> None:

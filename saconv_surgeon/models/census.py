@@ -20,7 +20,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from saconv_surgeon.convs.aws import ConvAWS2d
+from saconv_surgeon.convs.converted import ConvertedLayer
 from saconv_surgeon.models.copying import paths_of
 from saconv_surgeon.models.inputs import Inputs
 from saconv_surgeon.models.state import preserved
@@ -34,6 +34,9 @@ CONVOLUTION_OPS = frozenset(
         *("_slow_conv2d_forward", "_conv_depthwise2d", "conv_depthwise3d", "slow_conv3d"),
     }
 )
+
+CONVOLUTIONS = (_ConvNd, ConvertedLayer)
+"""Modules that are one row of the table."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,21 +126,21 @@ class _Watch(TorchDispatchMode):
             return
         path = self.paths[id(module)][0]
         self.stack.append(_Frame(path, module))
-        if isinstance(module, ConvAWS2d):
+        if isinstance(module, ConvertedLayer):
             self.inside_target += 1
         elif self.inside_target:
             return
         self.calls[path] += 1
-        if path not in self.arguments and not isinstance(module, _ConvNd):
+        if path not in self.arguments and not isinstance(module, CONVOLUTIONS):
             self.arguments[path] = _bind(module, args, kwargs)
 
     def _leave(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         path = self.stack.pop().path
         if id(module) not in self.paths:
             return
-        if isinstance(module, ConvAWS2d):
+        if isinstance(module, ConvertedLayer):
             self.inside_target -= 1
-        if isinstance(module, _ConvNd) and not self.inside_target and isinstance(output, Tensor):
+        if isinstance(module, CONVOLUTIONS) and not self.inside_target and isinstance(output, Tensor):
             given = args[0] if args else next(iter(kwargs.values()), None)
             self._saw(path, given, output)
 
@@ -194,7 +197,7 @@ class _Watch(TorchDispatchMode):
             weights_used_elsewhere=self.used_elsewhere,
         )
 
-    def _site(self, path: str, module: _ConvNd | None) -> ConvSite:
+    def _site(self, path: str, module: _ConvNd | ConvertedLayer | None) -> ConvSite:
         seen = self.shapes.get(path, Counter())
         shapes = tuple(CallShape(i, o, n) for (i, o), n in seen.items())
         if module is None:
@@ -205,7 +208,7 @@ class _Watch(TorchDispatchMode):
             calls=sum(seen.values()),
             shapes=shapes,
             aliases=self.paths[id(module)][1:],
-            arguments=conv_arguments(module),
+            arguments=conv_arguments(module) if isinstance(module, _ConvNd) else None,
             parameters=sum(p.numel() for p in module.parameters()),
         )
 
@@ -234,13 +237,13 @@ def _dtype_of(module: _ConvNd) -> str:
     return "unknown" if held is None else str(held.dtype).removeprefix("torch.")
 
 
-def _convolutions(model: nn.Module) -> Iterator[tuple[str, _ConvNd]]:
+def _convolutions(model: nn.Module) -> Iterator[tuple[str, _ConvNd | ConvertedLayer]]:
     """Every convolution module by its first path, the parts of a converted layer left out."""
     inside: set[int] = set()
     for path, module in model.named_modules():
-        if isinstance(module, ConvAWS2d):
+        if isinstance(module, ConvertedLayer):
             inside |= {id(part) for part in module.modules() if part is not module}
-        if isinstance(module, _ConvNd) and id(module) not in inside:
+        if isinstance(module, CONVOLUTIONS) and id(module) not in inside:
             yield path, module
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import fx, nn
 from torch.export.unflatten import InterpreterModule
 
+from saconv_surgeon.convs.target import Target
 from saconv_surgeon.convs.targets import find_target
 from saconv_surgeon.errors import SurgeonError
 from saconv_surgeon.records import ConvArguments, Plan, from_dict
@@ -42,7 +43,8 @@ def restore_layers(module: nn.Module, plan: str) -> None:
     """Puts the layers that surgery made back where they were, with their state; what does not fit is left as it is."""
     try:
         recorded = from_dict(Plan, json.loads(plan))
-        layer_type = find_target(recorded.target).layer
+        target = find_target(recorded.target)
+        options = target.parse(recorded.options)
     except (ValueError, RecursionError, SurgeonError):
         return
     parts = dict(module.named_modules(remove_duplicate=False))
@@ -54,15 +56,15 @@ def restore_layers(module: nn.Module, plan: str) -> None:
             not site.converts
             or site.arguments is None
             or part is None
-            or not all(_maps_one_tensor(parts[c]) and _convolves_like(parts[c], site.arguments) for c in calls)
+            or not all(_maps_one_tensor(parts[c]) and _convolves_like(parts[c], site.arguments, target) for c in calls)
         ):
             continue
         try:
-            layer = layer_type(**_constructor_arguments(site.arguments), device="meta")
+            layer: Any = target.layer(**_constructor_arguments(site.arguments), **options, device="meta")
             layer.load_state_dict(part.state_dict(), strict=True, assign=True)
         except Exception:  # the file may say anything
             continue
-        layer.path = site.path  # type: ignore[assignment]
+        layer.path = site.path
         for path in calls:
             _call_with_tensor_only(module, parts[path])
         for path in calls:
@@ -78,10 +80,10 @@ def _maps_one_tensor(part: nn.Module) -> bool:
     return single and len(_tensor_arguments(part)) == 1
 
 
-def _convolves_like(part: nn.Module, arguments: ConvArguments) -> bool:
+def _convolves_like(part: nn.Module, arguments: ConvArguments, target: Target) -> bool:
     """Whether the convolutions with a kernel of that size in the graph of a part have these arguments, the narrowest of them.
 
-    Their padding may be an operation of its own.
+    Their padding may be an operation of its own, and a layer with another kernel than the convolution's may have other groups.
     """
     found = [
         (_pair(dilation), _pair(stride), groups)
@@ -89,7 +91,8 @@ def _convolves_like(part: nn.Module, arguments: ConvArguments) -> bool:
         for stride, _, dilation, groups in [call.arguments]
         if tuple(call.node.args[1].meta["val"].shape[-2:]) == tuple(arguments.kernel_size)  # type: ignore[union-attr]
     ]
-    return bool(found) and min(found) == (_pair(arguments.dilation), _pair(arguments.stride), arguments.groups)
+    wanted = (_pair(arguments.dilation), _pair(arguments.stride), arguments.groups)
+    return bool(found) and (min(found) == wanted or (not target.preserves and min(found)[:2] == wanted[:2]))
 
 
 def _pair(value: Any) -> tuple[Any, Any]:

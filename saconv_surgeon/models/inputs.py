@@ -99,6 +99,15 @@ class Inputs:
 
         return self.mapped(repeat)
 
+    def samples(self, begin: int, end: int) -> Inputs:
+        """Those from ``begin`` to ``end``, of every tensor that has one for each sample or of the list that the images are in."""
+        images, batch = self._image_list(), self.batch
+        if images is not None:
+            args = tuple(images[begin:end] if given is images else given for given in self.args)
+            kwargs = {name: images[begin:end] if given is images else given for name, given in self.kwargs.items()}
+            return Inputs(args, kwargs)
+        return self.mapped(lambda t: t[begin:end] if t.dim() and t.shape[0] == batch else t)
+
     def _image_list(self) -> list[Tensor] | None:
         """A list of images, one tensor of three dimensions each, as torchvision's detectors take it."""
         for given in (*self.args, *self.kwargs.values()):

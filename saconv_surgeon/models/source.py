@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from saconv_surgeon.errors import ModelError, UsageError, UserCodeError
 from saconv_surgeon.models.exported import Program
@@ -84,6 +84,33 @@ def make_inputs(specs: tuple[str, ...], *, seed: int) -> Inputs:
     if factory is None or len(specs) > 1:
         raise UsageError(f"--input {wrong!r} is neither a size such as 1x3x224x224 nor a single file.py:make_inputs")
     return Inputs.of(made_by(*factory, wrong))
+
+
+def make_data(spec: str) -> Iterator[Any]:
+    """The batches from ``--data file.py:make_batches``.
+
+    Raises:
+        UsageError: Not of that form, or not iterable.
+        UserCodeError: It raised, now or while it is iterated over.
+    """
+    factory = split_factory(spec)
+    if factory is None:
+        raise UsageError(
+            f"--data {spec!r} is not of the form file.py:make_batches, a function that returns or yields batches"
+        )
+    made = made_by(*factory, spec)
+    if isinstance(made, Tensor) or not isinstance(made, Iterable):
+        raise UsageError(
+            f"--data {spec} gave a {type(made).__name__}; a list, a generator or a DataLoader of batches is needed"
+        )
+    return _guarded(made, spec)
+
+
+def _guarded(made: Iterable[Any], spec: str) -> Iterator[Any]:
+    try:
+        yield from made
+    except Exception as error:
+        raise UserCodeError(f"{spec} raised {type(error).__name__}: {error}") from error
 
 
 def offered_inputs(loaded: LoadedModel) -> Inputs:

@@ -56,6 +56,13 @@ def preserved_randomness() -> Iterator[None]:
         np.random.set_state(numpy)
 
 
+def seed_all(seed: int) -> None:
+    """Starts the random generators of torch, Python and numpy from ``seed``."""
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed)
+
+
 def _put_back(buffer: torch.Tensor, value: torch.Tensor) -> None:
     """Gives ``buffer`` its ``value`` again, where it has another; where it can be told without writing to it."""
     if buffer.is_meta:

@@ -9,10 +9,9 @@ from typing import Any
 
 import torch
 from torch import fx, nn
-from torch.nn.modules.conv import _ConvNd
 
 from saconv_surgeon.errors import ModelError
-from saconv_surgeon.models.census import Census, Given
+from saconv_surgeon.models.census import CONVOLUTIONS, Census, Given
 from saconv_surgeon.models.copying import copy_model, paths_of
 from saconv_surgeon.models.sized_tracer import SizedTracer
 from saconv_surgeon.models.state import preserved_randomness
@@ -84,7 +83,7 @@ def _graphs(skeleton: nn.Module, census: Census) -> Iterator[tuple[str, fx.Graph
     pending, seen = [("", skeleton)], set()
     while pending:
         path, module = pending.pop()
-        if id(module) in seen or isinstance(module, _ConvNd):
+        if id(module) in seen or isinstance(module, CONVOLUTIONS):
             continue
         seen.add(id(module))
         if census.calls.get(path, 0) and path in census.calls_within:
@@ -133,7 +132,7 @@ def _conv_nodes(graph: fx.Graph, module: nn.Module) -> Iterator[fx.Node]:
     for node in graph.nodes:
         if node.op == "call_module":
             leaf = module.get_submodule(str(node.target))
-            if isinstance(leaf, _ConvNd):
+            if isinstance(leaf, CONVOLUTIONS):
                 yield node
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from saconv_surgeon.convs.aws import ConvAWS2d
+from saconv_surgeon.convs.converted import ConvertedLayer
 from saconv_surgeon.models.comparison import Leaf, compare
 from saconv_surgeon.models.inputs import Inputs
 from saconv_surgeon.records import OutputDiff, StructureChange, WeightChange, WeightDiff
@@ -68,7 +68,7 @@ def _own_descriptions(model: nn.Module) -> dict[str, str]:
     for path, module in model.named_modules(remove_duplicate=False):
         if layer is not None and path.startswith(layer):
             continue
-        layer = (f"{path}." if path else "") if isinstance(module, ConvAWS2d) else None
+        layer = (f"{path}." if path else "") if isinstance(module, ConvertedLayer) else None
         described[path] = f"{type(module).__name__}({module.extra_repr()})"
     return described
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from saconv_surgeon.convs.aws import ConvAWS2d
+from saconv_surgeon.convs.converted import ConvertedLayer
 from saconv_surgeon.errors import first_line
 from saconv_surgeon.models.abstract import faked, is_abstract
 from saconv_surgeon.models.copying import stand_in
@@ -165,7 +165,7 @@ def _rows(model: nn.Module, by_module: Mapping[str, Counter[str]], figures: tupl
     for path, module in model.named_modules():
         if layer is not None and _is_inside(path, layer):
             continue
-        together = isinstance(module, ConvAWS2d)
+        together = isinstance(module, ConvertedLayer)
         layer = path if together else None
         parameters = 0
         for parameter in module.parameters(recurse=together):
@@ -192,7 +192,7 @@ def _with_parts(model: nn.Module, by_module: Mapping[str, Counter[str]]) -> dict
     """The costs by module, those of the parts of a converted layer added to the layer's own."""
     costs = {path: Counter(own) for path, own in by_module.items()}
     for layer, module in model.named_modules():
-        if isinstance(module, ConvAWS2d):
+        if isinstance(module, ConvertedLayer):
             for part, _ in module.named_modules(prefix=layer):
                 if part != layer and part in costs:
                     costs.setdefault(layer, Counter()).update(

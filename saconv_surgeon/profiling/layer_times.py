@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from saconv_surgeon.convs.aws import ConvAWS2d
+from saconv_surgeon.convs.converted import ConvertedLayer
 from saconv_surgeon.models.copying import paths_of, stand_in
 from saconv_surgeon.models.inputs import Inputs
 from saconv_surgeon.models.state import preserved
@@ -60,7 +60,7 @@ class _StopWatch:
         self.spans: list[tuple[str, tuple[Any, Any], list[tuple[Any, Any]]]] = []
 
     def attach(self) -> None:
-        inside = [layer for layer in self.model.modules() if isinstance(layer, ConvAWS2d)]
+        inside = [layer for layer in self.model.modules() if isinstance(layer, ConvertedLayer)]
         parts = {id(part) for layer in inside for part in layer.modules() if part is not layer}
         for module in self.model.modules():
             if id(module) in parts or isinstance(module, torch.jit.ScriptModule):

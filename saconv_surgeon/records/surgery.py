@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 Shape = tuple[int, ...]
@@ -73,13 +74,19 @@ class ConvSite:
 
 @dataclass(frozen=True)
 class PlannedSite(ConvSite):
-    """A convolution with its decision. ``added_*`` is what converting it costs, for the example inputs as given."""
+    """A convolution with its decision. ``added_*`` is what converting it costs, for the example inputs as given.
+
+    ``absorbs`` has the paths of the norm (``bn``) and the activation (``act``) that become parts of the new layer;
+    ``not_absorbed`` says what was asked for and cannot be.
+    """
 
     decision: Decision = "refuse"
     reason: str | None = None
     reason_code: str | None = None
     added_parameters: int | None = None
     added_macs: int | None = None
+    absorbs: Mapping[str, str] = field(default_factory=dict)
+    not_absorbed: str | None = None
 
     @classmethod
     def of(cls, site: ConvSite, decision: Decision, **rest: Any) -> PlannedSite:
@@ -118,7 +125,11 @@ class Base:
 
 @dataclass(frozen=True)
 class Plan:
-    """What was decided for every convolution; the sites stand in the order of their first call."""
+    """What was decided for every convolution; the sites stand in the order of their first call.
+
+    ``options`` are those of the target, as the user writes them. ``init`` is where layers begin that cannot equal their
+    convolutions; None for a target that preserves the function.
+    """
 
     target: str
     sites: tuple[PlannedSite, ...]
@@ -127,6 +138,8 @@ class Plan:
     torch_version: str = ""
     schema: str = PLAN_SCHEMA
     mode: Mode = "eval"
+    options: Mapping[str, str] = field(default_factory=dict)
+    init: str | None = None
 
     @property
     def converted_paths(self) -> tuple[str, ...]:
@@ -166,3 +179,40 @@ class Equivalence:
     dtype: str = ""
     device: str = ""
     mode: Mode = "eval"
+
+
+# ------------------------------------------------------------------ explaining
+
+
+@dataclass(frozen=True)
+class LayerFit:
+    """How much of a convolution's output the layer in its place gives.
+
+    ``r2`` is 1 - sum|a-b|^2 / sum|a-mean|^2 with each channel's own mean, a being the original; it and ``cosine`` are for the
+    layer where it is, with the changes of all layers before it; ``r2_alone`` is for the very inputs that the convolution gets.
+    None where there is no finite value.
+    """
+
+    path: str
+    r2: float | None
+    cosine: float | None
+    r2_alone: float | None
+
+
+@dataclass(frozen=True)
+class Explained:
+    """How much of the original's outputs a converted model gives that cannot equal it; figures as in :class:`LayerFit`.
+
+    ``top1`` is how often the largest value along the second axis of the first output is in the same place: the class of an image,
+    or of a pixel. ``samples`` were looked at, which are from ``source``; ``calibrated_on`` samples had been fitted to.
+    """
+
+    init: str
+    r2: float | None
+    cosine: float | None
+    top1: float | None
+    samples: int
+    source: str
+    layers: tuple[LayerFit, ...]
+    calibrated_on: int | None = None
+    problems: tuple[str, ...] = ()

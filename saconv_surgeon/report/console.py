@@ -9,8 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from saconv_surgeon.records import Diff, Equivalence, Plan, Priced, Profile
-from saconv_surgeon.report import differences, layers, price, sites, text
+from saconv_surgeon.records import Diff, Equivalence, Explained, Plan, Priced, Profile
+from saconv_surgeon.report import differences, fits, layers, price, sites, text
 
 
 def inspection(plan: Plan, name: str, width: int) -> RenderableType:
@@ -19,7 +19,14 @@ def inspection(plan: Plan, name: str, width: int) -> RenderableType:
 
 
 def conversion(
-    plan: Plan, equivalence: Equivalence, priced: Priced | None, name: str, width: int, *, every_site: bool
+    plan: Plan,
+    equivalence: Equivalence,
+    explained: Explained | None,
+    priced: Priced | None,
+    name: str,
+    width: int,
+    *,
+    every_site: bool,
 ) -> RenderableType:
     """What ``convert`` prints. Refused convolutions are grouped by reason unless ``every_site``."""
     parts: list[RenderableType] = [_title("convert", name)]
@@ -28,7 +35,8 @@ def conversion(
     else:
         parts.append(sites.table([s for s in plan.sites if s.converts], width, plan.target))
         parts += sites.refusals(plan.sites)
-    parts += [Text(), sites.ledger(plan), Text(), proof(equivalence)]
+    parts += [Text(), sites.ledger(plan), Text()]
+    parts += [proof(equivalence)] if explained is None else fits.explained(explained, equivalence)
     if priced is not None:
         parts += [Text(), *price.of_two(priced, ("before", "after"), width)]
     return Group(*parts)

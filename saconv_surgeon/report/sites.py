@@ -82,12 +82,16 @@ def _kind(described: str) -> str:
 
 
 def _added(value: int | None) -> Text:
-    return Text("" if value is None else f"+{text.count(value)}")
+    sign = "+" if value is not None and value >= 0 else "−"
+    return Text("" if value is None else f"{sign}{text.count(abs(value))}")
 
 
 def _decision(site: PlannedSite, target: str) -> Text:
     if site.converts:
-        return Text(f"→ {target}", style="green")
+        decision = Text(" + ".join([f"→ {target}", *site.absorbs]), style="green")
+        if site.not_absorbed:
+            decision.append(f" ({site.not_absorbed})", style="dim")
+        return decision
     return Text(site.reason or "refused", style="dim")
 
 

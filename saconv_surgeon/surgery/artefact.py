@@ -70,13 +70,13 @@ def save(
         What the user should know about the file: sizes that an exported program accepts no longer, for one.
 
     Raises:
-        NotEquivalentError: The proof failed and ``force`` was not given.
+        NotEquivalentError: The proof failed, of a target that preserves the function, and ``force`` was not given.
         UsageError: ``path`` exists and ``overwrite`` was not given, or is of a kind that cannot be written.
         ModelError: The disk is full, the state of the model is not all tensors, or torch cannot export it. Nothing
             half-written stays.
     """
     path = Path(path)
-    if not conversion.equivalence.passed and not force:
+    if not conversion.acceptable and not force:
         raise NotEquivalentError(
             "the converted model does not compute what the original computes; not saved without force"
         )

@@ -7,13 +7,23 @@ from typing import Any
 
 from torch import nn
 
-from saconv_surgeon.records import CONVERSION_SCHEMA, Equivalence, LatencyRatio, Plan, Priced, Profile, to_dict
+from saconv_surgeon.records import (
+    CONVERSION_SCHEMA,
+    Equivalence,
+    Explained,
+    LatencyRatio,
+    Plan,
+    Priced,
+    Profile,
+    to_dict,
+)
 
 
 @dataclass(frozen=True, eq=False)
 class Conversion:
     """A converted model, the plan that was carried out, and the proof that it computes the same.
 
+    ``explained`` is there where the target cannot preserve the function: how much of the outputs is left.
     ``before``, ``after`` and ``latency_ratio`` are None until the conversion was priced; ``latency_ratios`` has one ratio for
     each batch size, ``training_ratio`` is that of a training step where it was asked for.
     """
@@ -26,6 +36,12 @@ class Conversion:
     latency_ratio: LatencyRatio | None = None
     latency_ratios: tuple[LatencyRatio, ...] = ()
     training_ratio: LatencyRatio | None = None
+    explained: Explained | None = None
+
+    @property
+    def acceptable(self) -> bool:
+        """Whether the outputs are as the target promises: the same, or at least finite and of the same form."""
+        return self.equivalence.passed or (self.explained is not None and not self.explained.problems)
 
     @property
     def converted(self) -> int:
@@ -45,6 +61,9 @@ class Conversion:
         return {
             "schema": CONVERSION_SCHEMA,
             "target": self.plan.target,
+            "options": to_dict(self.plan.options),
+            "init": self.plan.init,
+            "preserves_function": self.plan.init is None,
             "converted": ledger.converted,
             "refused": ledger.refused,
             "executed": ledger.executed,
@@ -54,6 +73,7 @@ class Conversion:
             "torch_version": self.plan.torch_version,
             "sites": to_dict(self.plan.sites),
             "equivalence": to_dict(self.equivalence),
+            "explained": to_dict(self.explained),
             "before": to_dict(self.before),
             "after": to_dict(self.after),
             "latency_ratio": to_dict(self.latency_ratio),

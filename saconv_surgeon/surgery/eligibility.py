@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from torch import nn
 from torch.nn.utils import parametrize
 
-from saconv_surgeon.convs.aws import ConvAWS2d
-from saconv_surgeon.convs.targets import Reason, Target
+from saconv_surgeon.convs.converted import ConvertedLayer
+from saconv_surgeon.convs.target import Options, Reason, Target
 from saconv_surgeon.models.census import Census
 from saconv_surgeon.records import ConvSite
 
@@ -22,10 +22,11 @@ HOOKS = (
 class Eligibility:
     """Answers for one model and its census; the questions that need the whole model are worked out once."""
 
-    def __init__(self, model: nn.Module, census: Census, target: Target) -> None:
+    def __init__(self, model: nn.Module, census: Census, target: Target, options: Options) -> None:
         self.model = model
         self.census = census
         self.target = target
+        self.options = options
         self.holders = Counter(
             _memory(tensor) for m in model.modules() for tensor in m._parameters.values() if tensor is not None
         )
@@ -42,7 +43,7 @@ class Eligibility:
             self._not_called(site)
             or _changed_by_hand(module)
             or self._shared_weight(site, module)
-            or self.target.refuses(module, site.shapes, allow_depthwise)
+            or self.target.refuses(module, site.shapes, {**self.options, "allow_depthwise": allow_depthwise})
         )
 
     def _not_called(self, site: ConvSite) -> Reason | None:
@@ -66,7 +67,7 @@ class Eligibility:
 
 def _wrong_kind(module: nn.Module) -> Reason | None:
     name = type(module).__name__
-    if isinstance(module, ConvAWS2d):
+    if isinstance(module, ConvertedLayer):
         return Reason("already-converted", f"already a {name}")
     if parametrize.is_parametrized(module) or {"weight_g", "weight_orig"} & set(module._parameters):
         return Reason("parametrised", "its weight is parametrised (weight_norm, pruning …)")

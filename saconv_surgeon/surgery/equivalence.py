@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from saconv_surgeon.convs.aws import ConvAWS2d
+from saconv_surgeon.convs.converted import ConvertedLayer
 from saconv_surgeon.models.comparison import Difference, Leaf, compare
 from saconv_surgeon.models.inputs import Inputs
 from saconv_surgeon.models.outputs import leaves
-from saconv_surgeon.models.state import preserved
+from saconv_surgeon.models.state import preserved, seed_all
 from saconv_surgeon.records import Equivalence, Mode
+from saconv_surgeon.surgery.watching import follower, watched
 
 TOLERANCE = 1e-5
 TRIALS = 3
@@ -67,7 +66,8 @@ def prove(
             noise = _noise(original, batch, reference, seed, mode)
         worst |= compare(reference, run(converted, batch, seed, mode))
         if _has_empty(reference):
-            pair = [run(model, batch, seed, mode, parts=True) for model in (original, converted)]
+            moved_in = _absorbing_places(converted)
+            pair = [run(model, batch, seed, mode, parts_but=moved_in) for model in (original, converted)]
             worst |= compare(pair[0], pair[1])
         on_trial(trial + 1)
     passed, problems, moved = worst.within(tolerance), worst.problems, None
@@ -113,34 +113,35 @@ def worse_of(a: Equivalence, b: Equivalence) -> Equivalence:
     )
 
 
-def run(model: nn.Module, inputs: Inputs, seed: int, mode: Mode = "eval", *, parts: bool = False) -> list[Leaf]:
+def run(
+    model: nn.Module, inputs: Inputs, seed: int, mode: Mode = "eval", *, parts_but: Set[str] | None = None
+) -> list[Leaf]:
     """The leaves of the output for ``inputs``; random generators start from ``seed``, the state is restored.
 
-    With ``parts``, the leaves of what the model's parts return instead, in the order in which they do.
+    With ``parts_but``, the leaves of what the model's parts return instead, in the order in which they do, those places left out.
     """
-    with preserved(model, mode), _recording(model if parts else None) as recorded:
-        _seed_all(seed)
+    wants_parts = parts_but is not None
+    with preserved(model, mode), _recording(model if wants_parts else None, parts_but or frozenset()) as recorded:
+        seed_all(seed)
         output = inputs.run(model)
-        return recorded if parts else _copied(output, "output")
+        return recorded if wants_parts else _copied(output, "output")
 
 
 def layer_differences(
     original: nn.Module, converted: nn.Module, inputs: Inputs, paths: Iterable[str], seed: int, mode: Mode = "eval"
 ) -> dict[str, Difference]:
-    """How far each converted layer is from its convolution on the very inputs that this gets, in the order of execution."""
+    """How far each converted layer is from its convolution, and what it has absorbed, on the very inputs that this gets.
+
+    In the order of execution.
+    """
     found: dict[str, Difference] = {}
 
-    def watch(path: str, layer: nn.Module) -> Callable[..., None]:
-        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
-            difference = compare([(path, output)], [(path, layer(*args, **kwargs))])
-            found[path] = found.get(path, Difference()) | difference
+    def differ(path: str, given: Tensor, output: Tensor) -> None:
+        layer = converted.get_submodule(path)
+        wanted = follower(original, layer.absorbed if isinstance(layer, ConvertedLayer) else {})(output)
+        found[path] = found.get(path, Difference()) | compare([(path, wanted)], [(path, layer(given))])
 
-        return hook
-
-    with preserved(converted, mode), ExitStack() as handles:
-        for path in paths:
-            module, layer = original.get_submodule(path), converted.get_submodule(path)
-            handles.callback(module.register_forward_hook(watch(path, layer), with_kwargs=True).remove)
+    with preserved(converted, mode), watched(original, paths, differ):
         run(original, inputs, seed, mode)
     return found
 
@@ -174,7 +175,7 @@ def _counting(model: nn.Module, paths: Iterable[str]) -> Iterator[Counter[str]]:
 
 
 @contextmanager
-def _recording(model: nn.Module | None) -> Iterator[list[Leaf]]:
+def _recording(model: nn.Module | None, left_out: Set[str]) -> Iterator[list[Leaf]]:
     """What the parts of ``model`` return, down to two levels; nothing for None."""
     recorded: list[Leaf] = []
 
@@ -185,13 +186,20 @@ def _recording(model: nn.Module | None) -> Iterator[list[Leaf]]:
         inside = {id(p) for m in _layers(model) for p in m.modules() if p is not m}  # no part of the original has these
         for path, module in model.named_modules() if model is not None else ():
             hookable = not isinstance(module, torch.jit.ScriptModule)
-            if path and path.count(".") < PART_DEPTH and id(module) not in inside and hookable:
+            wanted = path and path not in left_out and path.count(".") < PART_DEPTH
+            if wanted and id(module) not in inside and hookable:
                 handles.callback(module.register_forward_hook(record(path)).remove)
         yield recorded
 
 
+def _absorbing_places(model: nn.Module) -> frozenset[str]:
+    """Where a layer that has absorbed others gives what another place gave before."""
+    layers = [(path, m) for path, m in model.named_modules() if isinstance(m, ConvertedLayer) and m.absorbed]
+    return frozenset(place for path, layer in layers for place in (path, *layer.absorbed.values()))
+
+
 def _layers(model: nn.Module | None) -> list[nn.Module]:
-    return [] if model is None else [module for module in model.modules() if isinstance(module, ConvAWS2d)]
+    return [] if model is None else [module for module in model.modules() if isinstance(module, ConvertedLayer)]
 
 
 def _copied(output: Any, name: str) -> list[Leaf]:
@@ -224,9 +232,3 @@ def _within_noise(moved: Difference, noise: Difference, tolerance: float) -> boo
         return False
     allowed = max(tolerance, NOISE_MARGIN * noise.max_rel)
     return moved.max_rel <= allowed or moved.max_abs <= NOISE_MARGIN * noise.max_abs
-
-
-def _seed_all(seed: int) -> None:
-    torch.manual_seed(seed)
-    random.seed(seed)
-    np.random.seed(seed)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
 import torch
 from torch import nn
 
 from saconv_surgeon._version import __version__
-from saconv_surgeon.convs.targets import Reason, find_target
+from saconv_surgeon.convs.target import Reason
+from saconv_surgeon.convs.targets import find_target
 from saconv_surgeon.errors import UsageError
 from saconv_surgeon.models.census import Census
 from saconv_surgeon.records import Base, ConvSite, Plan, PlannedSite
+from saconv_surgeon.surgery.absorbing import with_absorption
 from saconv_surgeon.surgery.eligibility import Eligibility
 
 SOFT_CODES = frozenset({"excluded", "not-included", "min-stride", "not-in-plan", "refused-in-plan", "depthwise"})
@@ -23,12 +25,17 @@ SOFT_CODES = frozenset({"excluded", "not-included", "min-stride", "not-in-plan",
 
 @dataclass(frozen=True)
 class Selection:
-    """Which of the eligible convolutions to convert. Patterns are matched against dotted paths; ``*`` crosses dots."""
+    """Which of the eligible convolutions to convert, and how. Patterns are matched against dotted paths; ``*`` crosses dots.
+
+    ``options`` are those of the target, as the user writes them.
+    """
 
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     min_stride: int | None = None
     allow_depthwise: bool = False
+    absorb: bool = False
+    options: Mapping[str, str] = field(default_factory=dict)
 
 
 def make_plan(
@@ -53,11 +60,14 @@ def make_plan(
         base: Where the model came from, for the record.
 
     Raises:
-        UsageError: A pattern matches no convolution, or there is no such target.
+        UsageError: A pattern matches no convolution, there is no such target, or it does not have an option.
     """
     _check_patterns((*selection.include, *selection.exclude), sites)
     goal = find_target(target)
-    eligibility = Eligibility(model, census, goal)
+    if selection.absorb and not goal.absorbs:
+        raise UsageError(f"the target {target!r} has no norm and activation of its own; leave --absorb out")
+    options = goal.parse(selection.options)
+    eligibility = Eligibility(model, census, goal, options)
     size = image_size or _largest_input(sites)
 
     def decide(site: ConvSite) -> PlannedSite:
@@ -66,10 +76,18 @@ def make_plan(
         )
         if site.arguments is None or (reason is not None and reason.code not in SOFT_CODES):
             return _planned(site, reason)
-        cost = goal.added(site.arguments, site.shapes)
+        cost = goal.added(site.arguments, site.shapes, {**options, "allow_depthwise": True})
         return replace(_planned(site, reason), added_parameters=cost.parameters, added_macs=cost.macs)
 
-    return Plan(target, tuple(map(decide, sites)), base, __version__, torch.__version__)
+    decided = tuple(map(decide, sites))
+    return Plan(
+        target,
+        with_absorption(model, census, decided) if selection.absorb else decided,
+        base,
+        __version__,
+        torch.__version__,
+        options={name: str(value) for name, value in options.items()},
+    )
 
 
 def replay(recorded: Plan, fresh: Plan, refusal: Callable[[ConvSite], Reason | None]) -> Plan:
@@ -77,7 +95,7 @@ def replay(recorded: Plan, fresh: Plan, refusal: Callable[[ConvSite], Reason | N
 
     Args:
         recorded: The plan to follow.
-        fresh: A plan just made for the model at hand, without a selection.
+        fresh: A plan just made for the model at hand, without a selection, in which everything is absorbed that can be.
         refusal: Why a site cannot be converted at all (depthwise allowed), or None.
 
     Raises:
@@ -102,9 +120,18 @@ def replay(recorded: Plan, fresh: Plan, refusal: Callable[[ConvSite], Reason | N
         hard = refusal(site)
         if hard is not None:
             raise UsageError(f"the plan converts {site.path!r}, but that cannot be done: {hard.text}")
-        return replace(site, decision="convert", reason=None, reason_code=None)
+        return replace(_absorbing(site, choice), decision="convert", reason=None, reason_code=None)
 
     return replace(fresh, sites=tuple(map(follow, fresh.sites)), target=recorded.target)
+
+
+def _absorbing(site: PlannedSite, choice: PlannedSite) -> PlannedSite:
+    """``site`` with the parts that ``choice`` absorbs."""
+    for name, path in choice.absorbs.items():
+        if site.absorbs.get(name) != path:
+            why = f": {site.not_absorbed}" if site.not_absorbed else ""
+            raise UsageError(f"the plan lets {site.path!r} absorb {path!r} as {name!r}, but that cannot be done{why}")
+    return replace(site, absorbs=dict(choice.absorbs), not_absorbed=choice.not_absorbed)
 
 
 def refuse(plan: Plan, paths: Iterable[str], reason: Reason) -> Plan:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from torch import nn
 
-from saconv_surgeon.convs.aws import ConvAWS2d
+from saconv_surgeon.convs.converted import ConvertedLayer
+from saconv_surgeon.convs.target import Target
 from saconv_surgeon.convs.targets import find_target
 from saconv_surgeon.errors import ArtefactError, ModelError
+from saconv_surgeon.models.absorption import absorb, give_back
 from saconv_surgeon.models.census import conv_arguments
 from saconv_surgeon.models.copying import copy_model, paths_of
 from saconv_surgeon.models.wrappers import rebind, unwrapped
 from saconv_surgeon.records import Plan, PlannedSite
-
-PLAIN_PARAMETERS = ("weight", "bias")
+from saconv_surgeon.surgery.absorbing import ACTIVATION, NORM
 
 
 def apply(model: nn.Module, plan: Plan) -> nn.Module:
@@ -23,7 +25,7 @@ def apply(model: nn.Module, plan: Plan) -> nn.Module:
     A wrapper around the model (``DataParallel``, ``torch.compile`` …) is taken off first; put it on again afterwards.
 
     A convolution registered under several names is replaced once and stays shared. Where the model itself is the
-    convolution, the new layer is returned.
+    convolution, the new layer is returned. What a layer absorbs becomes a part of it and leaves an ``nn.Identity`` behind.
 
     Raises:
         ArtefactError: The plan does not fit the model; nothing was changed.
@@ -32,18 +34,26 @@ def apply(model: nn.Module, plan: Plan) -> nn.Module:
     sites = [site for site in plan.sites if site.converts]
     for site in sites:
         _check_fits(model, site)
-    layer_type = find_target(plan.target).layer
+    target = find_target(plan.target)
+    _check_absorbs(target, sites)
+    options: dict[str, Any] = target.parse(plan.options)
+    if not target.preserves:
+        options["init"] = "random" if plan.init == "random" else "project"
     copied = copy_model(model)
     paths = paths_of(copied)
     for site in sites:
         conv = copied.get_submodule(site.path)
         assert isinstance(conv, nn.Conv2d)
-        layer = layer_type.from_conv2d(conv)
-        layer.path = site.path or type(layer).__name__  # type: ignore[assignment]
+        try:
+            layer = target.layer.from_conv2d(conv, **options)
+        except ValueError as error:
+            raise ArtefactError(f"{site.path!r} cannot become a {target.layer.__name__}: {error}") from error
+        layer.path = site.path or type(layer).__name__
         if conv is copied:
             return layer
         for path in paths[id(conv)]:
             copied.set_submodule(path, layer)
+        absorb(copied, layer, site.absorbs)
     rebind(copied)
     _protect(copied)
     return copied
@@ -53,14 +63,14 @@ def revert(model: nn.Module) -> nn.Module:
     """A copy of ``model`` in which every converted layer is the ``nn.Conv2d`` again that it was made from, to the bit.
 
     ``model`` is not modified. Only layers that training has not moved can be taken back; everything else in the model may have
-    been trained.
+    been trained. Norms and activations that a layer has absorbed go back to where they were.
 
     Raises:
         ModelError: Some layers have been trained; names them.
     """
     copied = copy_model(unwrapped(model))
     _unprotect(copied)
-    layers = [module for module in copied.modules() if isinstance(module, ConvAWS2d)]
+    layers = [module for module in copied.modules() if isinstance(module, ConvertedLayer)]
     paths = paths_of(copied)
     trained = [paths[id(layer)][0] for layer in layers if not layer.is_at_rest()]
     if trained:
@@ -69,6 +79,7 @@ def revert(model: nn.Module) -> nn.Module:
             f"{len(trained)} of {len(layers)} converted layers have been trained and are no plain convolutions any more: {names}"
         )
     for layer in layers:
+        give_back(copied, layer)
         conv = layer.to_conv2d()
         if layer is copied:
             return conv
@@ -85,17 +96,16 @@ def new_parameters(model: nn.Module) -> Iterator[nn.Parameter]:
     """
     seen: set[int] = set()
     for layer in model.modules():
-        if isinstance(layer, ConvAWS2d):
+        if isinstance(layer, ConvertedLayer):
             for name, parameter in layer.named_parameters():
-                old = name in PLAIN_PARAMETERS or name.startswith(("bn.", "act."))
-                if not old and id(parameter) not in seen:
+                if layer.is_new(name) and id(parameter) not in seen:
                     seen.add(id(parameter))
                     yield parameter
 
 
 def _protect(model: nn.Module) -> None:
     """Keeps libraries that rewrite models themselves from corrupting converted layers."""
-    parents = (parent for parent in model.modules() if any(isinstance(c, ConvAWS2d) for c in parent.children()))
+    parents = (parent for parent in model.modules() if any(isinstance(c, ConvertedLayer) for c in parent.children()))
     if any(base.__module__.startswith("ultralytics.") for parent in parents for base in type(parent).__mro__):
         from saconv_surgeon.integrations.ultralytics import protect  # the library is there, but takes seconds to import
 
@@ -109,7 +119,20 @@ def _unprotect(model: nn.Module) -> None:
         unprotect(model)
 
 
+def _check_absorbs(target: Target, sites: Iterable[PlannedSite]) -> None:
+    for site in sites:
+        if site.absorbs and not (target.absorbs and set(site.absorbs) <= {NORM, ACTIVATION}):
+            raise ArtefactError(f"the plan lets {site.path!r} absorb {dict(site.absorbs)}, which {target.name} cannot")
+
+
 def _check_fits(model: nn.Module, site: PlannedSite) -> None:
+    for path in site.absorbs.values():
+        try:
+            model.get_submodule(path)
+        except AttributeError:
+            raise ArtefactError(
+                f"the plan lets {site.path!r} absorb {path!r}, which {type(model).__name__} does not have"
+            ) from None
     try:
         conv = model.get_submodule(site.path)
     except AttributeError:
@@ -117,7 +140,7 @@ def _check_fits(model: nn.Module, site: PlannedSite) -> None:
             f"the plan converts {site.path!r}, which {type(model).__name__} does not have; "
             "build the model with the same code and arguments as for the conversion"
         ) from None
-    if isinstance(conv, ConvAWS2d):
+    if isinstance(conv, ConvertedLayer):
         raise ArtefactError(f"{site.path!r} is converted already; give the original model")
     if type(conv) is not nn.Conv2d:
         raise ArtefactError(f"the plan converts {site.path!r}, but that is a {type(conv).__name__}, not an nn.Conv2d")

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from saconv_surgeon.errors import UsageError
+from saconv_surgeon.models.absorption import absorbed_places
 from saconv_surgeon.models.wrappers import unwrapped
 
 
@@ -30,8 +31,8 @@ def carry_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, operated
             f"{type(optimizer).__name__} keeps its parameters, and what it has learnt of all of them together, to itself; "
             "make a new one for the operated model"
         )
-    before = dict(unwrapped(model).named_parameters())
     after = dict(unwrapped(operated).named_parameters())
+    before = _as_named_in(unwrapped(model), unwrapped(operated))
     names = {id(parameter): name for name, parameter in before.items()}
     held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     strangers = sum(id(parameter) not in names for parameter in held)
@@ -58,6 +59,19 @@ def carry_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, operated
     for name, learnt in states.items():
         if name in after:
             optimizer.state[after[name]] = learnt
+
+
+def _as_named_in(model: nn.Module, operated: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters of ``model`` under the names that ``operated`` has for them: those of an absorbed norm moved along."""
+    moves = {old: new for new, old in absorbed_places(operated).items()}
+    moves |= absorbed_places(model)
+    kept = {name for name, _ in operated.named_parameters()}
+
+    def moved(name: str) -> str:
+        place = next((place for place in moves if name.startswith(f"{place}.")), None)
+        return name if name in kept or place is None else moves[place] + name.removeprefix(place)
+
+    return {moved(name): parameter for name, parameter in model.named_parameters()}
 
 
 def _places_of_new(
@@ -93,11 +107,21 @@ def _in_order(
     group: int,
     order: dict[str, int],
 ) -> list[str]:
-    """The old names in their order, each layer's new ones directly behind its last old one."""
+    """The names in the order of the operated model, if the old ones were in that of theirs.
+
+    Else the old names stay in their own order, each layer's new ones directly behind its last old one.
+    """
     kept = [name for name in old if name in after]
     added = sorted((name for name, i in group_of.items() if i == group and name not in before), key=order.__getitem__)
+    if old == [name for name in before if name in set(old)]:
+        return sorted([*kept, *added], key=order.__getitem__)
     for name in reversed(added):
-        layer = _layer_of(name, before)
-        anchor = max(i for i, other in enumerate(kept) if other in (f"{layer}weight", f"{layer}bias"))
-        kept.insert(anchor + 1, name)
+        kept.insert(_place_behind(_layer_of(name, before), old, kept), name)
     return kept
+
+
+def _place_behind(layer: str, old: list[str], kept: list[str]) -> int:
+    """The place in ``kept`` behind the kernel and bias of a layer, or behind what stood before them where they are no more."""
+    last = max(i for i, name in enumerate(old) if name in (f"{layer}weight", f"{layer}bias"))
+    before = next((name for name in reversed(old[: last + 1]) if name in kept), None)
+    return 0 if before is None else kept.index(before) + 1

@@ -51,7 +51,7 @@ def convolutions(draw):
 def refusal(conv, x, out):
     """Why the target refuses this convolution at this size, or None."""
     shape = CallShape(tuple(x.shape), tuple(out.shape), 1)
-    return find_target("saconv").refuses(conv, [shape], True)
+    return find_target("saconv").refuses(conv, [shape], {"allow_depthwise": True})
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")

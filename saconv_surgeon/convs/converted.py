@@ -1,0 +1,63 @@
+"""What all layers that surgery puts in have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+from torch import Tensor, nn
+
+INHERITED = ("weight", "bias")
+"""The parameters of an ``nn.Conv2d``."""
+BLOCK_PARTS = ("bn", "act")
+"""A norm and an activation that a block can have of its own."""
+
+
+class ConvertedLayer(nn.Module):
+    """A layer that takes the place of an ``nn.Conv2d``: base class of every target's layer, also of third parties'.
+
+    The census, the counts, the differences and the reports treat it as one part, whatever it is made of. It maps one tensor,
+    (N, C_in, H, W), to one, (N, C_out, H_out, W_out), of the sizes that the convolution gives.
+    """
+
+    path: str | None = None
+    """Where surgery has put the layer, for messages."""
+    absorbed: Mapping[str, str] = {}
+    """Where the modules that are parts of this layer now were before: ``{"bn": path, "act": path}``."""
+
+    @classmethod
+    def from_conv2d(cls, conv: nn.Conv2d, **options: Any) -> Self:
+        """The layer that takes the place of ``conv``, which is left unchanged and shares no tensor with it.
+
+        ``options`` are the target's own, as its table entry parses them.
+        """
+        raise NotImplementedError
+
+    def options(self) -> dict[str, str]:
+        """The options that the layer was made with, as a plan records them."""
+        return {}
+
+    def is_at_rest(self) -> bool:
+        """Whether the layer still computes the plain convolution that it was made from (its norm and activation aside).
+
+        False where that cannot be told, as for a layer that never equals a convolution.
+        """
+        return False
+
+    def to_conv2d(self) -> nn.Conv2d:
+        """The plain convolution that a layer at rest computes.
+
+        Raises:
+            ValueError: There is none.
+        """
+        raise ValueError(f"{type(self).__name__} equals no plain convolution")
+
+    def fit(self, inputs: list[Tensor], outputs: list[Tensor]) -> None:
+        """Sets the parameters so that the layer comes as close to ``outputs``, given ``inputs``, as it can; targets that have
+        ``calibrate`` among their ``inits`` need it.
+        """
+        raise NotImplementedError
+
+    def is_new(self, name: str) -> bool:
+        """Whether the parameter called ``name`` was added by surgery."""
+        return name not in INHERITED and name.partition(".")[0] not in BLOCK_PARTS

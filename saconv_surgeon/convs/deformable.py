@@ -1,0 +1,99 @@
+"""``DeformableSAConv2d``: switchable atrous convolution whose two branches are deformable.
+
+Source: DetectoRS (arXiv 2006.02334), section 4.3, and the ``use_deform=True`` form of the published layers; deformable
+convolution: Dai et al., arXiv 1703.06211.
+"""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.utils import _pair
+
+from saconv_surgeon.convs.saconv import POOL, RATE, SAConv2d, narrow_padding, pad_edges
+
+TAPS = 9
+"""Of the only kernel that the published layer has offsets for, 3×3."""
+
+
+@cache
+def missing_operator() -> str | None:
+    """Why torchvision's operator cannot be called here; None where it can. That torchvision imports does not say so."""
+    try:
+        importlib.import_module("torchvision")
+    except Exception as error:  # a build for another torch can raise anything
+        return f"torchvision cannot be imported ({type(error).__name__})"
+    try:
+        torch.ops.torchvision.deform_conv2d.default  # noqa: B018
+    except AttributeError:
+        return "this torchvision has no compiled deform_conv2d"
+    return None
+
+
+def offsets_line_up(conv: nn.Conv2d) -> bool:
+    """Whether a 3×3 convolution with padding 1 and the stride of ``conv`` gives maps of the size of ``conv``'s."""
+    return narrow_padding(conv) == tuple(d for d in reversed(_pair(conv.dilation)) for _ in range(2))
+
+
+class DeformableSAConv2d(SAConv2d):
+    """:class:`SAConv2d` whose samples are moved by offsets, which the layer predicts at every output position.
+
+    ``offset_s`` and ``offset_l`` (3×3, C_in → 18, of the layer's stride) see the input averaged over 5×5, after the
+    pre-context, and give y and x of the nine samples of the narrow and of the wide branch. They start at zero, so a new layer
+    computes the plain convolution up to rounding: ``torchvision.ops.deform_conv2d`` adds in another order than a convolution.
+
+    For 3×3 kernels whose padding is their dilation. State-dict names are those of MMCV's ``SAC`` with ``use_deform=True``.
+    """
+
+    offset_s: nn.Conv2d
+    offset_l: nn.Conv2d
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.kernel_size != (3, 3) or not offsets_line_up(self):
+            raise ValueError(
+                f"{type(self).__name__} is for 3×3 kernels whose padding is their dilation, not {self.extra_repr()}"
+            )
+        where: dict[str, Any] = {"device": self.weight.device, "dtype": self.weight.dtype}
+        with torch.random.fork_rng(devices=[]):  # their random initial values are thrown away
+            for name in ("offset_s", "offset_l"):
+                setattr(self, name, nn.Conv2d(self.in_channels, 2 * TAPS, 3, self.stride, 1, **where))  # type: ignore[arg-type]
+        self._reset_offsets()
+
+    def is_at_rest(self) -> bool:
+        """See :class:`SAConv2d`; to rounding only."""
+        offsets = [*self.offset_s.parameters(), *self.offset_l.parameters()]
+        return super().is_at_rest() and all(not bool(tensor.any()) for tensor in offsets)
+
+    def _reset_new_parameters(self) -> None:
+        super()._reset_new_parameters()
+        if "offset_s" in self._modules:
+            self._reset_offsets()
+
+    def _reset_offsets(self) -> None:
+        for parameter in (*self.offset_s.parameters(), *self.offset_l.parameters()):
+            nn.init.zeros_(parameter)
+
+    def _branches(self, x: Tensor, weight: Tensor, wide_weight: Tensor) -> tuple[Tensor, Tensor]:
+        seen = F.avg_pool2d(pad_edges(x, POOL // 2), POOL, 1)
+        return (
+            self._deformed(x, self.offset_s(seen), weight, 1),
+            self._deformed(x, self.offset_l(seen), wide_weight, RATE),
+        )
+
+    def _deformed(self, x: Tensor, offset: Tensor, weight: Tensor, rate: int) -> Tensor:
+        from torchvision.ops import deform_conv2d  # takes a second, and is not everywhere
+
+        vertical, horizontal = (rate * d for d in _pair(self.dilation))  # the padding too: they are equal here
+        padding = (vertical, horizontal)
+        if self.padding_mode != "zeros":
+            self._check_size(x)
+            x = F.pad(x, (horizontal, horizontal, vertical, vertical), mode=self.padding_mode)
+            padding = (0, 0)
+        y: Tensor = deform_conv2d(x, offset, weight, self.bias, self.stride, padding, (vertical, horizontal))
+        return y

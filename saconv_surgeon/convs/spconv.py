@@ -1,0 +1,245 @@
+"""``SPConv2d``: a convolution split into a part that looks at neighbourhoods and a part that does not.
+
+Source: Zhang et al., "Split to Be Slim: An Overlooked Redundancy in Vanilla Convolution", IJCAI 2020, arXiv 2006.12085,
+section 3.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.utils import _pair
+
+from saconv_surgeon.convs.converted import ConvertedLayer
+from saconv_surgeon.convs.saconv import narrow_padding
+
+DEFAULT_RATIO = Fraction(1, 2)
+
+
+def representative_channels(channels: int, ratio: Fraction) -> int:
+    """⌊αC⌋: how many of the first input channels are representative."""
+    return int(channels * ratio)
+
+
+def halves(n: int) -> tuple[int, int]:
+    """Sizes of the two groups of the k×k convolution; the first has the odd one."""
+    return n - n // 2, n // 2
+
+
+def first_window(conv: nn.Conv2d) -> tuple[int, int]:
+    """Where the pooling window of the first output begins, (y, x): the s×s pixels in the middle of the kernel's reach.
+
+    Towards the end where the middle is between two pixels; negative where the window begins outside the map.
+    """
+    left, _, top, _ = narrow_padding(conv)
+    span = [d * (k - 1) for d, k in zip(_pair(conv.dilation), conv.kernel_size, strict=True)]
+    margin = [-((s - 1 - reach) // 2) for reach, s in zip(span, _pair(conv.stride), strict=True)]
+    return margin[0] - top, margin[1] - left
+
+
+def pools_exactly(conv: nn.Conv2d) -> bool:
+    """Whether pooling from the edge of the map gives one pixel for every output at any size: 2p = d(k-1), as published."""
+    left, right, top, bottom = narrow_padding(conv)
+    span = [d * (k - 1) for d, k in zip(_pair(conv.dilation), conv.kernel_size, strict=True)]
+    return first_window(conv) == (0, 0) and [top + bottom, left + right] == span
+
+
+class SPConv2d(ConvertedLayer):
+    r"""A k×k convolution of some of the channels and 1×1 convolutions of all, in two branches that are blended.
+
+    The first ⌊αC_in⌋ channels are *representative*: u = BN₁(gwc(x) + pwc(x)), a k×k convolution in two groups and a 1×1
+    convolution, both without bias. The others are *uncertain*: v = BN₂(conv1x1(x)), with bias. Both have all output channels, and
+
+    .. math:: y = \beta u + (1 - \beta) v, \quad (\beta, 1 - \beta) = softmax(GAP(u), GAP(v))
+
+    for each image and channel. With stride s, the 1×1 convolutions see the mean of the s×s pixels around each output, those
+    outside the map left out; for s = 2 on even maps that is the published 2×2 pool. It computes something else than the
+    convolution that it replaces. State-dict names are the published ones (``gwc``, ``pwc``, ``conv1x1``, ``bn1``, ``bn2``);
+    where channels cannot be halved, the groups are two convolutions, ``gwc.0`` and ``gwc.1``.
+
+    Args:
+        in_channels: C_in; ⌊αC_in⌋ must be at least 2, and less than C_in.
+        out_channels: C_out, at least 2.
+        kernel_size: As for ``nn.Conv2d``, and not 1×1.
+        stride: As for ``nn.Conv2d``.
+        padding: As for ``nn.Conv2d``.
+        dilation: As for ``nn.Conv2d``.
+        groups: 1.
+        bias: For the argument order of ``nn.Conv2d``: there always is one.
+        padding_mode: As for ``nn.Conv2d``.
+        ratio: α, between 0 and 1.
+        device: As for ``nn.Conv2d``.
+        dtype: As for ``nn.Conv2d``.
+
+    Raises:
+        ValueError: Arguments that the definition does not cover.
+    """
+
+    gwc: nn.Module
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, int] | str = 0,
+        dilation: int | tuple[int, int] = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: Any = "zeros",
+        *,
+        ratio: Fraction | float | str = DEFAULT_RATIO,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        self.ratio = Fraction(ratio).limit_denominator(10**6)
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.representative = representative_channels(in_channels, self.ratio)
+        if not 2 <= self.representative < in_channels or out_channels < 2 or groups != 1:
+            raise ValueError(
+                f"{type(self).__name__} needs two representative channels, an uncertain one, two output channels and one group; "
+                f"got {in_channels} → {out_channels} channels at ratio {self.ratio}, {groups} groups"
+            )
+        where: dict[str, Any] = {"device": device, "dtype": dtype}
+        settings = (kernel_size, stride, padding, dilation)
+        self.gwc: nn.Conv2d | TwoGroups
+        if self.representative % 2 == out_channels % 2 == 0:
+            self.gwc = nn.Conv2d(
+                self.representative, out_channels, *settings, 2, bias=False, padding_mode=padding_mode, **where
+            )
+        else:
+            self.gwc = TwoGroups(self.representative, out_channels, *settings, padding_mode=padding_mode, **where)
+        self.pwc = nn.Conv2d(self.representative, out_channels, 1, bias=False, **where)
+        self.conv1x1 = nn.Conv2d(in_channels - self.representative, out_channels, 1, **where)
+        self.bn1 = nn.BatchNorm2d(out_channels, **where)
+        self.bn2 = nn.BatchNorm2d(out_channels, **where)
+        conv = self.spatial[0]
+        self.kernel_size, self.stride, self.dilation = conv.kernel_size, _pair(conv.stride), _pair(conv.dilation)
+        self.padding, self.padding_mode = conv.padding, padding_mode
+
+    @classmethod
+    def from_conv2d(cls, conv: nn.Conv2d, **options: Any) -> Self:
+        """The layer that comes closest to ``conv`` of those whose kernel is a part of its kernel (``init="project"``, see
+        :func:`~saconv_surgeon.convs.spconv_start.project`), or one with random weights (``init="random"``).
+
+        ``conv`` is left unchanged and shares no tensor. Settings, dtype, device, memory format, training flag and
+        ``requires_grad`` are carried over.
+        """
+        from saconv_surgeon.convs.spconv_start import project  # it needs this class
+
+        init = options.pop("init", "project")
+        build: dict[str, Any] = {
+            "in_channels": conv.in_channels,
+            "out_channels": conv.out_channels,
+            "kernel_size": conv.kernel_size,
+            "stride": conv.stride,
+            "padding": conv.padding,
+            "dilation": conv.dilation,
+            "groups": conv.groups,
+            "padding_mode": conv.padding_mode,
+        }
+        layer = cls(**build, device=conv.weight.device, dtype=conv.weight.dtype, **options)
+        for part in layer.spatial:
+            part._reversed_padding_repeated_twice = list(conv._reversed_padding_repeated_twice)
+        for name, value in vars(conv).items():  # what somebody else's code has put on the object
+            if name not in vars(layer) and name not in vars(layer.pwc):
+                setattr(layer, name, value)
+        if init != "random":
+            project(layer, conv)
+        if not conv.weight.is_contiguous() and conv.weight.is_contiguous(memory_format=torch.channels_last):
+            layer = layer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return layer.requires_grad_(conv.weight.requires_grad).train(conv.training)
+
+    @property
+    def spatial(self) -> list[nn.Conv2d]:
+        """The k×k convolutions: one in two groups, or one for each group."""
+        return [self.gwc] if isinstance(self.gwc, nn.Conv2d) else list(self.gwc.children())  # type: ignore[arg-type]
+
+    def options(self) -> dict[str, str]:
+        """See :class:`ConvertedLayer`."""
+        return {"ratio": str(self.ratio)}
+
+    def fit(self, inputs: list[Tensor], outputs: list[Tensor]) -> None:
+        """See :func:`~saconv_surgeon.convs.spconv_start.fit`."""
+        from saconv_surgeon.convs.spconv_start import fit
+
+        fit(self, inputs, outputs)
+
+    def is_new(self, name: str) -> bool:
+        """See :class:`ConvertedLayer`: nothing of a convolution is left."""
+        return True
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(N, C_in, H, W) → (N, C_out, H_out, W_out), sizes as in ``nn.Conv2d``; (C_in, H, W) without a batch too.
+
+        Raises:
+            ValueError: Outputs at the edge have no pixel of the map in their pooling window.
+        """
+        if input.dim() == 3:
+            return self.forward(input.unsqueeze(0)).squeeze(0)
+        r = self.representative
+        spatial = self.gwc(input[:, :r])
+        pooled = self.pooled(input, spatial)
+        u = self.bn1(spatial + self.pwc(pooled[:, :r]))
+        v = self.bn2(self.conv1x1(pooled[:, r:]))
+        # the softmax over two is the sigmoid of their difference
+        gate = torch.sigmoid(F.adaptive_avg_pool2d(u, 1) - F.adaptive_avg_pool2d(v, 1))
+        return torch.lerp(v, u, gate)
+
+    def pooled(self, x: Tensor, like: Tensor) -> Tensor:
+        """What the 1×1 convolutions see of ``x``, (N, C, H_out, W_out) as ``like`` has them."""
+        conv = self.spatial[0]
+        exact = pools_exactly(conv)
+        if exact and self.stride == (1, 1):
+            return x
+        begin = first_window(conv)
+        x = x[..., max(begin[0], 0) :, max(begin[1], 0) :]
+        if self.stride != (1, 1):
+            outside = (max(-begin[0], 0), max(-begin[1], 0))
+            x = F.avg_pool2d(x, self.stride, self.stride, outside, ceil_mode=True, count_include_pad=False)
+        if exact:
+            return x
+        height, width = like.shape[-2:]
+        if x.shape[-2] < height or x.shape[-1] < width:
+            raise ValueError(
+                f"{type(self).__name__}{f' at {self.path!r}' if self.path else ''}: outputs at the edge of a {height}x{width} "
+                "map have no pixel beneath them; use larger inputs or leave this convolution out of the conversion"
+            )
+        return x[..., :height, :width]
+
+    def extra_repr(self) -> str:
+        """As ``nn.Conv2d`` shows itself, and the ratio."""
+        shown = [f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"]
+        shown += [f"padding={self.padding}"] if self.padding not in (0, (0, 0)) else []
+        shown += [f"dilation={self.dilation}"] if self.dilation != (1, 1) else []
+        shown += [f"padding_mode={self.padding_mode}"] if self.padding_mode != "zeros" else []
+        return ", ".join([*shown, f"ratio={self.ratio}"])
+
+
+class TwoGroups(nn.Sequential):
+    """A convolution in two groups of unequal sizes: (N, C, H, W) → (N, C_out, H_out, W_out); arguments as for ``nn.Conv2d``."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Any,
+        stride: Any,
+        padding: Any,
+        dilation: Any,
+        **rest: Any,
+    ) -> None:
+        settings = (kernel_size, stride, padding, dilation)
+        pairs = zip(halves(in_channels), halves(out_channels), strict=True)
+        super().__init__(*(nn.Conv2d(c_in, c_out, *settings, bias=False, **rest) for c_in, c_out in pairs))
+        self.sizes = halves(in_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See ``nn.Conv2d``."""
+        return torch.cat([conv(part) for conv, part in zip(self, x.split(self.sizes, 1), strict=True)], 1)

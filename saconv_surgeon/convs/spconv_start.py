@@ -1,0 +1,322 @@
+"""Where an ``SPConv2d`` starts: the kernel projected onto what the layer can express, or a fit to what the convolution gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.utils import _pair
+
+from saconv_surgeon.convs.saconv import narrow_padding
+from saconv_surgeon.convs.spconv import SPConv2d, first_window, halves
+
+POSITIONS = 32768
+"""How many outputs a fit looks at, at most: some twenty for each unknown of the largest layers of a ResNet-50."""
+SHRINKAGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+"""How strongly the least squares are held to the projection, relative to the features' own variance."""
+HELD_OUT = 4
+"""One position of so many chooses the shrinkage and is not fitted to."""
+ROUNDS = 4
+"""Of fitting the norms to the blend that they themselves decide."""
+HELD = 1e-3
+"""How strongly each round is held to the one before."""
+CHANNELS_AT_ONCE = 32
+
+
+# ------------------------------------------------------------------ projection
+
+
+@torch.no_grad()
+def project(layer: SPConv2d, conv: nn.Conv2d) -> None:
+    """Gives ``layer`` the part of ``conv``'s kernel that its branches can express, in place.
+
+    The orthogonal projection in the space of kernels, which is the least-squares fit for inputs that are white: within a group of
+    representative channels all k×k taps; elsewhere one number for each pair of channels, which stands for the taps in the pooling
+    window (the central one at stride 1). Each branch gives twice its part, since the blend takes half of each, and the bias. The
+    norms have the statistics that white inputs of unit variance give, so that training and inference agree about the scale.
+    """
+    kernel = conv.weight.double()
+    wide, points = _split(layer, kernel)
+    for part, weight in zip(layer.spatial, wide, strict=True):
+        part.weight.copy_(weight)
+    layer.pwc.weight.copy_(points[:, : layer.representative, None, None])
+    layer.conv1x1.weight.copy_(points[:, layer.representative :, None, None])
+    assert layer.conv1x1.bias is not None
+    nn.init.zeros_(layer.conv1x1.bias)
+    bias = torch.zeros_like(kernel[:, 0, 0, 0]) if conv.bias is None else conv.bias.double()
+    energies = points.square() / layer.stride[0] / layer.stride[1]
+    taps = torch.cat([part.weight.double().square().sum((1, 2, 3)) for part in layer.spatial])
+    for norm, variance in (
+        (layer.bn1, taps + energies[:, : layer.representative].sum(1)),
+        (layer.bn2, energies[:, layer.representative :].sum(1)),
+    ):
+        _set_norm(norm, torch.zeros_like(variance), variance, scale=2.0, centre=bias)
+
+
+def _split(layer: SPConv2d, kernel: Tensor) -> tuple[list[Tensor], Tensor]:
+    """The k×k kernels of the convolution or convolutions in ``gwc``, and the (C_out, C_in) numbers of the 1×1 ones."""
+    inside = _taps_in_window(layer)
+    points = (kernel * inside).sum((2, 3))
+    groups = []
+    for rows, columns in _groups(layer):
+        groups.append(kernel[rows, columns])
+        points[rows, columns] = 0
+    return ([torch.cat(groups)] if len(layer.spatial) == 1 else groups), points
+
+
+def _groups(layer: SPConv2d) -> Iterator[tuple[slice, slice]]:
+    """The output and the input channels of both groups."""
+    outputs, inputs = halves(layer.out_channels), halves(layer.representative)
+    yield slice(0, outputs[0]), slice(0, inputs[0])
+    yield slice(outputs[0], layer.out_channels), slice(inputs[0], layer.representative)
+
+
+def _taps_in_window(layer: SPConv2d) -> Tensor:
+    """1 for each tap that looks at a pixel of the pooling window, (k_h, k_w)."""
+    conv = layer.spatial[0]
+    left, _, top, _ = narrow_padding(conv)
+    axes = []
+    for begin, pad, k, d, s in zip(
+        first_window(conv), (top, left), conv.kernel_size, _pair(conv.dilation), layer.stride, strict=True
+    ):
+        taps = torch.arange(k) * d - pad
+        axes.append((taps >= begin) & (taps < begin + s))
+    return (axes[0][:, None] & axes[1][None, :]).double().to(conv.weight.device)
+
+
+def _set_norm(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, *, scale: Tensor | float, centre: Tensor) -> None:
+    """Makes ``norm`` return ``scale * (x - mean) + centre``, with ``mean`` and ``variance`` as its statistics."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    norm.running_mean.copy_(mean)
+    norm.running_var.copy_(variance)
+    # from what was stored, which half precision has rounded
+    norm.weight.copy_(scale * torch.sqrt(norm.running_var.double() + norm.eps))
+    norm.bias.copy_(centre)
+
+
+# ------------------------------------------------------------------ calibration
+
+
+@dataclass(frozen=True, eq=False)
+class _Samples:
+    """What a fit works with, in float64.
+
+    ``wide`` has, for each group, the k×k neighbourhoods of its channels, (P, C·k²); ``pooled`` what the 1×1 convolutions see,
+    (P, C_in); ``targets`` what is to come out, (P, C_out). ``image`` says which image each of the P positions is from, and the
+    ``*_means`` are over all positions of an image, (images, …).
+    """
+
+    wide: tuple[Tensor, Tensor]
+    pooled: Tensor
+    targets: Tensor
+    image: Tensor
+    wide_means: tuple[Tensor, Tensor]
+    pooled_means: Tensor
+
+
+@torch.no_grad()
+def fit(layer: SPConv2d, inputs: list[Tensor], outputs: list[Tensor]) -> None:
+    """Brings ``layer`` as close to ``outputs``, (N, C_out, H_out, W_out), given ``inputs``, (N, C_in, H, W), as it can, in place.
+
+    The kernels by least squares with the blend at one half, held to what the layer starts from as far as positions that were left
+    out of the fit ask for it; the statistics of the norms from the same inputs; then, channel by channel, scale and shift of both
+    norms by least squares with the blend as it really is, in a few rounds, of which the best is kept.
+    """
+    samples = _samples(layer, inputs, outputs)
+    kernels = [_solve(*_system(layer, samples, i)) for i in range(2)]
+    _store(layer, kernels)
+    _fit_norms(layer, samples)
+
+
+def _samples(layer: SPConv2d, inputs: list[Tensor], outputs: list[Tensor]) -> _Samples:
+    images = [(x[i : i + 1], z[i : i + 1]) for x, z in zip(inputs, outputs, strict=True) for i in range(len(x))]
+    share = max(POSITIONS // len(images), 1)
+    generator = torch.Generator().manual_seed(0)
+    wide: tuple[list[Tensor], list[Tensor]] = ([], [])
+    wide_means: tuple[list[Tensor], list[Tensor]] = ([], [])
+    pooled, targets, index, pooled_means = [], [], [], []
+    for i, (x, z) in enumerate(images):
+        x, z = x.cpu().float(), z.cpu().double()
+        seen = layer.pooled(x, z).flatten(2)[0].double()
+        chosen = torch.randperm(seen.shape[1], generator=generator)[:share]
+        for group, (_, channels) in enumerate(_groups(layer)):
+            around = _neighbourhoods(layer, x[:, channels]).double()
+            wide[group].append(around[:, chosen].T)
+            wide_means[group].append(around.mean(1))
+        pooled.append(seen[:, chosen].T)
+        pooled_means.append(seen.mean(1))
+        targets.append(z[0].flatten(1)[:, chosen].T)
+        index.append(torch.full((len(chosen),), i))
+    return _Samples(
+        (torch.cat(wide[0]), torch.cat(wide[1])),
+        torch.cat(pooled),
+        torch.cat(targets),
+        torch.cat(index),
+        (torch.stack(wide_means[0]), torch.stack(wide_means[1])),
+        torch.stack(pooled_means),
+    )
+
+
+def _neighbourhoods(layer: SPConv2d, x: Tensor) -> Tensor:
+    """(1, C, H, W) → (C·k_h·k_w, outputs): what the taps of a k×k convolution look at."""
+    conv = layer.spatial[0]
+    left, right, top, bottom = narrow_padding(conv)
+    mode = "constant" if conv.padding_mode == "zeros" else conv.padding_mode
+    x = F.pad(x, (left, right, top, bottom), mode=mode)
+    return F.unfold(x, conv.kernel_size, _pair(conv.dilation), 0, layer.stride)[0]
+
+
+def _system(layer: SPConv2d, samples: _Samples, group: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Features, targets and starting coefficients of the outputs of one group."""
+    rows, own = list(_groups(layer))[group]
+    other = torch.ones(layer.in_channels, dtype=torch.bool)
+    other[own] = layer.stride != (1, 1)  # at stride 1 the k×k kernel has that tap already
+    features = torch.cat([samples.wide[group], samples.pooled[:, other]], 1)
+    start = torch.cat([_kernels(layer)[group], _points(layer)[rows][:, other]], 1)
+    return features, samples.targets[:, rows], start.T
+
+
+def _kernels(layer: SPConv2d) -> list[Tensor]:
+    """The k×k kernels of both groups, (C_out, C·k²) each."""
+    weights = [part.weight.flatten(1).cpu().double() for part in layer.spatial]
+    return weights if len(weights) == 2 else list(weights[0].split(halves(layer.out_channels)))
+
+
+def _points(layer: SPConv2d) -> Tensor:
+    return torch.cat([layer.pwc.weight, layer.conv1x1.weight], 1).flatten(1).cpu().double()
+
+
+def _solve(features: Tensor, targets: Tensor, start: Tensor) -> Tensor:
+    """Coefficients (features, outputs) that give ``targets`` up to a constant, held to ``start`` as far as left-out rows say."""
+    left_out = torch.arange(len(features)) % HELD_OUT == 0
+    candidates: list[float] = list(SHRINKAGES)
+    if bool(left_out.any()) and not bool(left_out.all()):
+        solved = _ridge(features[~left_out], targets[~left_out], start, candidates)
+        errors = [_error(features[left_out], targets[left_out], found) for found in (*solved, start)]
+        best = errors.index(min(errors))
+        if best == len(candidates):
+            return start
+        candidates = [candidates[best]]
+    return next(_ridge(features, targets, start, candidates[-1:]))
+
+
+def _ridge(features: Tensor, targets: Tensor, start: Tensor, strengths: list[float]) -> Iterator[Tensor]:
+    x, z = features - features.mean(0), targets - targets.mean(0)
+    gram, wanted = x.T @ x, x.T @ (z - x @ start)
+    scale = gram.diagonal()
+    scale = scale.clamp(min=float(scale.max()) * 1e-6 + torch.finfo(scale.dtype).tiny)
+    for strength in strengths:
+        factor = torch.linalg.cholesky(gram + torch.diag(strength * scale))
+        yield start + torch.cholesky_solve(wanted, factor)
+
+
+def _error(features: Tensor, targets: Tensor, coefficients: Tensor) -> float:
+    missed = targets - features @ coefficients
+    return float((missed - missed.mean(0)).square().sum())
+
+
+def _store(layer: SPConv2d, kernels: list[Tensor]) -> None:
+    """Puts the coefficients of both groups into the convolutions."""
+    points = torch.zeros(layer.out_channels, layer.in_channels, dtype=torch.float64)
+    wide = []
+    for (rows, own), found in zip(_groups(layer), kernels, strict=True):
+        size = (own.stop - own.start) * layer.kernel_size[0] * layer.kernel_size[1]
+        wide.append(found[:size].T.reshape(-1, own.stop - own.start, *layer.kernel_size))
+        other = torch.ones(layer.in_channels, dtype=torch.bool)
+        other[own] = layer.stride != (1, 1)
+        points[rows, other.nonzero()[:, 0]] = found[size:].T
+    for part, weight in zip(layer.spatial, [torch.cat(wide)] if len(layer.spatial) == 1 else wide, strict=True):
+        part.weight.copy_(weight)
+    layer.pwc.weight.copy_(points[:, : layer.representative, None, None])
+    layer.conv1x1.weight.copy_(points[:, layer.representative :, None, None])
+
+
+# ------------------------------------------------------------------ the norms
+
+
+@dataclass(frozen=True, eq=False)
+class _Branch:
+    """What a norm is given, centred: at the samples, (P, C_out), and on average over each image, (images, C_out)."""
+
+    values: Tensor
+    image_means: Tensor
+    mean: Tensor
+    variance: Tensor
+
+
+def _branches(layer: SPConv2d, samples: _Samples) -> tuple[_Branch, _Branch]:
+    """Both branches before their norms, with the kernels as the layer has stored them."""
+    points, r = _points(layer), layer.representative
+    kernels = _kernels(layer)
+
+    def representative(wide: tuple[Tensor, Tensor], pooled: Tensor) -> Tensor:
+        spatial = torch.cat([x @ kernel.T for x, kernel in zip(wide, kernels, strict=True)], 1)
+        return spatial + pooled[:, :r] @ points[:, :r].T
+
+    def uncertain(pooled: Tensor) -> Tensor:
+        return pooled[:, r:] @ points[:, r:].T
+
+    return (
+        _centred(
+            representative(samples.wide, samples.pooled), representative(samples.wide_means, samples.pooled_means)
+        ),
+        _centred(uncertain(samples.pooled), uncertain(samples.pooled_means)),
+    )
+
+
+def _centred(values: Tensor, image_means: Tensor) -> _Branch:
+    mean = values.mean(0)
+    return _Branch(values - mean, image_means - mean, mean, values.var(0, correction=int(len(values) > 1)))
+
+
+def _fit_norms(layer: SPConv2d, samples: _Samples) -> None:
+    branches = _branches(layer, samples)
+    centre = samples.targets.mean(0)
+    twice = torch.full_like(centre, 2.0)
+    fitted = torch.stack([twice, centre, twice, centre], 1)
+    for some in torch.arange(layer.out_channels).split(CHANNELS_AT_ONCE):
+        u, v = (_of_channels(branch, some) for branch in branches)
+        fitted[some] = _fit_some(u, v, samples.targets[:, some], samples.image, fitted[some])
+    for norm, branch, (scale, shift) in zip(
+        (layer.bn1, layer.bn2), branches, (fitted[:, :2].unbind(1), fitted[:, 2:].unbind(1)), strict=True
+    ):
+        _set_norm(norm, branch.mean, branch.variance, scale=scale, centre=shift)
+
+
+def _of_channels(branch: _Branch, some: Tensor) -> _Branch:
+    return _Branch(branch.values[:, some], branch.image_means[:, some], branch.mean[some], branch.variance[some])
+
+
+def _fit_some(u: _Branch, v: _Branch, targets: Tensor, image: Tensor, start: Tensor) -> Tensor:
+    """Scale and shift of both norms, (C, 4), for the channels at hand; each channel keeps the best that it had."""
+    best = current = start
+    least = _missed(u, v, targets, image, current)
+    for _ in range(ROUNDS):
+        gate = _gate(u, v, current)[image]
+        design = torch.stack([gate * u.values, gate, (1 - gate) * v.values, 1 - gate], 2)  # (P, C, 4)
+        gram = torch.einsum("pci,pcj->cij", design, design)
+        held = torch.diag_embed(gram.diagonal(dim1=1, dim2=2) * HELD + torch.finfo(gram.dtype).tiny)
+        wanted = torch.einsum("pci,pc->ci", design, targets) + (held @ current.unsqueeze(2)).squeeze(2)
+        current = torch.linalg.lstsq(gram + held, wanted.unsqueeze(2), driver="gelsd").solution.squeeze(2)
+        missed = _missed(u, v, targets, image, current)
+        better = missed < least
+        best = torch.where(better[:, None], current, best)
+        least = torch.where(better, missed, least)
+    return best
+
+
+def _gate(u: _Branch, v: _Branch, fitted: Tensor) -> Tensor:
+    """How much of the representative branch the blend takes, (images, C)."""
+    a, b, c, d = fitted.unbind(1)
+    return torch.sigmoid(a * u.image_means + b - c * v.image_means - d)
+
+
+def _missed(u: _Branch, v: _Branch, targets: Tensor, image: Tensor, fitted: Tensor) -> Tensor:
+    """The squared error of each channel, (C,), blended as the layer does."""
+    a, b, c, d = fitted.unbind(1)
+    blended = torch.lerp(c * v.values + d, a * u.values + b, _gate(u, v, fitted)[image])
+    return (targets - blended).square().sum(0)

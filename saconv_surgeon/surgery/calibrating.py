@@ -1,0 +1,57 @@
+"""Fitting new layers to what the convolutions gave, one after the other, on a few batches of data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from torch import Tensor, nn
+
+from saconv_surgeon.convs.converted import ConvertedLayer
+from saconv_surgeon.models.inputs import Inputs
+from saconv_surgeon.surgery.watching import first_calls
+
+
+def calibrate(
+    original: nn.Module,
+    converted: nn.Module,
+    batches: Sequence[Inputs],
+    calls: Mapping[str, int],
+    *,
+    seed: int = 0,
+    on_layer: Callable[[int], None] = lambda done: None,
+) -> tuple[str, ...]:
+    """Fits the layers of ``converted`` in place, in the order of their first call.
+
+    Each layer is given the inputs that it gets behind the layers that were fitted before it, and is to give what the convolution
+    gives in the original model: so it also makes up for what those could not express.
+
+    Args:
+        original: The model as it was; left so.
+        converted: The model after surgery.
+        batches: What to run them on.
+        calls: How often each converted layer is called in a run.
+        seed: For random numbers that the models draw.
+        on_layer: Called after each layer with the number done.
+
+    Returns:
+        The paths of layers that got no usable inputs, and stay as they were.
+    """
+    left = []
+    for done, (path, times) in enumerate(calls.items(), 1):
+        inputs: list[Tensor] = []
+        outputs: list[Tensor] = []
+        for batch in batches:
+            wanted = first_calls(original, batch, path, times, seed)
+            given = first_calls(converted, batch, path, times, seed)
+            for (_, target), (seen, output) in zip(wanted, given, strict=False):
+                if target.shape == output.shape and bool(seen.isfinite().all()) and bool(target.isfinite().all()):
+                    inputs.append(seen if seen.dim() == 4 else seen.unsqueeze(0))
+                    outputs.append(target if target.dim() == 4 else target.unsqueeze(0))
+        layer = converted.get_submodule(path)
+        assert isinstance(layer, ConvertedLayer)
+        if inputs:
+            layer.fit(inputs, outputs)
+        else:
+            left.append(path)
+        on_layer(done)
+    return tuple(left)

@@ -1,0 +1,65 @@
+"""Two models on the same inputs: what single layers get and give."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from saconv_surgeon.models.inputs import Inputs
+from saconv_surgeon.models.state import preserved, seed_all
+from saconv_surgeon.surgery.absorbing import ACTIVATION, NORM
+
+Hook = Callable[[str, Tensor, Tensor], None]
+"""Called with the path of a layer, its input and its output."""
+
+
+class _Enough(BaseException):
+    """Ends a run that has shown what was wanted; no ``except Exception`` of a model catches it."""
+
+
+def follower(original: nn.Module, absorbed: Mapping[str, str]) -> Callable[[Tensor], Tensor]:
+    """What an absorbing layer does to the output of the convolution: the norm and the activation, where they were."""
+    parts = [original.get_submodule(absorbed[name]) for name in (NORM, ACTIVATION) if name in absorbed]
+
+    def follow(output: Tensor) -> Tensor:
+        for part in parts:
+            output = part(output)
+        return output
+
+    return follow
+
+
+@contextmanager
+def watched(model: nn.Module, paths: Iterable[str], hook: Hook) -> Iterator[None]:
+    """Calls ``hook`` whenever one of the layers at ``paths`` has run."""
+
+    def watch(path: str) -> Callable[..., None]:
+        def seen(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
+            hook(path, args[0] if args else next(iter(kwargs.values())), output)
+
+        return seen
+
+    with ExitStack() as handles:
+        for path in paths:
+            handle = model.get_submodule(path).register_forward_hook(watch(path), with_kwargs=True)
+            handles.callback(handle.remove)
+        yield
+
+
+def first_calls(model: nn.Module, inputs: Inputs, path: str, calls: int, seed: int) -> list[tuple[Tensor, Tensor]]:
+    """Input and output of the layer at ``path`` in its first ``calls`` calls, in eval mode; the run ends with them."""
+    found: list[tuple[Tensor, Tensor]] = []
+
+    def keep(path: str, given: Tensor, output: Tensor) -> None:
+        found.append((given.clone(), output.clone()))
+        if len(found) == calls:
+            raise _Enough
+
+    with preserved(model), watched(model, [path], keep), suppress(_Enough), torch.no_grad():
+        seed_all(seed)
+        inputs.run(model)
+    return found
