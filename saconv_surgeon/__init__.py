@@ -19,8 +19,12 @@ from saconv_surgeon._version import __version__
 if TYPE_CHECKING:
     from saconv_surgeon.api import convert, diff, inspect, price, profile
     from saconv_surgeon.convs.aws import ConvAWS2d
-    from saconv_surgeon.convs.published import load_published
+    from saconv_surgeon.convs.block import SAConvBlock
+    from saconv_surgeon.convs.converted import ConvertedLayer
+    from saconv_surgeon.convs.deformable import DeformableSAConv2d
     from saconv_surgeon.convs.saconv import SAConv2d
+    from saconv_surgeon.convs.spconv import SPConv2d
+    from saconv_surgeon.convs.target import Cost, Option, Reason, Target
     from saconv_surgeon.errors import (
         ArtefactError,
         ModelError,
@@ -34,14 +38,19 @@ if TYPE_CHECKING:
     from saconv_surgeon.records import Timing
     from saconv_surgeon.surgery.artefact import restore, save
     from saconv_surgeon.surgery.conversion import Conversion
+    from saconv_surgeon.surgery.published import load_published, published_state
     from saconv_surgeon.surgery.rewriting import apply, new_parameters, revert
     from saconv_surgeon.surgery.training import carry_optimizer
 
 _HOMES = {
     "api": ("convert", "diff", "inspect", "price", "profile"),
     "convs.aws": ("ConvAWS2d",),
-    "convs.published": ("load_published",),
+    "convs.block": ("SAConvBlock",),
+    "convs.converted": ("ConvertedLayer",),
+    "convs.deformable": ("DeformableSAConv2d",),
     "convs.saconv": ("SAConv2d",),
+    "convs.spconv": ("SPConv2d",),
+    "convs.target": ("Cost", "Option", "Reason", "Target"),
     "errors": (
         *("ArtefactError", "ModelError", "NoEffectWarning", "NotEquivalentError", "SurgeonError"),
         *("UntrustedError", "UsageError", "UserCodeError"),
@@ -49,6 +58,7 @@ _HOMES = {
     "records": ("Timing",),
     "surgery.artefact": ("restore", "save"),
     "surgery.conversion": ("Conversion",),
+    "surgery.published": ("load_published", "published_state"),
     "surgery.rewriting": ("apply", "new_parameters", "revert"),
     "surgery.training": ("carry_optimizer",),
 }
@@ -58,11 +68,19 @@ __all__ = [
     "ArtefactError",
     "ConvAWS2d",
     "Conversion",
+    "ConvertedLayer",
+    "Cost",
+    "DeformableSAConv2d",
     "ModelError",
     "NoEffectWarning",
     "NotEquivalentError",
+    "Option",
+    "Reason",
     "SAConv2d",
+    "SAConvBlock",
+    "SPConv2d",
     "SurgeonError",
+    "Target",
     "Timing",
     "UntrustedError",
     "UsageError",
@@ -77,6 +95,7 @@ __all__ = [
     "new_parameters",
     "price",
     "profile",
+    "published_state",
     "restore",
     "revert",
     "save",

@@ -213,6 +213,8 @@ def convert(
     equivalence = check(trials=trials, mode=mode, on_trial=lambda done: on_step("proving", done / trials))
     if mode == "train":
         equivalence = worse_of(equivalence, check(trials=1))
+    if not equivalence.bit_equal and made.converted_paths:
+        equivalence = replace(equivalence, note=find_target(made.target).inexact)
     return Conversion(converted, made, equivalence, explained=explained)
 
 

@@ -33,11 +33,13 @@ def halves(n: int) -> tuple[int, int]:
 def first_window(conv: nn.Conv2d) -> tuple[int, int]:
     """Where the pooling window of the first output begins, (y, x): the s×s pixels in the middle of the kernel's reach.
 
-    Towards the end where the middle is between two pixels; negative where the window begins outside the map.
+    Where that is between two pixels, a window begins at the later one, as the published 2×2 pool does; the single pixel of stride 1
+    is the earlier one, as SAConv's centre is. Negative where the window begins outside the map.
     """
     left, _, top, _ = narrow_padding(conv)
     span = [d * (k - 1) for d, k in zip(_pair(conv.dilation), conv.kernel_size, strict=True)]
-    margin = [-((s - 1 - reach) // 2) for reach, s in zip(span, _pair(conv.stride), strict=True)]
+    steps = zip(span, _pair(conv.stride), strict=True)
+    margin = [reach // 2 if s == 1 else -((s - 1 - reach) // 2) for reach, s in steps]
     return margin[0] - top, margin[1] - left
 
 

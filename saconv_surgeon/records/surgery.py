@@ -162,7 +162,7 @@ class Equivalence:
     """How far the outputs moved, over all trials and all tensors of the outputs.
 
     ``max_rel`` is max|a-b| / max|a| per tensor, the worst of them. None where it has no finite value; ``problems`` then says
-    what was seen. ``noise_max_rel`` is how far the original moves from itself.
+    what was seen. ``noise_max_rel`` is how far the original moves from itself. ``note`` says why outputs move that may.
     """
 
     passed: bool
@@ -179,6 +179,7 @@ class Equivalence:
     dtype: str = ""
     device: str = ""
     mode: Mode = "eval"
+    note: str | None = None
 
 
 # ------------------------------------------------------------------ explaining

@@ -106,6 +106,8 @@ def proof(equivalence: Equivalence) -> Text:
     if e.first_moved is not None:
         line.append("\n  first layer that moves: ")
         line.append(e.first_moved, style="bold")
+    if e.note is not None:
+        line.append(f"\n  {e.note}")
     for problem in e.problems:
         line.append(f"\n  {problem}")
     return line

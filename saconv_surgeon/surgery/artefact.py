@@ -11,7 +11,7 @@ import json
 import os
 import pickle
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from saconv_surgeon.models.exported import Program, Ranges, program_of, read_pro
 from saconv_surgeon.models.exporting import narrowed, write_program
 from saconv_surgeon.models.inputs import Inputs
 from saconv_surgeon.models.readers import unique_keys
+from saconv_surgeon.models.weights import OPTIONAL
 from saconv_surgeon.records import PLAN_SCHEMA, Plan, from_dict, to_dict
 from saconv_surgeon.surgery.conversion import Conversion
 from saconv_surgeon.surgery.equivalence import run
@@ -128,13 +129,27 @@ def restore(model: nn.Module, folder: str | Path) -> nn.Module:
     weights = folder / WEIGHTS
     try:
         _adopt_dtypes(converted, weights)
-        load_model(converted, weights)
+        missing, unexpected = load_model(converted, weights, strict=False)
     except (RuntimeError, SafetensorError, OSError) as error:
-        raise ArtefactError(
-            f"the weights in {folder} do not fit {type(model).__name__}: {error}; "
-            "build the model with the same code and arguments as for the conversion"
-        ) from error
+        raise _unfit(folder, model, str(error)) from error
+    # a norm under two names fills its counter in where it is not found, and safetensors takes it for one too many
+    unexpected = [name for name in unexpected if not (name.endswith(OPTIONAL) and name in converted.state_dict())]
+    if missing or unexpected:
+        found = f"{_listed(missing)} missing, {_listed(unexpected)} unknown to the model"
+        raise _unfit(folder, model, found)
     return converted
+
+
+def _unfit(folder: Path, model: nn.Module, why: str) -> ArtefactError:
+    return ArtefactError(
+        f"the weights in {folder} do not fit {type(model).__name__}: {why}; "
+        "build the model with the same code and arguments as for the conversion"
+    )
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = sorted(names)
+    return f"{len(names)} tensors ({', '.join(names[:3])}{' …' if len(names) > 3 else ''})" if names else "none"
 
 
 def read_plan_file(path: Path) -> dict[str, Any]:

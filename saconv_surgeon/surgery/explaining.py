@@ -28,9 +28,9 @@ class Share:
     energy: float = 0.0
 
     def add(self, a: Tensor, b: Tensor) -> None:
-        """Adds a pair of equal shapes. The second axis of (N, C, …) are channels; other tensors have one."""
+        """Adds a pair of equal shapes. The second axis of (N, C, …) are channels; a vector has one."""
         a, b = a.detach().double().cpu(), b.detach().double().cpu()
-        rows = a.transpose(0, 1).flatten(1) if a.dim() >= 3 else a.reshape(1, -1)
+        rows = a.transpose(0, 1).flatten(1) if a.dim() >= 2 else a.reshape(1, -1)
         sums = torch.stack([torch.full((len(rows),), float(rows.shape[1])), rows.sum(1), rows.square().sum(1)])
         same = self.squares is not None and self.squares.shape == sums.shape
         self.squares = self.squares + sums if same and self.squares is not None else sums
