@@ -33,7 +33,7 @@ def halves(n: int) -> tuple[int, int]:
 def first_window(conv: nn.Conv2d) -> tuple[int, int]:
     """Where the pooling window of the first output begins, (y, x): the s×s pixels in the middle of the kernel's reach.
 
-    Where that is between two pixels, a window begins at the later one, as the published 2×2 pool does; the single pixel of stride 1
+    Where that is between two pixels, a window begins at the later one, as the published 2×2 pool does; the one pixel of stride 1
     is the earlier one, as SAConv's centre is. Negative where the window begins outside the map.
     """
     left, _, top, _ = narrow_padding(conv)

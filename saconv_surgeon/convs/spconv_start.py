@@ -22,7 +22,7 @@ POSITIONS = 32768
 SHRINKAGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """How strongly the least squares are held to the projection, relative to the features' own variance."""
 HELD_OUT = 4
-"""One position of so many chooses the shrinkage and is not fitted to."""
+"""One image of so many, or the last of so many parts of a single one, chooses the shrinkage and is not fitted to at first."""
 ROUNDS = 4
 """Of fitting the norms to the blend that they themselves decide."""
 HELD = 1e-3
@@ -47,10 +47,7 @@ def project(layer: SPConv2d, conv: nn.Conv2d) -> None:
     wide, points = _split(layer, kernel)
     for part, weight in zip(layer.spatial, wide, strict=True):
         part.weight.copy_(weight)
-    layer.pwc.weight.copy_(points[:, : layer.representative, None, None])
-    layer.conv1x1.weight.copy_(points[:, layer.representative :, None, None])
-    assert layer.conv1x1.bias is not None
-    nn.init.zeros_(layer.conv1x1.bias)
+    _store_points(layer, points)
     bias = torch.zeros_like(kernel[:, 0, 0, 0]) if conv.bias is None else conv.bias.double()
     of_taps, _, of_window = _correlations(layer)
     energies = points.square() * of_window
@@ -146,7 +143,7 @@ def fit(layer: SPConv2d, inputs: list[Tensor], outputs: list[Tensor]) -> None:
     norms and their common shift by least squares with the blend as it really is, in a few rounds, of which the best is kept.
     """
     samples = _samples(layer, inputs, outputs)
-    kernels = [_solve(*_system(layer, samples, i)) for i in range(2)]
+    kernels = [_solve(*_system(layer, samples, i), _left_out(samples.image)) for i in range(2)]
     _store(layer, kernels)
     _fit_norms(layer, samples)
 
@@ -161,7 +158,7 @@ def _samples(layer: SPConv2d, inputs: list[Tensor], outputs: list[Tensor]) -> _S
     for i, (x, z) in enumerate(images):
         x, z = x.cpu().float(), z.cpu().double()
         seen = layer.pooled(x, z).flatten(2)[0].double()
-        chosen = torch.randperm(seen.shape[1], generator=generator)[:share]
+        chosen = torch.randperm(seen.shape[1], generator=generator)[:share].sort().values
         for group, (_, channels) in enumerate(_groups(layer)):
             around = _neighbourhoods(layer, x[:, channels]).double()
             wide[group].append(around[:, chosen].T)
@@ -209,11 +206,18 @@ def _points(layer: SPConv2d) -> Tensor:
     return torch.cat([layer.pwc.weight, layer.conv1x1.weight], 1).flatten(1).cpu().double()
 
 
-def _solve(features: Tensor, targets: Tensor, start: Tensor) -> Tensor:
+def _left_out(image: Tensor) -> Tensor:
+    """Which samples are not fitted to at first: whole images where there are several, since neighbouring outputs are alike."""
+    last = int(image[-1])
+    if last > 0:
+        return image > last - max((last + 1) // HELD_OUT, 1)
+    return torch.arange(len(image)) >= len(image) - len(image) // HELD_OUT
+
+
+def _solve(features: Tensor, targets: Tensor, start: Tensor, left_out: Tensor) -> Tensor:
     """Coefficients (features, outputs) that give ``targets`` up to a constant, held to ``start`` as far as left-out rows say."""
-    left_out = torch.arange(len(features)) % HELD_OUT == 0
     candidates: list[float] = list(SHRINKAGES)
-    if bool(left_out.any()) and not bool(left_out.all()):
+    if bool(left_out.any()):
         solved = _ridge(features[~left_out], targets[~left_out], start, candidates)
         errors = [_error(features[left_out], targets[left_out], found) for found in (*solved, start)]
         best = errors.index(min(errors))
@@ -250,8 +254,15 @@ def _store(layer: SPConv2d, kernels: list[Tensor]) -> None:
         points[rows, other.nonzero()[:, 0]] = found[size:].T
     for part, weight in zip(layer.spatial, [torch.cat(wide)] if len(layer.spatial) == 1 else wide, strict=True):
         part.weight.copy_(weight)
+    _store_points(layer, points)
+
+
+def _store_points(layer: SPConv2d, points: Tensor) -> None:
+    """Puts the (C_out, C_in) numbers into the 1×1 convolutions; the bias is left to the norm behind it."""
     layer.pwc.weight.copy_(points[:, : layer.representative, None, None])
     layer.conv1x1.weight.copy_(points[:, layer.representative :, None, None])
+    assert layer.conv1x1.bias is not None
+    nn.init.zeros_(layer.conv1x1.bias)
 
 
 # ------------------------------------------------------------------ the norms
