@@ -6,6 +6,8 @@ Runs only where 2p = d(k-1), without a bias that counts, on maps of more than tw
 import torch
 from torch.nn import functional as F
 
+from tests.oracle_targets import deform_conv2d
+
 
 def standardised(state, eps=1e-5):
     v = state["weight"]
@@ -58,3 +60,19 @@ def random_state(c_in=4, c_out=6, kernel=3, groups=1, *, bias=True, bn=False, se
         state |= {"bn.weight": 1 + rand(c_out), "bn.bias": rand(c_out), "bn.running_mean": rand(c_out)}
         state |= {"bn.running_var": 1 + rand(c_out).abs(), "bn.num_batches_tracked": torch.tensor(7)}
     return state
+
+
+def deformable(state, x, *, stride=1):
+    """The layer with ``use_deform=True``: both branches read at moved places, the offsets come from the averaged map."""
+    average = F.adaptive_avg_pool2d(x, 1)
+    x = x + F.conv2d(average, state["pre_context.weight"], state["pre_context.bias"]).expand_as(x)
+    pooled = F.avg_pool2d(F.pad(x, (2, 2, 2, 2), mode="reflect"), 5, stride=1)
+    switch = F.conv2d(pooled, state["switch.weight"], state["switch.bias"], stride=stride)
+    weight, branches = standardised(state), []
+    for name, kernel, rate in (("offset_s", weight, 1), ("offset_l", weight + state["weight_diff"], 3)):
+        offset = F.conv2d(pooled, state[f"{name}.weight"], state[f"{name}.bias"], stride, 1)
+        branches.append(deform_conv2d(x, offset, kernel, None, (stride,) * 2, (rate,) * 2, (rate,) * 2))
+    y = switch * branches[0] + (1 - switch) * branches[1]
+    return y + F.conv2d(
+        F.adaptive_avg_pool2d(y, 1), state["post_context.weight"], state["post_context.bias"]
+    ).expand_as(y)

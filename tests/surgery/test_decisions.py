@@ -141,8 +141,8 @@ def test_min_stride_counts_from_the_input(side):
 
 
 def test_unknown_target():
-    with pytest.raises(surgeon.UsageError, match="no conversion target 'spconv'; there is: saconv"):
-        surgeon.inspect(nets.chain(), nets.X, target="spconv")
+    with pytest.raises(surgeon.UsageError, match="no conversion target 'sponge'; there is: aws, saconv, "):
+        surgeon.inspect(nets.chain(), nets.X, target="sponge")
 
 
 def plan_of(model, **selection):
