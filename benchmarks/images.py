@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 FIGURES = ("disc", "square", "diamond", "ring", "cross", "stripes")
-SMALLEST, LARGEST = 0.07, 0.42
-"""Radius of a figure as a share of the image's side: a factor of six."""
+SMALLEST, LARGEST = 0.12, 0.42
+"""Radius of a figure as a share of the image's side: a factor of three and a half."""
 
 
 def figures(n: int, size: int = 48, seed: int = 0) -> tuple[Tensor, Tensor]:

@@ -189,8 +189,11 @@ class SurgicalTrainer:
             return build(cfg=cfg, weights=weights, verbose=verbose)
         model = build(cfg=cfg, weights=None, verbose=verbose)
         fitting = _fitting(model, surgery)
+        converted = bool(surgery_of(weights))
+        if weights is not None and not converted:
+            model.load(weights)  # type: ignore[operator]
         _operate(model, fitting)
-        if weights is not None:
+        if weights is not None and converted:
             _load(model, weights)
             _operate(model, fitting)  # loading can replace branches of the head by copies of the weights' own
         protect(model)

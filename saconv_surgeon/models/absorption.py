@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 
 from torch import nn
@@ -11,13 +12,19 @@ from saconv_surgeon.models.copying import paths_of
 
 
 def absorb(model: nn.Module, layer: ConvertedLayer, parts: Mapping[str, str]) -> None:
-    """Makes the modules of ``model`` at the given paths parts of ``layer``, in place, and leaves identities where they were."""
-    paths = paths_of(model)
+    """Makes the modules of ``model`` at the given paths parts of ``layer``, in place, and leaves identities where they were.
+
+    Of a module that holds nothing and has other users, as YOLO's one activation for all blocks, the layer gets a copy.
+    """
     for name, path in parts.items():
         part = model.get_submodule(path)
+        places = paths_of(model)[id(part)]
+        near = [place for place in places if parent_of(place) == parent_of(path)]
+        if is_stateless(part) and len(near) < len(places):
+            part, places = copy.deepcopy(part), tuple(near)
         setattr(layer, name, part)
         placeholder = nn.Identity().train(part.training)
-        for place in paths[id(part)]:
+        for place in places:
             model.set_submodule(place, placeholder)
     if parts:
         layer.absorbed = dict(parts)
@@ -41,3 +48,13 @@ def absorbed_places(model: nn.Module) -> dict[str, str]:
         if isinstance(layer, ConvertedLayer)
         for name, place in layer.absorbed.items()
     }
+
+
+def is_stateless(module: nn.Module) -> bool:
+    """Whether a module holds no parameters and no buffers."""
+    return not any(True for _ in module.parameters()) and not any(True for _ in module.buffers())
+
+
+def parent_of(path: str) -> str:
+    """``a.b.c`` → ``a.b``."""
+    return path.rpartition(".")[0]

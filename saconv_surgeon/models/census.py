@@ -51,8 +51,8 @@ class Census:
     """What one run showed. Modules are named by their first path.
 
     ``sites`` has every convolution, in the order of first calls, those that never ran last. ``calls`` counts the calls of
-    each module; ``calls_within[a][c]`` those of convolution c while a was running; ``arguments`` holds the first call's
-    arguments by parameter name, tensors replaced by ``Given``.
+    each module, ``callers[m][a]`` those of module m by a itself; ``calls_within[a][c]`` those of convolution c while a was
+    running; ``arguments`` holds the first call's arguments by parameter name, tensors replaced by ``Given``.
     """
 
     sites: tuple[ConvSite, ...]
@@ -60,6 +60,7 @@ class Census:
     calls_within: Mapping[str, Counter[str]]
     arguments: Mapping[str, Mapping[str, Any]]
     weights_used_elsewhere: Mapping[str, str] = field(default_factory=dict)
+    callers: Mapping[str, Counter[str]] = field(default_factory=dict)
 
 
 def take_census(model: nn.Module, inputs: Inputs, mode: Mode = "eval") -> Census:
@@ -98,6 +99,7 @@ class _Watch(TorchDispatchMode):
         }
         self.stack: list[_Frame] = []
         self.calls: Counter[str] = Counter()
+        self.callers: dict[str, Counter[str]] = {}
         self.calls_within: dict[str, Counter[str]] = {}
         self.shapes: dict[str, Counter[tuple[Shape, Shape]]] = {}
         self.types: dict[str, str] = {}
@@ -125,12 +127,14 @@ class _Watch(TorchDispatchMode):
             self.stack.append(_Frame(self.stack[-1].path if self.stack else "", module))
             return
         path = self.paths[id(module)][0]
+        caller = self.stack[-1].path if self.stack else ""
         self.stack.append(_Frame(path, module))
         if isinstance(module, ConvertedLayer):
             self.inside_target += 1
         elif self.inside_target:
             return
         self.calls[path] += 1
+        self.callers.setdefault(path, Counter())[caller] += 1
         if path not in self.arguments and not isinstance(module, CONVOLUTIONS):
             self.arguments[path] = _bind(module, args, kwargs)
 
@@ -195,6 +199,7 @@ class _Watch(TorchDispatchMode):
             calls_within=self.calls_within,
             arguments=self.arguments,
             weights_used_elsewhere=self.used_elsewhere,
+            callers=self.callers,
         )
 
     def _site(self, path: str, module: _ConvNd | ConvertedLayer | None) -> ConvSite:

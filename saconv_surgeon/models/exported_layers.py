@@ -81,13 +81,14 @@ def _maps_one_tensor(part: nn.Module) -> bool:
 
 
 def _convolves_like(part: nn.Module, arguments: ConvArguments, target: Target) -> bool:
-    """Whether the convolutions with a kernel of that size in the graph of a part have these arguments, the narrowest of them.
+    """Whether the convolutions with a kernel of that size in the graphs of a part have these arguments, the narrowest of them.
 
     Their padding may be an operation of its own, and a layer with another kernel than the convolution's may have other groups.
     """
     found = [
         (_pair(dilation), _pair(stride), groups)
-        for call in _calls(part, own_weight=False)
+        for inner in part.modules()
+        for call in _calls(inner, own_weight=False)
         for stride, _, dilation, groups in [call.arguments]
         if tuple(call.node.args[1].meta["val"].shape[-2:]) == tuple(arguments.kernel_size)  # type: ignore[union-attr]
     ]

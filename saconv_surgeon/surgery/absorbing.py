@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 
 from torch import nn
 
+from saconv_surgeon.models.absorption import is_stateless, parent_of
 from saconv_surgeon.models.census import Census, Given
 from saconv_surgeon.models.copying import paths_of
 from saconv_surgeon.records import PlannedSite
@@ -17,37 +19,57 @@ NORM, ACTIVATION = "bn", "act"
 
 def with_absorption(model: nn.Module, census: Census, sites: Iterable[PlannedSite]) -> tuple[PlannedSite, ...]:
     """The sites, with what each that can be converted absorbs, or why it does not."""
-    first = {path: names[0] for names in paths_of(model).values() for path in names}
+    search = _Search(model, census)
+    return tuple(map(search.decide, sites))
 
-    def decide(site: PlannedSite) -> PlannedSite:
+
+class _Search:
+    """Looks for what follows each convolution and nothing else uses."""
+
+    def __init__(self, model: nn.Module, census: Census) -> None:
+        self.model, self.census = model, census
+        self.names = {path: names for names in paths_of(model).values() for path in names}
+
+    def decide(self, site: PlannedSite) -> PlannedSite:
+        """``site`` with what it absorbs."""
         if site.added_parameters is None:  # it cannot be converted, whatever a plan says
             return site
-        norm, why_not = _movable(site, site.norm, "norm", census, first)
+        norm, why_not = self._movable(site, site.norm, "norm")
         if norm is None:
             return replace(site, not_absorbed=why_not)
         if site.activation is None:
             return replace(site, absorbs={NORM: norm})
-        activation, why_not = _movable(site, site.activation, "activation", census, first)
+        activation, why_not = self._movable(site, site.activation, "activation")
         found = {NORM: norm} if activation is None else {NORM: norm, ACTIVATION: activation}
         return replace(site, absorbs=found, not_absorbed=why_not)
 
-    return tuple(map(decide, sites))
+    def _movable(self, site: PlannedSite, described: str | None, what: str) -> tuple[str | None, str | None]:
+        """The path of a module that only this convolution feeds, or why it has to stay."""
+        if described is None:
+            seen = site.found_by != "census"
+            return None, f"no {what} that it alone feeds" if seen else f"no graph shows its {what}"
+        path, is_module, _ = described.rpartition(" (")
+        if not is_module:
+            return None, f"its {what} is a function, {described}"
+        first = self.names[path][0]
+        given = [value for value in self.census.arguments.get(first, {}).values() if isinstance(value, Given)]
+        if len(given) > 1:
+            return None, f"{path} takes {len(given)} tensors"
+        calls = self.census.calls.get(first, 0)
+        if calls == site.calls:
+            return path, None
+        beside = self._beside(site, first)
+        return beside, None if beside else f"{path} is called {calls} times, the convolution {site.calls}"
 
+    def _beside(self, site: PlannedSite, shared: str) -> str | None:
+        """The name that a module of many users, which holds nothing that they share, has where the convolution is called.
 
-def _movable(
-    site: PlannedSite, described: str | None, what: str, census: Census, first: dict[str, str]
-) -> tuple[str | None, str | None]:
-    """The path of a module that only this convolution feeds, or why it has to stay."""
-    if described is None:
-        seen = site.found_by != "census"
-        return None, f"no {what} that it alone feeds" if seen else f"no graph shows its {what}"
-    path, is_module, _ = described.rpartition(" (")
-    if not is_module:
-        return None, f"its {what} is a function, {described}"
-    calls = census.calls.get(first[path], 0)
-    if calls != site.calls:
-        return None, f"{path} is called {calls} times, the convolution {site.calls}"
-    given = [value for value in census.arguments.get(first[path], {}).values() if isinstance(value, Given)]
-    if len(given) > 1:
-        return None, f"{path} takes {len(given)} tensors"
-    return path, None
+        None where it is called for others there too.
+        """
+        callers = self.census.callers.get(site.path, Counter())
+        if len(callers) != 1 or not is_stateless(self.model.get_submodule(shared)):
+            return None
+        (caller,) = callers
+        if self.census.callers[shared].get(caller, 0) != site.calls:
+            return None
+        return next((name for name in self.names[shared] if parent_of(name) == caller), None)

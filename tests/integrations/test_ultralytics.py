@@ -426,6 +426,61 @@ def test_rtdetr(data, tmp_path):
     assert surgery_of(yolo.model) == surgery
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"target": "spconv", "options": {"ratio": "1/4"}}, {"absorb": True}, {"target": "aws"}],
+    ids=["spconv", "absorbed", "aws"],
+)
+def test_other_targets_and_blocks_train_and_survive(options, data, tmp_path):
+    """What was converted, its ratio and what it has absorbed are there after training, from scratch too; ``fuse()`` passes by."""
+    model = shaken(converted_model("yolov8n.yaml", **options))
+    surgery, x = surgery_of(model), torch.rand(1, 3, SIZE, SIZE)
+    before, fused = signals(model, x), copy.deepcopy(model)
+    fused.fuse(verbose=False)
+    assert distance(before, signals(fused, x)) < 1e-4
+    path, start = save(model, tmp_path / "converted.pt"), {}
+    yolo = YOLO(path)
+    yolo.add_callback("on_train_start", lambda trainer: start.update(copy.deepcopy(trainer.model.state_dict())))
+    yolo.train(**arguments(data, tmp_path))
+    assert surgery_of(yolo.model) == surgery
+    state = YOLO(path).model.state_dict()
+    kept = [name for name in state if name in start and torch.equal(start[name], state[name])]
+    assert start.keys() == state.keys()
+    assert len(kept) > 0.85 * len(state)  # all but the scores of 80 classes
+    again = YOLO(path)
+    again.train(**arguments(data, tmp_path, pretrained=False))
+    assert surgery_of(again.model) == surgery
+
+
+def test_plain_weights_are_projected(data, tmp_path):
+    """SPConv has no place for a plain kernel: plain weights are loaded before the surgery."""
+    trainer = integration.SurgicalDetectionTrainer(overrides=arguments(data, tmp_path, model="yolov8n.yaml"))
+    converted = converted_model("yolov8n.yaml", target="spconv")
+    torch.manual_seed(7)
+    plain = ultralytics.YOLO("yolov8n.yaml").model
+    model = trainer.get_model(cfg=converted.yaml, weights=plain, verbose=False)
+    assert surgery_of(model) == surgery_of(converted)
+    layer, conv = model.model[1].conv, plain.model[1].conv
+    wanted = surgeon.SPConv2d.from_conv2d(conv)
+    assert torch.equal(layer.gwc.weight, wanted.gwc.weight)
+
+
+def test_a_configuration_can_name_the_block(tmp_path, monkeypatch):
+    """The block has the argument order of the library's own: put under a name that configurations know, it is built like them."""
+    from ultralytics.nn import tasks
+
+    monkeypatch.setattr(tasks, "Focus", surgeon.SAConvBlock)
+    (tmp_path / "blocks.yaml").write_text(
+        "nc: 3\nbackbone:\n  - [-1, 1, Conv, [16, 3, 2]]\n  - [-1, 1, Focus, [32, 3, 2]]\n"
+        "  - [-1, 1, Focus, [64, 3, 2, None, 1, 1]]\n"
+        "head:\n  - [-1, 1, Classify, [3]]\n"
+    )
+    model = tasks.ClassificationModel(str(tmp_path / "blocks.yaml"), nc=3, verbose=False).eval()
+    assert type(model.model[1]) is surgeon.SAConvBlock
+    assert model(torch.rand(1, 3, SIZE, SIZE))[0].shape == (1, 3)
+    assert surgery_of(model) == {}
+
+
 def test_a_model_converted_in_memory(data, tmp_path):
     yolo = YOLO("yolov8n.yaml")
     yolo.model = surgeon.convert(yolo.model.eval(), torch.rand(1, 3, SIZE, SIZE)).model

@@ -270,3 +270,39 @@ def test_an_optimiser_made_anew_has_the_same_order():
     operated = converted(model).model
     surgeon.carry_optimizer(optimizer, model, operated)
     assert [id(p) for p in optimizer.param_groups[0]["params"]] == [id(p) for p in operated.parameters()]
+
+
+class Conv(nn.Module):
+    """YOLO's block: one activation object for all of them."""
+
+    shared = nn.SiLU()
+
+    def __init__(self, c1, c2):
+        super().__init__()
+        self.conv, self.bn = nn.Conv2d(c1, c2, 3, padding=1), nn.BatchNorm2d(c2)
+        self.act = Conv.shared
+
+    def forward(self, x):
+        return self.act(self.bn(self.conv(x)))
+
+
+def test_an_activation_that_all_blocks_share_is_copied_into_each(tmp_path):
+    build = lambda: aged(nn.Sequential(Conv(3, 4), Conv(4, 4), nn.Sequential(nn.Conv2d(4, 4, 3), Conv.shared)))
+    model = build()
+    conversion = converted(model)
+    assert [site.absorbs for site in conversion.plan.sites] == [
+        {"bn": "0.bn", "act": "0.act"},
+        {"bn": "1.bn", "act": "1.act"},
+        {},
+    ]
+    assert conversion.equivalence.bit_equal
+    result = conversion.model
+    assert result[0].conv.act is not result[1].conv.act
+    assert isinstance(result[0].act, nn.Identity)
+    assert isinstance(result[2][1], nn.SiLU)  # what others use stays
+    surgeon.save(conversion, tmp_path / "out")
+    restored = surgeon.restore(build(), tmp_path / "out")
+    assert torch.equal(restored.eval()(X), model.eval()(X))
+    reverted = surgeon.revert(restored)
+    assert torch.equal(reverted.eval()(X), model(X))
+    assert isinstance(reverted[0].act, nn.SiLU)

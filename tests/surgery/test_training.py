@@ -325,3 +325,39 @@ def test_distributed_training_is_unwrapped():
         surgeon.carry_optimizer(torch.optim.SGD(model.parameters(), lr=1.0), model, wrapped)
     finally:
         torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adam"])
+def test_a_target_without_the_kernel_starts_its_parameters_afresh(kind):
+    """Of SPConv's layers nothing is known; their parameters join the group that their kernel was in, in the model's order."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4))
+    groups = [
+        {"params": [model[2].weight], "lr": 0.5},
+        {"params": [p for p in model.parameters() if p is not model[2].weight]},
+    ]
+    make_optimizer = torch.optim.SGD if kind == "sgd" else torch.optim.Adam
+    optimizer = make_optimizer(groups, lr=0.1)
+    trained(model, optimizer)
+    operated = surgeon.convert(model, torch.randn(2, 3, 9, 9), target="spconv").model
+    surgeon.carry_optimizer(optimizer, model, operated)
+    (first, second) = ([id(p) for p in group["params"]] for group in optimizer.param_groups)
+    new = {id(p) for p in surgeon.new_parameters(operated)}
+    assert new == {id(p) for p in operated[2].parameters()}
+    assert {*first, *second} == {id(p) for p in operated.parameters()}
+    assert set(first) == new
+    assert not any(p in optimizer.state for p in operated[2].parameters())
+    trained(operated, optimizer)
+    whole = make_optimizer(model.parameters(), lr=0.1)
+    surgeon.carry_optimizer(whole, model, operated)
+    assert [id(p) for p in whole.param_groups[0]["params"]] == [id(p) for p in operated.parameters()]
+
+
+def test_kernel_and_bias_in_different_groups_and_neither_left():
+    model = nn.Sequential(nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 3))
+    optimizer = torch.optim.SGD(
+        [{"params": [model[1].bias, model[0].weight]}, {"params": [model[1].weight, model[0].bias]}], lr=0.1
+    )
+    operated = surgeon.convert(model, torch.randn(2, 4, 9, 9), target="spconv", include=["1"]).model
+    surgeon.carry_optimizer(optimizer, model, operated)
+    held = [id(p) for group in optimizer.param_groups for p in group["params"]]
+    assert sorted(held) == sorted(id(p) for p in operated.parameters())
