@@ -30,10 +30,13 @@ zoo: $(ZOO_STAMP)
 counts: $(ZOO_STAMP)
 	$(BIN)/python -m tests.zoo.counts_table docs/counts.md
 
-# Half an hour on an otherwise idle machine; results go to benchmarks/results.
+# Three quarters of an hour on an otherwise idle machine; results go to benchmarks/results.
 benchmarks: $(ZOO_STAMP)
 	$(BIN)/python -m benchmarks.counting
 	$(BIN)/python -m benchmarks.verdicts
+	$(BIN)/python -m benchmarks.resnet50
+	$(BIN)/python -m benchmarks.starts
+	$(BIN)/python -m benchmarks.finetuning
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from saconv_surgeon.cli import cli
 
 ROOT = Path(__file__).parent.parent
@@ -19,16 +21,18 @@ def test_every_command_is_in_the_readme_and_has_help():
 
 def test_every_option_in_the_readme_exists():
     known = {option for command in cli.commands.values() for p in command.params for option in p.opts}
-    assert set(re.findall(r"(--[a-z][a-z-]+)", README)) <= known
+    for text in (README, (ROOT / "docs/targets.md").read_text(encoding="utf-8")):
+        assert set(re.findall(r"(--[a-z][a-z-]+)", text)) <= known
 
 
-def test_python_blocks_run(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("file", "least"), [("README.md", 3), ("docs/targets.md", 2)])
+def test_python_blocks_run(file, least, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(blocks) >= 3
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / file).read_text(encoding="utf-8"), re.DOTALL)
+    assert len(blocks) >= least
     scope = {}
     for block in blocks:
-        code = compile(block, "README.md", "exec")
+        code = compile(block, file, "exec")
         if "ultralytics" not in block:  # needs the library and a data set; tests/integrations runs such code
             exec(code, scope)
 
@@ -39,8 +43,9 @@ def test_make_targets_in_the_readme_exist():
 
 
 def test_links_lead_somewhere():
-    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", README):
-        assert (ROOT / target).exists(), target
+    for file in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", file.read_text(encoding="utf-8")):
+            assert (file.parent / target).exists(), (file, target)
 
 
 def test_the_project_speaks_of_itself_alone():
