@@ -60,25 +60,25 @@ def main() -> None:
     """Runs everything, prints a table and records it."""
     rows = []
     print(
-        "| model | α | layers | begins | R² of outputs | cosine | top-1 | R² of layers |\n|---|---|---|---|---|---|---|---|"
+        f"| model | α | layers | outputs: {' | '.join(INITS)} | layers: {' | '.join(INITS)} |\n|{'---|' * (3 + 2 * len(INITS))}"
     )
     for name in SAMPLES:
         for ratio in RATIOS:
-            shares = []
+            outputs, layers = [], []
             for init in INITS:
                 found = measure(name, ratio, init)
                 assert found is not None
+                assert found.r2 is not None
                 assert not found.problems
-                layers = statistics.median(layer.r2 for layer in found.layers if layer.r2 is not None)
-                top1 = "n/a" if found.top1 is None else f"{100 * found.top1:.1f} %"
-                figures_of = f"{found.r2:.3f} | {found.cosine:.4f} | {top1} | {layers:.3f}"
-                print(f"| {name} | {ratio} | {len(found.layers)} | {init} | {figures_of} |", flush=True)
+                outputs.append(found.r2)
+                layers.append(statistics.median(layer.r2 for layer in found.layers if layer.r2 is not None))
                 rows.append(
                     {"model": name, "ratio": ratio, "init": init, "layers": len(found.layers)}
-                    | {"r2": found.r2, "cosine": found.cosine, "top1": found.top1, "median_layer_r2": layers}
+                    | {"r2": found.r2, "cosine": found.cosine, "top1": found.top1, "median_layer_r2": layers[-1]}
                 )
-                shares.append(found.r2)
-            if shares != sorted(shares):
+            shares = " | ".join(f"{share:.3f}" for share in (*outputs, *layers))
+            print(f"| {name} | {ratio} | {len(found.layers)} | {shares} |", flush=True)
+            if outputs != sorted(outputs):
                 print(f"  {name} at {ratio}: the order is not random < project < calibrate")
     print(record("starts", {"batches": BATCHES, "batch": BATCH, "rows": rows}))
 

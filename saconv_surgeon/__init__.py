@@ -36,10 +36,11 @@ if TYPE_CHECKING:
         UserCodeError,
     )
     from saconv_surgeon.records import Timing
-    from saconv_surgeon.surgery.artefact import restore, save
     from saconv_surgeon.surgery.conversion import Conversion
     from saconv_surgeon.surgery.published import load_published, published_state
+    from saconv_surgeon.surgery.restoring import restore
     from saconv_surgeon.surgery.rewriting import apply, new_parameters, revert
+    from saconv_surgeon.surgery.saving import save
     from saconv_surgeon.surgery.training import carry_optimizer
 
 _HOMES = {
@@ -56,7 +57,8 @@ _HOMES = {
         *("UntrustedError", "UsageError", "UserCodeError"),
     ),
     "records": ("Timing",),
-    "surgery.artefact": ("restore", "save"),
+    "surgery.restoring": ("restore",),
+    "surgery.saving": ("save",),
     "surgery.conversion": ("Conversion",),
     "surgery.published": ("load_published", "published_state"),
     "surgery.rewriting": ("apply", "new_parameters", "revert"),

@@ -45,11 +45,11 @@ from saconv_surgeon.records import (
     Timing,
 )
 from saconv_surgeon.surgery import planning
-from saconv_surgeon.surgery.artefact import plan_of, read_plan_file
 from saconv_surgeon.surgery.conversion import Conversion
 from saconv_surgeon.surgery.eligibility import Eligibility
 from saconv_surgeon.surgery.equivalence import TOLERANCE, TRIALS, prove, unreached, worse_of
 from saconv_surgeon.surgery.planning import Selection
+from saconv_surgeon.surgery.restoring import plan_of, read_plan_file
 from saconv_surgeon.surgery.rewriting import apply
 from saconv_surgeon.surgery.starting import begin, chosen_init
 

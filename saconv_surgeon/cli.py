@@ -402,7 +402,7 @@ def _data(spec: str | None) -> Any:
 def _save_all(
     conversion: Conversion, opened: Opened, outputs: tuple[Path, ...], *, overwrite: bool, force: bool, quiet: bool
 ) -> None:
-    from saconv_surgeon.surgery.artefact import FILES, save
+    from saconv_surgeon.surgery.saving import FILES, save
 
     if not conversion.acceptable and not force:
         return

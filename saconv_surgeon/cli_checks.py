@@ -46,7 +46,7 @@ def check_outputs(outputs: tuple[Path, ...], dry_run: bool, overwrite: bool) -> 
     if len({p.resolve() for p in outputs}) < len(outputs):
         raise UsageError("the same -o was given twice")
     if outputs and not dry_run:
-        from saconv_surgeon.surgery.artefact import check_output
+        from saconv_surgeon.surgery.saving import check_output
 
         for path in outputs:
             check_output(path, overwrite=overwrite)

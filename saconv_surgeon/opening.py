@@ -23,8 +23,8 @@ from saconv_surgeon.models.state import preserved
 from saconv_surgeon.models.wrappers import unwrapped
 from saconv_surgeon.records import Base, Mode
 from saconv_surgeon.report.text import shape
-from saconv_surgeon.surgery.artefact import PLAN, read_plan_file, restore
 from saconv_surgeon.surgery.provenance import is_own
+from saconv_surgeon.surgery.restoring import PLAN, read_plan_file, restore
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 import saconv_surgeon as surgeon
-from saconv_surgeon.surgery import artefact
 from tests import nets, oracle
 
 
@@ -173,7 +172,7 @@ def test_full_disk_and_interruption_leave_what_was_there(tmp_path, monkeypatch, 
     def fail(*args, **kwargs):
         raise error
 
-    monkeypatch.setattr(artefact, "_write_json", fail)
+    monkeypatch.setattr("saconv_surgeon.surgery.saving._write_json", fail)
     monkeypatch.setattr(torch, "save", fail)
     expected = surgeon.ModelError if isinstance(error, OSError) else KeyboardInterrupt
     with pytest.raises(expected) as raised:
