@@ -9,6 +9,7 @@ from torch import nn
 import saconv_surgeon as surgeon
 from saconv_surgeon import load_published
 from saconv_surgeon.models.inputs import Inputs
+from saconv_surgeon.surgery.equivalence import layer_differences, prove
 from sample_models import tiny_resnet, tiny_yolo
 from tests import nets, oracle, published
 
@@ -187,11 +188,9 @@ def test_proof_in_training_mode():
 
 def test_the_proof_sees_a_norm_that_went_wrong():
     model = aged(block())
-    conversion = converted(model)
+    conversion, inputs = converted(model), Inputs.of(X)
+    assert layer_differences(model, conversion.model, inputs, ("0",), 0)["0"].bit_equal
     conversion.model[0].bn.weight.data[0] += 0.1
-    from saconv_surgeon.surgery.equivalence import layer_differences, prove
-
-    inputs = Inputs.of(X)
     assert not prove(model, conversion.model, inputs, paths=("0",)).passed
     assert layer_differences(model, conversion.model, inputs, ("0",), 0)["0"].max_rel > 1e-3
 
