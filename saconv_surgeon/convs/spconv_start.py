@@ -22,9 +22,13 @@ POSITIONS = 32768
 SHRINKAGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """How strongly the least squares are held to the projection, relative to the features' own variance."""
 HELD_OUT = 4
-"""One image of so many, or the last of so many parts of a single one, chooses the shrinkage and is not fitted to at first."""
+"""One image of so many, or the last of so many parts of a single one, chooses the shrinkage and is not fitted to."""
 ROUNDS = 4
 """Of fitting the norms to the blend that they themselves decide."""
+SHARES = (1.0, 0.5, 0.25, 0.1, 0.0)
+"""Of the scale at which each branch gives twice its part: features so large that the blend takes one branch or the other are
+better given in part, or as their mean alone.
+"""
 HELD = 1e-3
 """How strongly each round is held to the one before."""
 CHANNELS_AT_ONCE = 32
@@ -207,7 +211,7 @@ def _points(layer: SPConv2d) -> Tensor:
 
 
 def _left_out(image: Tensor) -> Tensor:
-    """Which samples are not fitted to at first: whole images where there are several, since neighbouring outputs are alike."""
+    """Which samples are not fitted to: whole images where there are several, since neighbouring outputs are alike."""
     last = int(image[-1])
     if last > 0:
         return image > last - max((last + 1) // HELD_OUT, 1)
@@ -215,24 +219,23 @@ def _left_out(image: Tensor) -> Tensor:
 
 
 def _solve(features: Tensor, targets: Tensor, start: Tensor, left_out: Tensor) -> Tensor:
-    """Coefficients (features, outputs) that give ``targets`` up to a constant, held to ``start`` as far as left-out rows say."""
-    candidates: list[float] = list(SHRINKAGES)
-    if bool(left_out.any()):
-        solved = _ridge(features[~left_out], targets[~left_out], start, candidates)
-        errors = [_error(features[left_out], targets[left_out], found) for found in (*solved, start)]
-        best = errors.index(min(errors))
-        if best == len(candidates):
-            return start
-        candidates = [candidates[best]]
-    return next(_ridge(features, targets, start, candidates[-1:]))
+    """Coefficients (features, outputs) that give ``targets`` up to a constant, held to ``start`` as far as left-out rows say.
+
+    Those rows are never fitted to, in no layer: behind layers that had been fitted to them they would say nothing.
+    """
+    if not bool(left_out.any()):
+        return start
+    solved = [*_ridge(features[~left_out], targets[~left_out], start), start]
+    errors = [_error(features[left_out], targets[left_out], found) for found in solved]
+    return solved[errors.index(min(errors))]
 
 
-def _ridge(features: Tensor, targets: Tensor, start: Tensor, strengths: list[float]) -> Iterator[Tensor]:
+def _ridge(features: Tensor, targets: Tensor, start: Tensor) -> Iterator[Tensor]:
     x, z = features - features.mean(0), targets - targets.mean(0)
     gram, wanted = x.T @ x, x.T @ (z - x @ start)
     scale = gram.diagonal()
     scale = scale.clamp(min=float(scale.max()) * 1e-6 + torch.finfo(scale.dtype).tiny)
-    for strength in strengths:
+    for strength in SHRINKAGES:
         factor = torch.linalg.cholesky(gram + torch.diag(strength * scale))
         yield start + torch.cholesky_solve(wanted, factor)
 
@@ -323,8 +326,10 @@ def _fit_some(u: _Branch, v: _Branch, targets: Tensor, image: Tensor, start: Ten
 
     With shifts of their own, the branches could drift apart until the blend takes one of them only, where images are alike.
     """
-    best = current = start
-    least = _missed(u, v, targets, image, current)
+    tried = [start * torch.tensor([share, share, 1.0], dtype=start.dtype) for share in SHARES]
+    errors = torch.stack([_missed(u, v, targets, image, fitted) for fitted in tried])
+    least, choice = errors.min(0)
+    best = current = torch.stack(tried).gather(0, choice[None, :, None].expand(1, -1, 3))[0]
     for _ in range(ROUNDS):
         gate = _gate(u, v, current)[image]
         design = torch.stack([gate * u.values, (1 - gate) * v.values, torch.ones_like(gate)], 2)  # (P, C, 3)
@@ -345,7 +350,12 @@ def _gate(u: _Branch, v: _Branch, fitted: Tensor) -> Tensor:
 
 
 def _missed(u: _Branch, v: _Branch, targets: Tensor, image: Tensor, fitted: Tensor) -> Tensor:
-    """The squared error of each channel, (C,), blended as the layer does."""
+    """The squared error of each channel, (C,), blended as the layer does, and as it would with the averages of another image.
+
+    The latter stands for images that are not here: where features are large, the blend of one may be the opposite of another's.
+    """
     a, b, shift = fitted.unbind(1)
-    blended = torch.lerp(b * v.values, a * u.values, _gate(u, v, fitted)[image]) + shift
-    return (targets - blended).square().sum(0)
+    left, right, gate = a * u.values, b * v.values, _gate(u, v, fitted)
+    gates = (gate, gate.roll(1, 0))
+    errors = [(targets - torch.lerp(right, left, gate[image]) - shift).square().sum(0) for gate in gates]
+    return errors[0] + errors[1]

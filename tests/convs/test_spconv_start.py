@@ -170,3 +170,27 @@ def test_norms_are_fitted_to_the_blend_as_it_sways(monkeypatch):
             errors.append((layer(x) - conv(x)).square().mean((0, 2, 3)))
     assert (errors[1] <= errors[0] * (1 + 1e-4)).all()
     assert errors[1].sum() < 0.9 * errors[0].sum()
+
+
+def test_features_too_large_for_the_blend_are_given_in_part():
+    """With averages in the hundreds the blend takes one branch or the other, and which says nothing about the next image."""
+    conv = convolution((8, 6, 3), {"padding": 1})
+    seen, other = (1000 * correlated(8, 8, 14, 0.9, seed).float() for seed in (1, 2))
+    with torch.no_grad():
+        start, layer = (SPConv2d.from_conv2d(conv).eval() for _ in range(2))
+        layer.fit([seen], [conv(seen)])
+        assert share(conv(other), layer(other)) > max(0.0, share(conv(other), start(other)))
+
+
+def test_images_left_out_are_left_out_of_every_layer():
+    """Behind layers that had been fitted to them they would say that anything goes: what chooses the shrinkage moves nothing else."""
+    conv = convolution((8, 6, 3), {"padding": 1})
+    x = correlated(8, 8, 14, 0.7).float()
+    with torch.no_grad():
+        y = conv(x)
+        kernels = []
+        for last in (y[6:], y[6:] + 0.01 * torch.randn_like(y[6:])):
+            layer = SPConv2d.from_conv2d(conv).eval()
+            layer.fit([x], [torch.cat([y[:6], last])])
+            kernels.append(layer.gwc.weight.clone())
+    assert torch.equal(*kernels)
