@@ -183,7 +183,7 @@ def test_features_too_large_for_the_blend_are_given_in_part():
 
 
 def test_images_left_out_are_left_out_of_every_layer():
-    """Behind layers that had been fitted to them they would say that anything goes: what chooses the shrinkage moves nothing else."""
+    """Behind layers that had been fitted to them they would say that anything goes."""
     conv = convolution((8, 6, 3), {"padding": 1})
     x = correlated(8, 8, 14, 0.7).float()
     with torch.no_grad():
