@@ -46,6 +46,7 @@ def test_spconv_says_not_equal_and_exits_with_0(tmp_path, data):
     assert record["explained"]["calibrated_on"] == 12
     assert record["options"] == {"ratio": "1/4"}
     assert "≠ not equal: fine-tune" in result.stderr
+    assert "→ spconv ratio=1/4" in result.stderr
     assert "layer3.1.conv2" in result.stderr
     assert "same outputs" not in result.stderr
     again = run("inspect", tmp_path / "out", "--to", "aws")

@@ -15,7 +15,9 @@ from saconv_surgeon.report import differences, fits, layers, price, sites, text
 
 def inspection(plan: Plan, name: str, width: int) -> RenderableType:
     """What ``inspect`` prints."""
-    return Group(_title("inspect", name), sites.table(plan.sites, width, plan.target), Text(), sites.ledger(plan))
+    return Group(
+        _title("inspect", name), sites.table(plan.sites, width, sites.target(plan)), Text(), sites.ledger(plan)
+    )
 
 
 def conversion(
@@ -31,9 +33,9 @@ def conversion(
     """What ``convert`` prints. Refused convolutions are grouped by reason unless ``every_site``."""
     parts: list[RenderableType] = [_title("convert", name)]
     if every_site:
-        parts.append(sites.table(plan.sites, width, plan.target))
+        parts.append(sites.table(plan.sites, width, sites.target(plan)))
     else:
-        parts.append(sites.table([s for s in plan.sites if s.converts], width, plan.target))
+        parts.append(sites.table([s for s in plan.sites if s.converts], width, sites.target(plan)))
         parts += sites.refusals(plan.sites)
     parts += [Text(), sites.ledger(plan), Text()]
     parts += [proof(equivalence)] if explained is None else fits.explained(explained, equivalence)

@@ -39,6 +39,11 @@ def _witnesses(sites: Sequence[PlannedSite]) -> str:
     return ", ".join(f"{n} {how}" for how, n in counted.items() if n) or "there are none"
 
 
+def target(plan: Plan) -> str:
+    """What convolutions become, with its options: ``spconv ratio=1/4``."""
+    return " ".join([plan.target, *(f"{name}={value}" for name, value in plan.options.items())])
+
+
 def table(sites: Sequence[PlannedSite], width: int, target: str) -> RenderableType:
     """One row for each convolution."""
     rows = Table(box=None, pad_edge=False, header_style="bold", title_justify="left", expand=False)
