@@ -330,12 +330,13 @@ def _fit_some(u: _Branch, v: _Branch, targets: Tensor, image: Tensor, start: Ten
     errors = torch.stack([_missed(u, v, targets, image, fitted) for fitted in tried])
     least, choice = errors.min(0)
     best = current = torch.stack(tried).gather(0, choice[None, :, None].expand(1, -1, 3))[0]
+    fitted_to = ~_left_out(image)
     for _ in range(ROUNDS):
         gate = _gate(u, v, current)[image]
-        design = torch.stack([gate * u.values, (1 - gate) * v.values, torch.ones_like(gate)], 2)  # (P, C, 3)
+        design = torch.stack([gate * u.values, (1 - gate) * v.values, torch.ones_like(gate)], 2)[fitted_to]  # (P, C, 3)
         gram = torch.einsum("pci,pcj->cij", design, design)
         held = torch.diag_embed(gram.diagonal(dim1=1, dim2=2) * HELD + torch.finfo(gram.dtype).tiny)
-        wanted = torch.einsum("pci,pc->ci", design, targets) + (held @ current.unsqueeze(2)).squeeze(2)
+        wanted = torch.einsum("pci,pc->ci", design, targets[fitted_to]) + (held @ current.unsqueeze(2)).squeeze(2)
         current = torch.linalg.lstsq(gram + held, wanted.unsqueeze(2), driver="gelsd").solution.squeeze(2)
         missed = _missed(u, v, targets, image, current)
         better = missed < least
@@ -350,12 +351,12 @@ def _gate(u: _Branch, v: _Branch, fitted: Tensor) -> Tensor:
 
 
 def _missed(u: _Branch, v: _Branch, targets: Tensor, image: Tensor, fitted: Tensor) -> Tensor:
-    """The squared error of each channel, (C,), blended as the layer does, and as it would with the averages of another image.
+    """The error of each channel, (C,), blended as the layer does: on what is fitted to, and as much again on what is left out.
 
-    The latter stands for images that are not here: where features are large, the blend of one may be the opposite of another's.
+    Where features are large, the blend of one image may be the opposite of another's.
     """
     a, b, shift = fitted.unbind(1)
-    left, right, gate = a * u.values, b * v.values, _gate(u, v, fitted)
-    gates = (gate, gate.roll(1, 0))
-    errors = [(targets - torch.lerp(right, left, gate[image]) - shift).square().sum(0) for gate in gates]
-    return errors[0] + errors[1]
+    blended = torch.lerp(b * v.values, a * u.values, _gate(u, v, fitted)[image]) + shift
+    squares, left_out = (targets - blended).square(), _left_out(image)
+    error = squares[~left_out].mean(0)
+    return error + squares[left_out].mean(0) if bool(left_out.any()) else error
