@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -31,7 +31,7 @@ better given in part, or as their mean alone.
 """
 HELD = 1e-3
 """How strongly each round is held to the one before."""
-CHANNELS_AT_ONCE = 32
+CHANNELS_AT_ONCE, ROWS_AT_ONCE = 32, 4096
 
 
 # ------------------------------------------------------------------ projection
@@ -123,7 +123,7 @@ def _set_norm(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, *, scale: Te
 
 @dataclass(frozen=True, eq=False)
 class _Samples:
-    """What a fit works with, in float64.
+    """What a fit works with: values in float32, averages in float64.
 
     ``wide`` has, for each group, the k×k neighbourhoods of its channels, (P, C·k²); ``pooled`` what the 1×1 convolutions see,
     (P, C_in); ``targets`` what is to come out, (P, C_out). ``image`` says which image each of the P positions is from, and the
@@ -160,15 +160,15 @@ def _samples(layer: SPConv2d, inputs: list[Tensor], outputs: list[Tensor]) -> _S
     wide_means: tuple[list[Tensor], list[Tensor]] = ([], [])
     pooled, targets, index, pooled_means = [], [], [], []
     for i, (x, z) in enumerate(images):
-        x, z = x.cpu().float(), z.cpu().double()
-        seen = layer.pooled(x, z).flatten(2)[0].double()
+        x, z = x.cpu().float(), z.cpu().float()
+        seen = layer.pooled(x, z).flatten(2)[0]
         chosen = torch.randperm(seen.shape[1], generator=generator)[:share].sort().values
         for group, (_, channels) in enumerate(_groups(layer)):
-            around = _neighbourhoods(layer, x[:, channels]).double()
-            wide[group].append(around[:, chosen].T)
-            wide_means[group].append(around.mean(1))
+            around, means = _neighbourhoods(layer, x[:, channels], chosen, z.shape[-2:])
+            wide[group].append(around)
+            wide_means[group].append(means)
         pooled.append(seen[:, chosen].T)
-        pooled_means.append(seen.mean(1))
+        pooled_means.append(seen.double().mean(1))
         targets.append(z[0].flatten(1)[:, chosen].T)
         index.append(torch.full((len(chosen),), i))
     return _Samples(
@@ -181,13 +181,21 @@ def _samples(layer: SPConv2d, inputs: list[Tensor], outputs: list[Tensor]) -> _S
     )
 
 
-def _neighbourhoods(layer: SPConv2d, x: Tensor) -> Tensor:
-    """(1, C, H, W) → (C·k_h·k_w, outputs): what the taps of a k×k convolution look at."""
+def _neighbourhoods(layer: SPConv2d, x: Tensor, chosen: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """What the taps of a k×k convolution look at, of (1, C, H, W): at the chosen outputs, (P, C·k_h·k_w), and on average."""
     conv = layer.spatial[0]
     left, right, top, bottom = narrow_padding(conv)
     mode = "constant" if conv.padding_mode == "zeros" else conv.padding_mode
-    x = F.pad(x, (left, right, top, bottom), mode=mode)
-    return F.unfold(x, conv.kernel_size, _pair(conv.dilation), 0, layer.stride)[0]
+    x = F.pad(x, (left, right, top, bottom), mode=mode)[0]
+    (height, width), (sy, sx), (dy, dx) = size, layer.stride, _pair(conv.dilation)
+    rows, columns = chosen // width * sy, chosen % width * sx
+    values, means = [], []
+    for i in range(layer.kernel_size[0]):
+        for j in range(layer.kernel_size[1]):
+            values.append(x[:, rows + i * dy, columns + j * dx])
+            seen = x[:, i * dy : i * dy + sy * (height - 1) + 1 : sy, j * dx : j * dx + sx * (width - 1) + 1 : sx]
+            means.append(seen.double().mean((1, 2)))
+    return torch.stack(values, 1).flatten(0, 1).T, torch.stack(means, 1).flatten()
 
 
 def _system(layer: SPConv2d, samples: _Samples, group: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -231,8 +239,13 @@ def _solve(features: Tensor, targets: Tensor, start: Tensor, left_out: Tensor) -
 
 
 def _ridge(features: Tensor, targets: Tensor, start: Tensor) -> Iterator[Tensor]:
-    x, z = features - features.mean(0), targets - targets.mean(0)
-    gram, wanted = x.T @ x, x.T @ (z - x @ start)
+    middle, centre = features.double().mean(0), targets.double().mean(0)
+    gram = torch.zeros(features.shape[1], features.shape[1], dtype=torch.float64)
+    wanted = torch.zeros_like(start)
+    for x, z in zip(features.split(ROWS_AT_ONCE), targets.split(ROWS_AT_ONCE), strict=True):
+        x, z = x - middle.float(), z - centre.float()  # in float32, twice as fast; sums over blocks in float64
+        gram += x.T @ x
+        wanted += x.T @ (z - x @ start.float())
     scale = gram.diagonal()
     scale = scale.clamp(min=float(scale.max()) * 1e-6 + torch.finfo(scale.dtype).tiny)
     for strength in SHRINKAGES:
@@ -241,8 +254,8 @@ def _ridge(features: Tensor, targets: Tensor, start: Tensor) -> Iterator[Tensor]
 
 
 def _error(features: Tensor, targets: Tensor, coefficients: Tensor) -> float:
-    missed = targets - features @ coefficients
-    return float((missed - missed.mean(0)).square().sum())
+    missed = targets - features @ coefficients.float()
+    return float((missed - missed.mean(0)).double().square().sum())
 
 
 def _store(layer: SPConv2d, kernels: list[Tensor]) -> None:
@@ -287,11 +300,11 @@ def _branches(layer: SPConv2d, samples: _Samples) -> tuple[_Branch, _Branch]:
     kernels = _kernels(layer)
 
     def representative(wide: tuple[Tensor, Tensor], pooled: Tensor) -> Tensor:
-        spatial = torch.cat([x @ kernel.T for x, kernel in zip(wide, kernels, strict=True)], 1)
-        return spatial + pooled[:, :r] @ points[:, :r].T
+        spatial = torch.cat([x @ kernel.T.to(x.dtype) for x, kernel in zip(wide, kernels, strict=True)], 1)
+        return (spatial + pooled[:, :r] @ points[:, :r].T.to(pooled.dtype)).double()
 
     def uncertain(pooled: Tensor) -> Tensor:
-        return pooled[:, r:] @ points[:, r:].T
+        return (pooled[:, r:] @ points[:, r:].T.to(pooled.dtype)).double()
 
     return (
         _centred(
@@ -308,11 +321,11 @@ def _centred(values: Tensor, image_means: Tensor) -> _Branch:
 
 def _fit_norms(layer: SPConv2d, samples: _Samples) -> None:
     branches = _branches(layer, samples)
-    centre = samples.targets.mean(0)
+    centre = samples.targets.double().mean(0)
     fitted = torch.stack([torch.full_like(centre, 2.0), torch.full_like(centre, 2.0), centre], 1)
     for some in torch.arange(layer.out_channels).split(CHANNELS_AT_ONCE):
         u, v = (_of_channels(branch, some) for branch in branches)
-        fitted[some] = _fit_some(u, v, samples.targets[:, some], samples.image, fitted[some])
+        fitted[some] = _fit_some(u, v, samples.targets[:, some].double(), samples.image, fitted[some])
     for norm, branch, scale in zip((layer.bn1, layer.bn2), branches, fitted[:, :2].unbind(1), strict=True):
         _set_norm(norm, branch.mean, branch.variance, scale=scale, centre=fitted[:, 2])
 
