@@ -24,6 +24,7 @@ from saconv_surgeon.models.abstract import is_abstract
 from saconv_surgeon.models.census import Census, take_census
 from saconv_surgeon.models.exported import program_of, program_of_script
 from saconv_surgeon.models.inputs import Inputs
+from saconv_surgeon.models.state import preserved_randomness, seed_all
 from saconv_surgeon.models.tracing import add_context
 from saconv_surgeon.models.weights import fingerprint
 from saconv_surgeon.models.wrappers import unwrapped
@@ -115,14 +116,32 @@ def make_plan(
     model, inputs = _opened(model, example_inputs)
     census, sites = _see(model, inputs, mode, on_step)
     size = inputs.image_size
+    absorbs = selection.absorb if recorded is None else any(site.absorbs for site in recorded.sites)
+    in_training = _in_training(model, inputs) if absorbs and mode == "eval" else ()
     if recorded is None:
-        made = planning.make_plan(model, sites, census, target=target, selection=selection, image_size=size, base=base)
+        made = planning.make_plan(
+            model,
+            sites,
+            census,
+            target=target,
+            selection=selection,
+            image_size=size,
+            base=base,
+            in_training=in_training,
+        )
         return replace(made, mode=mode)
     goal = find_target(recorded.target)
     everything = Selection(absorb=goal.absorbs, options=recorded.options)
     eligibility = Eligibility(model, census, goal, goal.parse(recorded.options))
     fresh = planning.make_plan(
-        model, sites, census, target=recorded.target, selection=everything, image_size=size, base=base
+        model,
+        sites,
+        census,
+        target=recorded.target,
+        selection=everything,
+        image_size=size,
+        base=base,
+        in_training=in_training,
     )
     fresh = replace(fresh, mode=mode)
     return planning.replay(recorded, fresh, lambda site: eligibility.why_not(site, allow_depthwise=True))
@@ -197,14 +216,17 @@ def convert(
         base=base or Base(),
         on_step=on_step,
     )
-    init = chosen_init(find_target(made.target), init, data is not None)
+    goal = find_target(made.target)
+    if init is None and recorded is not None and not goal.preserves:
+        init = recorded.init  # type: ignore[assignment]
+    init = chosen_init(goal, init, data is not None)
     made = replace(made, base=replace(made.base, fingerprint=fingerprint(model)), init=init)
     if not made.converted_paths:
         warnings.warn(
             "no convolution of this model can be converted; see the reasons in the plan", NoEffectWarning, stacklevel=2
         )
     on_step("rewriting", 0.0)
-    converted, made = _operate(model, inputs, made)
+    converted, made = _operate(model, inputs, made, seed)
     explained = None
     if init is not None:
         explained = begin(model, converted, inputs, made, data, seed, on_step)
@@ -363,6 +385,14 @@ def _see(model: nn.Module, inputs: Inputs, mode: Mode, on_step: OnStep) -> tuple
     return census, add_context(model, census, mode)
 
 
+def _in_training(model: nn.Module, inputs: Inputs) -> tuple[ConvSite, ...]:
+    """What follows each convolution in training, where another part may read it; nothing where the model cannot be run so."""
+    try:
+        return add_context(model, take_census(model, inputs, "train"), "train")
+    except Exception:  # a batch of one, for a norm, or targets for a loss that are not given
+        return ()
+
+
 def _check_weights(*models: nn.Module) -> None:
     for model in models:
         if is_abstract(model):
@@ -371,10 +401,16 @@ def _check_weights(*models: nn.Module) -> None:
             )
 
 
-def _operate(model: nn.Module, inputs: Inputs, plan: Plan) -> tuple[nn.Module, Plan]:
+def _operate(model: nn.Module, inputs: Inputs, plan: Plan, seed: int) -> tuple[nn.Module, Plan]:
     """Applies ``plan``; refuses afterwards what turns out not to be called, and starts again from the original."""
     calls = {site.path: site.calls for site in plan.sites if site.converts}
-    converted = apply(model, plan)
+
+    def operated(plan: Plan) -> nn.Module:
+        with preserved_randomness():
+            seed_all(seed)  # of layers that begin at random
+            return apply(model, plan)
+
+    converted = operated(plan)
     try:
         lost = unreached(converted, inputs, calls, plan.mode)
     except Exception as error:
@@ -385,7 +421,7 @@ def _operate(model: nn.Module, inputs: Inputs, plan: Plan) -> tuple[nn.Module, P
     if not lost:
         return converted, plan
     plan = planning.refuse(plan, lost, HELD_OUTSIDE)
-    return apply(model, plan), plan
+    return operated(plan), plan
 
 
 __all__ = ["Equivalence", "convert", "diff", "inspect", "make_plan", "price", "profile"]

@@ -234,8 +234,9 @@ def finite(context: click.Context, parameter: click.Parameter, value: float) -> 
 
 def _settings(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> dict[str, str]:
     pairs = [text.partition("=") for text in value]
-    if not all(name and sign for name, sign, _ in pairs):
-        raise click.BadParameter(f"{next(iter(value))!r} is not of the form name=value")
+    wrong = next((text for text, (name, sign, _) in zip(value, pairs, strict=True) if not (name and sign)), None)
+    if wrong is not None:
+        raise click.BadParameter(f"{wrong!r} is not of the form name=value")
     if len({name for name, _, _ in pairs}) < len(pairs):
         raise click.BadParameter("the same name was given twice")
     return {name: text for name, _, text in pairs}

@@ -42,7 +42,7 @@ def test_spconv_says_not_equal_and_exits_with_0(tmp_path, data):
     assert result.exit_code == 0, result.stderr
     record = json.loads(result.stdout)
     assert record["equivalence"]["passed"] is False
-    assert record["explained"]["cosine"] > 0.95
+    assert record["explained"]["cosine"] > 0.8
     assert record["explained"]["calibrated_on"] == 12
     assert record["options"] == {"ratio": "1/4"}
     assert "≠ not equal: fine-tune" in result.stderr
@@ -121,7 +121,7 @@ def test_absent_operator_leaves_nothing_to_convert(monkeypatch):
         (("--to", "spconv", "--data", "DATA:number"), 2, "gave a int; a list, a generator or a DataLoader"),
         (("--to", "spconv", "--data", "DATA:broken"), 3, "raised RuntimeError: the disk is gone"),
         (("--to", "spconv", "--data", "DATA:missing"), 3, "has no 'missing'"),
-        (("--to", "spconv", "--data", "DATA:batches(channels=4)"), 3, "on the first batch of the data, (4, 4, 64, 64)"),
+        (("--to", "spconv", "--data", "DATA:batches(channels=4)"), 3, "on batch 0 of the data, (4, 4, 64, 64)"),
         (("--plan", "x.json", "--absorb"), 2, "--plan follows the decisions in x.json; it does not go together with --absorb"),
         (("--plan", "x.json", "--ratio", "1/2"), 2, "does not go together with --ratio"),
         (("--plan", "x.json", "--option", "a=b"), 2, "does not go together with --option"),

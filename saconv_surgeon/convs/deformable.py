@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.utils import _pair
 
+from saconv_surgeon.convs.aws import as_dtype
 from saconv_surgeon.convs.saconv import POOL, RATE, SAConv2d, narrow_padding, pad_edges
 
 TAPS = 9
@@ -95,5 +96,9 @@ class DeformableSAConv2d(SAConv2d):
             self._check_size(x)
             x = F.pad(x, (horizontal, horizontal, vertical, vertical), mode=self.padding_mode)
             padding = (0, 0)
-        y: Tensor = deform_conv2d(x, offset, weight, self.bias, self.stride, padding, (vertical, horizontal))
-        return y
+        # under autocast the offsets come in half precision, which the operator does not mix with others
+        dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+        bias = None if self.bias is None else as_dtype(self.bias, dtype)
+        x, offset, weight = (as_dtype(t, dtype) for t in (x, offset, weight))
+        y: Tensor = deform_conv2d(x, offset, weight, bias, self.stride, padding, (vertical, horizontal))
+        return as_dtype(y, self.weight.dtype)

@@ -10,6 +10,7 @@ from torch import nn
 
 from saconv_surgeon.convs.converted import ConvertedLayer
 from saconv_surgeon.convs.targets import TARGETS, find_target, offered_targets
+from saconv_surgeon.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Recipe:
         """How ``layer`` was made."""
         kind = type(layer)
         known = {target.layer: name for name, target in TARGETS.items()}
-        name = known.get(kind) or next((n for n in offered_targets() if find_target(n).layer is kind), None)
+        name = known.get(kind) or next((n for n in offered_targets() if _layer_of(n) is kind), None)
         return cls(kind, name, layer.options(), dict(layer.absorbed))
 
     @classmethod
@@ -51,3 +52,10 @@ class Recipe:
         """The same kind of layer in place of ``conv``, which is left unchanged; nothing is absorbed yet."""
         options = find_target(self.target).parse(self.options) if self.target is not None else {}
         return self.layer.from_conv2d(conv, **options)
+
+
+def _layer_of(name: str) -> type[ConvertedLayer] | None:
+    try:
+        return find_target(name).layer
+    except UsageError:  # another package's fault
+        return None

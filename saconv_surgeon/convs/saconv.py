@@ -84,6 +84,24 @@ class SAConv2d(ConvAWS2d):
             y = self.act(y)
         return y
 
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        """See :class:`ConvAWS2d`; the norm of a block is unexpected where there is none: torch looks at names alone."""
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+        if strict:
+            empty = tuple(f"{prefix}{name}." for name in ("bn", "act") if getattr(self, name, None) is None)
+            unexpected_keys += [key for key in state_dict if key.startswith(empty) and key not in unexpected_keys]
+
     def is_at_rest(self) -> bool:
         """Whether y, before ``bn`` and ``act``, is still the plain convolution with the layer's own kernel, to the bit."""
         switch_bias = self.switch.bias

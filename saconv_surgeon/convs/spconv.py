@@ -6,6 +6,7 @@ section 3.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from fractions import Fraction
 from typing import Any, Self
 
@@ -146,7 +147,8 @@ class SPConv2d(ConvertedLayer):
             "groups": conv.groups,
             "padding_mode": conv.padding_mode,
         }
-        layer = cls(**build, device=conv.weight.device, dtype=conv.weight.dtype, **options)
+        with nullcontext() if init == "random" else torch.random.fork_rng(devices=[]):
+            layer = cls(**build, device=conv.weight.device, dtype=conv.weight.dtype, **options)
         for part in layer.spatial:
             part._reversed_padding_repeated_twice = list(conv._reversed_padding_repeated_twice)
         for name, value in vars(conv).items():  # what somebody else's code has put on the object
@@ -201,6 +203,8 @@ class SPConv2d(ConvertedLayer):
         if exact and self.stride == (1, 1):
             return x
         begin = first_window(conv)
+        if any(start < -(s // 2) for start, s in zip(begin, self.stride, strict=True)):
+            raise ValueError(self._outside(like))
         x = x[..., max(begin[0], 0) :, max(begin[1], 0) :]
         if self.stride != (1, 1):
             outside = (max(-begin[0], 0), max(-begin[1], 0))
@@ -209,11 +213,15 @@ class SPConv2d(ConvertedLayer):
             return x
         height, width = like.shape[-2:]
         if x.shape[-2] < height or x.shape[-1] < width:
-            raise ValueError(
-                f"{type(self).__name__}{f' at {self.path!r}' if self.path else ''}: outputs at the edge of a {height}x{width} "
-                "map have no pixel beneath them; use larger inputs or leave this convolution out of the conversion"
-            )
+            raise ValueError(self._outside(like))
         return x[..., :height, :width]
+
+    def _outside(self, like: Tensor) -> str:
+        name = f"{type(self).__name__}{f' at {self.path!r}' if self.path else ''}"
+        return (
+            f"{name}: outputs at the edge of a {like.shape[-2]}x{like.shape[-1]} map have no pixel beneath them; "
+            "use larger inputs or leave this convolution out of the conversion"
+        )
 
     def extra_repr(self) -> str:
         """As ``nn.Conv2d`` shows itself, and the ratio."""

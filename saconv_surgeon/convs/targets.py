@@ -106,8 +106,8 @@ def _deformable_refuses(conv: nn.Conv2d, shapes: Iterable[CallShape], options: O
         return Reason(
             "padding", "deformable branches need a padding equal to the dilation: their offsets are maps of that size"
         )
-    if conv.weight.dtype == torch.bfloat16:
-        return Reason("dtype", "torchvision's deform_conv2d does not take bfloat16")
+    if conv.weight.dtype not in (torch.float32, torch.float64):
+        return Reason("dtype", "torchvision's deform_conv2d would round in half precision: convert in float32")
     return _saconv_refuses(conv, shapes, options)
 
 
@@ -180,7 +180,10 @@ def _spconv_adds(conv: ConvArguments, shapes: Iterable[CallShape], options: Opti
 
 
 def _ratio(text: str) -> Fraction:
-    value = Fraction(text.strip()).limit_denominator(10**6)
+    try:
+        value = Fraction(text.strip()).limit_denominator(10**6)
+    except (ValueError, ZeroDivisionError):
+        raise ValueError("it is no number") from None
     if not 0 < value < 1:
         raise ValueError("it is not between 0 and 1")
     return value

@@ -61,6 +61,10 @@ def restore_layers(module: nn.Module, plan: str) -> None:
             continue
         try:
             layer: Any = target.layer(**_constructor_arguments(site.arguments), **options, device="meta")
+            for name in site.absorbs:
+                if not _maps_one_tensor(part.get_submodule(name)):
+                    raise ValueError("what was absorbed cannot be told")
+                setattr(layer, name, part.get_submodule(name))
             layer.load_state_dict(part.state_dict(), strict=True, assign=True)
         except Exception:  # the file may say anything
             continue

@@ -202,10 +202,12 @@ class LayerFit:
 
 @dataclass(frozen=True)
 class Explained:
-    """How much of the original's outputs a converted model gives that cannot equal it; figures as in :class:`LayerFit`.
+    """How much of the original's outputs a converted model gives that cannot equal it.
 
-    ``top1`` is how often the largest value along the second axis of the first output is in the same place: the class of an image,
-    or of a pixel. ``samples`` were looked at, which are from ``source``; ``calibrated_on`` samples had been fitted to.
+    ``r2`` is the mean over all channels of all floating outputs, each by its own spread; the figures of a layer are over its
+    channels together. ``top1`` is how often the largest value along the second axis of the first output, (N, C) or
+    (N, C, H, W), is in the same place: the class of an image, or of a pixel. ``samples`` were looked at, which are from
+    ``source``; ``calibrated_on`` samples had been fitted to. ``not_compared`` are outputs of other sizes, as detectors have them.
     """
 
     init: str
@@ -217,3 +219,4 @@ class Explained:
     layers: tuple[LayerFit, ...]
     calibrated_on: int | None = None
     problems: tuple[str, ...] = ()
+    not_compared: tuple[str, ...] = ()

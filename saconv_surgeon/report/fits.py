@@ -38,6 +38,8 @@ def explained(record: Explained, equivalence: Equivalence) -> list[RenderableTyp
         f"\n  on {text.plural(record.samples, 'sample')}, {record.source}; "
         f"outputs move by {text.error(equivalence.max_rel)} relative"
     )
+    if record.not_compared:
+        whole.append(f"\n  not compared, as they have other sizes: {text.names(record.not_compared)}")
     return [verdict, whole, Text(), _table(record)]
 
 

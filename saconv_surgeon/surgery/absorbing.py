@@ -11,29 +11,38 @@ from torch import nn
 from saconv_surgeon.models.absorption import is_stateless, parent_of
 from saconv_surgeon.models.census import Census, Given
 from saconv_surgeon.models.copying import paths_of
-from saconv_surgeon.records import PlannedSite
+from saconv_surgeon.records import ConvSite, PlannedSite
 
 NORM, ACTIVATION = "bn", "act"
 """The names that the parts have in the block, as in published ones."""
 
 
-def with_absorption(model: nn.Module, census: Census, sites: Iterable[PlannedSite]) -> tuple[PlannedSite, ...]:
-    """The sites, with what each that can be converted absorbs, or why it does not."""
-    search = _Search(model, census)
+def with_absorption(
+    model: nn.Module, census: Census, sites: Iterable[PlannedSite], in_training: Iterable[ConvSite] = ()
+) -> tuple[PlannedSite, ...]:
+    """The sites, with what each that can be converted absorbs, or why it does not.
+
+    ``in_training`` are the same convolutions as a run in training shows them: what is read by another part there stays too.
+    """
+    search = _Search(model, census, in_training)
     return tuple(map(search.decide, sites))
 
 
 class _Search:
     """Looks for what follows each convolution and nothing else uses."""
 
-    def __init__(self, model: nn.Module, census: Census) -> None:
+    def __init__(self, model: nn.Module, census: Census, in_training: Iterable[ConvSite]) -> None:
         self.model, self.census = model, census
+        self.in_training = {site.path: site for site in in_training if site.executed}
         self.names = {path: names for names in paths_of(model).values() for path in names}
 
     def decide(self, site: PlannedSite) -> PlannedSite:
         """``site`` with what it absorbs."""
         if site.added_parameters is None:  # it cannot be converted, whatever a plan says
             return site
+        trained = self.in_training.get(site.path, site)
+        if trained.found_by != "census" and (trained.norm, trained.activation) != (site.norm, site.activation):
+            return replace(site, not_absorbed="something else follows it in training")
         norm, why_not = self._movable(site, site.norm, "norm")
         if norm is None:
             return replace(site, not_absorbed=why_not)
@@ -55,6 +64,8 @@ class _Search:
         given = [value for value in self.census.arguments.get(first, {}).values() if isinstance(value, Given)]
         if len(given) > 1:
             return None, f"{path} takes {len(given)} tensors"
+        if len(self.names[path]) > 1 + len(site.aliases) and not is_stateless(self.model.get_submodule(path)):
+            return None, f"{path} has other names: {', '.join(n for n in self.names[path] if n != path)}"
         calls = self.census.calls.get(first, 0)
         if calls == site.calls:
             return path, None

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from saconv_surgeon.convs.converted import ConvertedLayer
 from saconv_surgeon.models.inputs import Inputs
-from saconv_surgeon.surgery.watching import first_calls
+from saconv_surgeon.models.state import preserved
+from saconv_surgeon.surgery.watching import first_calls, follower
 
 
 def calibrate(
@@ -40,18 +42,25 @@ def calibrate(
     for done, (path, times) in enumerate(calls.items(), 1):
         inputs: list[Tensor] = []
         outputs: list[Tensor] = []
+        layer = converted.get_submodule(path)
+        assert isinstance(layer, ConvertedLayer)
+        follow = follower(original, layer.absorbed)
         for batch in batches:
             wanted = first_calls(original, batch, path, times, seed)
             given = first_calls(converted, batch, path, times, seed)
-            for (_, target), (seen, output) in zip(wanted, given, strict=False):
+            for (_, convolved), (seen, output) in zip(wanted, given, strict=False):
+                target = _in_eval(original, follow, convolved)
                 if target.shape == output.shape and bool(seen.isfinite().all()) and bool(target.isfinite().all()):
                     inputs.append(seen if seen.dim() == 4 else seen.unsqueeze(0))
                     outputs.append(target if target.dim() == 4 else target.unsqueeze(0))
-        layer = converted.get_submodule(path)
-        assert isinstance(layer, ConvertedLayer)
         if inputs:
             layer.fit(inputs, outputs)
         else:
             left.append(path)
         on_layer(done)
     return tuple(left)
+
+
+def _in_eval(model: nn.Module, follow: Callable[[Tensor], Tensor], output: Tensor) -> Tensor:
+    with preserved(model), torch.no_grad():
+        return follow(output)

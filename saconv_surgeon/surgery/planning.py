@@ -47,6 +47,7 @@ def make_plan(
     selection: Selection = Selection(),
     image_size: tuple[int, int] | None = None,
     base: Base = Base(),  # noqa: B008 - frozen
+    in_training: Sequence[ConvSite] = (),
 ) -> Plan:
     """Decides for every site. Nothing is changed.
 
@@ -58,6 +59,7 @@ def make_plan(
         selection: The user's choice among the eligible ones.
         image_size: (H, W) that ``min_stride`` is measured from; the largest convolution input where it is None.
         base: Where the model came from, for the record.
+        in_training: The convolutions as a run in training shows them, for what may be absorbed.
 
     Raises:
         UsageError: A pattern matches no convolution, there is no such target, or it does not have an option.
@@ -82,7 +84,7 @@ def make_plan(
     decided = tuple(map(decide, sites))
     return Plan(
         target,
-        with_absorption(model, census, decided) if selection.absorb else decided,
+        with_absorption(model, census, decided, in_training) if selection.absorb else decided,
         base,
         __version__,
         torch.__version__,

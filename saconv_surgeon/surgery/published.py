@@ -115,6 +115,8 @@ def published_state(module: nn.Module, source: Source) -> dict[str, Tensor]:
             moved = context.bias.detach().double() + bias + context.weight.detach().double()[:, :, 0, 0] @ bias
             state[_join(path, "post_context.bias")] = moved.to(layer.bias.dtype)
             state[_join(path, "bias")] = torch.zeros_like(layer.bias)
+        elif isinstance(layer, SAConv2d) and source == "seed":
+            state[_join(path, "bias")] = layer.weight.new_zeros(layer.out_channels)  # it is there, and never used
     return {_renamed(key, module, source): value for key, value in state.items()}
 
 

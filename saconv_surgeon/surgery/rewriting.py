@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from torch import nn
@@ -14,6 +14,7 @@ from saconv_surgeon.errors import ArtefactError, ModelError
 from saconv_surgeon.models.absorption import absorb, give_back
 from saconv_surgeon.models.census import conv_arguments
 from saconv_surgeon.models.copying import copy_model, paths_of
+from saconv_surgeon.models.state import preserved_randomness
 from saconv_surgeon.models.wrappers import rebind, unwrapped
 from saconv_surgeon.records import Plan, PlannedSite
 from saconv_surgeon.surgery.absorbing import ACTIVATION, NORM
@@ -40,6 +41,19 @@ def apply(model: nn.Module, plan: Plan) -> nn.Module:
     if not target.preserves:
         options["init"] = "random" if plan.init == "random" else "project"
     copied = copy_model(model)
+    with preserved_randomness():
+        layer = _replace(copied, sites, target, options)
+    if layer is not None:
+        return layer
+    rebind(copied)
+    _protect(copied)
+    return copied
+
+
+def _replace(
+    copied: nn.Module, sites: Iterable[PlannedSite], target: Target, options: Mapping[str, Any]
+) -> ConvertedLayer | None:
+    """Puts the new layers into ``copied``; where that is the convolution itself, its new layer is returned."""
     paths = paths_of(copied)
     for site in sites:
         conv = copied.get_submodule(site.path)
@@ -54,9 +68,7 @@ def apply(model: nn.Module, plan: Plan) -> nn.Module:
         for path in paths[id(conv)]:
             copied.set_submodule(path, layer)
         absorb(copied, layer, site.absorbs)
-    rebind(copied)
-    _protect(copied)
-    return copied
+    return None
 
 
 def revert(model: nn.Module) -> nn.Module:
@@ -80,7 +92,10 @@ def revert(model: nn.Module) -> nn.Module:
         )
     for layer in layers:
         give_back(copied, layer)
-        conv = layer.to_conv2d()
+        try:
+            conv = layer.to_conv2d()
+        except ValueError as error:
+            raise ModelError(f"{layer.path or type(layer).__name__}: {error}") from error
         if layer is copied:
             return conv
         for path in paths[id(layer)]:
@@ -127,6 +142,8 @@ def _check_absorbs(target: Target, sites: Iterable[PlannedSite]) -> None:
 
 def _check_fits(model: nn.Module, site: PlannedSite) -> None:
     for path in site.absorbs.values():
+        if not path or site.path == path or site.path.startswith(f"{path}."):
+            raise ArtefactError(f"the plan lets {site.path!r} absorb {path!r}, which it is part of")
         try:
             model.get_submodule(path)
         except AttributeError:

@@ -26,6 +26,8 @@ from saconv_surgeon.models.comparison import compare
 from saconv_surgeon.models.exported import Program, Ranges, program_of, read_program
 from saconv_surgeon.models.exporting import narrowed, write_program
 from saconv_surgeon.models.inputs import Inputs
+from saconv_surgeon.models.weights import fingerprint
+from saconv_surgeon.models.wrappers import unwrapped
 from saconv_surgeon.records import to_dict
 from saconv_surgeon.surgery.conversion import Conversion
 from saconv_surgeon.surgery.equivalence import run
@@ -112,6 +114,12 @@ def _save_pickle(conversion: Conversion, path: Path, checkpoint: Mapping[str, An
         notes = tuple(
             f"{path}: the checkpoint's {name!r} belonged to the old parameters and is None now" for name in lost
         )
+        others = [name for name, value in content.items() if _began_otherwise(conversion, value)]
+        notes += tuple(
+            f"{path}: the checkpoint's {name!r} has other weights than the model that was converted; its layers begin with the "
+            "part of each kernel that they can express"
+            for name in others
+        )
     with _writing(path) as written:
         written(path, lambda temporary: _pickle(content, temporary, path))
     return notes
@@ -129,8 +137,24 @@ def _pickle(content: Any, file: Path, path: Path) -> None:
 
 
 def _converted_twin(conversion: Conversion, original: nn.Module) -> nn.Module:
-    """``original``, one of the models of a checkpoint, after the same surgery."""
-    return apply(original, conversion.plan)
+    """``original``, one of the models of a checkpoint, after the same surgery.
+
+    That which was converted also gets the weights that its layers began with, where they do not follow from the kernels alone.
+    """
+    twin = apply(original, conversion.plan)
+    if conversion.plan.init is not None and fingerprint(original) == conversion.plan.base.fingerprint:
+        twin.load_state_dict(conversion.model.state_dict())
+    return twin
+
+
+def _began_otherwise(conversion: Conversion, value: Any) -> bool:
+    if conversion.plan.init != "calibrate" or not isinstance(value, nn.Module):
+        return False
+    found, wanted = unwrapped(value).state_dict(), conversion.model.state_dict()
+    return found.keys() == wanted.keys() and any(
+        not torch.equal(found[name].to(wanted[name].dtype), wanted[name].to(found[name].dtype).to(wanted[name].dtype))
+        for name in wanted
+    )
 
 
 def _save_program(conversion: Conversion, path: Path, example_inputs: Any, program: Program | None) -> tuple[str, ...]:

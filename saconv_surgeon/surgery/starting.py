@@ -12,9 +12,9 @@ from torch.utils import _pytree as pytree
 from saconv_surgeon.convs.target import Init, Target
 from saconv_surgeon.errors import ModelError, UsageError, first_line
 from saconv_surgeon.models.inputs import Inputs
-from saconv_surgeon.models.state import preserved
 from saconv_surgeon.records import Explained, Plan
 from saconv_surgeon.surgery.calibrating import calibrate
+from saconv_surgeon.surgery.equivalence import run
 from saconv_surgeon.surgery.explaining import explain
 
 BATCHES = 16
@@ -110,18 +110,23 @@ def batches_of(data: Iterable[Any], example: Inputs, model: nn.Module) -> list[I
     if not batches:
         raise UsageError("data has no batches")
     for i, batch in enumerate(batches):
+        if any(t.numel() == 0 for t in batch.tensors):
+            raise UsageError(f"batch {i} of the data is empty")
         if not all(bool(t.isfinite().all()) for t in batch.tensors if t.is_floating_point()):
             raise UsageError(f"batch {i} of the data holds values that are not finite")
+        _check_runs(model, batch, i)
+    return batches
+
+
+def _check_runs(model: nn.Module, batch: Inputs, i: int) -> None:
     try:
-        with preserved(model):
-            batches[0].run(model)
+        run(model, batch, seed=0)
     except Exception as error:
-        sizes = ", ".join(str(tuple(shape)) for shape in batches[0].shapes) or "no tensors"
+        sizes = ", ".join(str(tuple(shape)) for shape in batch.shapes) or "no tensors"
         raise ModelError(
-            f"the model cannot be run on the first batch of the data, {sizes} ({type(error).__name__}: {first_line(error)}); "
+            f"the model cannot be run on batch {i} of the data, {sizes} ({type(error).__name__}: {first_line(error)}); "
             "each batch is to be what the example inputs are"
         ) from error
-    return batches
 
 
 def _inputs(batch: Any, example: Inputs) -> Inputs:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from saconv_surgeon.models.copying import stand_in
 from saconv_surgeon.models.inputs import Inputs
 from saconv_surgeon.models.state import preserved, seed_all
 from saconv_surgeon.surgery.absorbing import ACTIVATION, NORM
@@ -51,15 +52,21 @@ def watched(model: nn.Module, paths: Iterable[str], hook: Hook) -> Iterator[None
 
 
 def first_calls(model: nn.Module, inputs: Inputs, path: str, calls: int, seed: int) -> list[tuple[Tensor, Tensor]]:
-    """Input and output of the layer at ``path`` in its first ``calls`` calls, in eval mode; the run ends with them."""
+    """Input and output of the layer at ``path`` in its first ``calls`` calls, in eval mode; the run ends with them.
+
+    A copy is run, which shares the parameters: what a run that ends early leaves in attributes is thrown away with it. A model
+    that cannot be copied runs to its end.
+    """
     found: list[tuple[Tensor, Tensor]] = []
+    subject = stand_in(model)
 
     def keep(path: str, given: Tensor, output: Tensor) -> None:
         found.append((given.clone(), output.clone()))
-        if len(found) == calls:
+        if len(found) == calls and subject is not model:
             raise _Enough
 
-    with preserved(model), watched(model, [path], keep), suppress(_Enough), torch.no_grad():
+    # the model too: a method that was put on one of its modules calls that module, not its copy
+    with preserved(model), preserved(subject), watched(subject, [path], keep), suppress(_Enough), torch.no_grad():
         seed_all(seed)
-        inputs.run(model)
-    return found
+        inputs.run(subject)
+    return found[:calls]

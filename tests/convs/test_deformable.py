@@ -112,7 +112,7 @@ def test_refusals(operator):  # noqa: F811
     sites = surgeon.inspect(model, nets.X, target="saconv-deform")
     assert [site.reason_code for site in sites] == [None, "kernel-not-3x3", "padding", "kernel-1x1"]
     (first, *_) = surgeon.inspect(model.bfloat16(), nets.X.bfloat16(), target="saconv-deform")
-    assert first.reason == "torchvision's deform_conv2d does not take bfloat16"
+    assert first.reason == "torchvision's deform_conv2d would round in half precision: convert in float32"
 
 
 def test_says_why_outputs_move_at_all(operator):  # noqa: F811
@@ -155,3 +155,10 @@ def test_on_a_gpu():
     layer = oracle.shake(DeformableSAConv2d(4, 6, 3, padding=1), size=0.4)
     wanted = oracle_targets.deformable(layer, X)
     assert oracle.relative_error(layer.cuda()(X.cuda()).cpu(), wanted) < 1e-4
+
+
+def test_under_autocast(operator):  # noqa: F811
+    layer = DeformableSAConv2d.from_conv2d(nn.Conv2d(4, 6, 3, padding=1))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = layer(X)
+    assert oracle.relative_error(found, layer(X).detach().double()) < 0.02

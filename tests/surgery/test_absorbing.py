@@ -152,13 +152,71 @@ class Alias(nn.Module):
         return self.alias(self.parts["conv"](x))
 
 
-def test_a_norm_under_two_names_moves_once():
+def test_a_norm_under_two_names_stays():
+    """The other name may be called where this run did not come: by a teacher, say."""
     conversion = converted(aged(Alias()))
-    result = conversion.model
+    (site,) = conversion.plan.sites
+    assert site.absorbs == {}
+    assert site.not_absorbed in ("parts.bn has other names: alias", "alias has other names: parts.bn")
     assert conversion.equivalence.bit_equal
-    assert isinstance(result.alias, nn.Identity)
-    assert result.alias is result.parts["bn"]
-    assert isinstance(result.parts["conv"].bn, nn.BatchNorm2d)
+
+
+def test_a_block_under_two_names_moves_once():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = block()
+            self.again = self.first
+
+        def forward(self, x):
+            return self.again(x)
+
+    conversion = converted(aged(Net()))
+    assert conversion.plan.sites[0].absorbs == {"bn": "first.1", "act": "first.2"}
+    assert conversion.equivalence.bit_equal
+    assert isinstance(conversion.model.again[1], nn.Identity)
+
+
+class Auxiliary(nn.Module):
+    """In training, the convolution's output has a second reader."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.bn, self.aux = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3), nn.Conv2d(3, 2, 1)
+
+    def forward(self, x):
+        y = self.conv(x)
+        return (self.bn(y), self.aux(y)) if self.training else self.bn(y)
+
+
+def test_what_is_read_in_training_stays():
+    conversion = converted(aged(Auxiliary()))
+    assert conversion.plan.sites[0].absorbs == {}
+    assert conversion.plan.sites[0].not_absorbed == "something else follows it in training"
+    model = aged(Auxiliary()).train()
+    found = conversion.model.train()(X)
+    model.load_state_dict({k: v for k, v in conversion.model.state_dict().items() if k in model.state_dict()})
+    assert torch.equal(found[1], model(X)[1])
+
+
+def test_absorbed_layers_in_exported_programs(tmp_path):
+    model = aged(nn.Sequential(block(), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4)))
+    conversion = converted(model)
+    surgeon.save(conversion, tmp_path / "out.pt2", example_inputs=X)
+    program = torch.export.load(tmp_path / "out.pt2")
+    assert oracle.relative_error(program.module()(X), model.eval()(X).detach().double()) < 1e-6
+
+
+def test_a_state_with_a_norm_does_not_fit_a_layer_without():
+    """torch looks at the names of modules alone, and one that is None has its name."""
+    state = surgeon.SAConvBlock(4, 4, 3).state_dict()
+    with pytest.raises(RuntimeError, match=r'Unexpected key\(s\) in state_dict: "bn.weight"'):
+        surgeon.SAConv2d(4, 4, 3).load_state_dict(state)
+
+
+def test_a_block_of_its_own_cannot_be_reverted():
+    with pytest.raises(surgeon.ModelError, match="has a norm or an activation of its own"):
+        surgeon.revert(nn.Sequential(surgeon.SAConvBlock(3, 4, 3)))
 
 
 @pytest.mark.parametrize("sample", [tiny_resnet, tiny_yolo])
@@ -230,6 +288,9 @@ def test_plans_carry_what_is_absorbed_and_may_be_edited(tmp_path):
     for hostile in ({"forward": "1"}, {"weight": "1"}):
         with pytest.raises(surgeon.ArtefactError, match="which saconv cannot"):
             surgeon.apply(model, edited(**hostile))
+    for itself in ("", "0"):
+        with pytest.raises(surgeon.ArtefactError, match="which it is part of"):
+            surgeon.apply(model, edited(bn=itself))
     with pytest.raises(surgeon.ArtefactError, match="absorb 'nowhere', which Sequential does not have"):
         surgeon.apply(model, edited(bn="nowhere"))
 

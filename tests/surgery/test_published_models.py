@@ -187,3 +187,13 @@ def test_seed_block_of_a_model():
     wanted = nn.functional.conv2d(published.block(own, X), state["model.1.weight"], state["model.1.bias"])
     assert oracle.relative_error(model(X), wanted.double()) < 1e-6
     assert set(published_state(model, "seed")) == {k.removeprefix("model.") for k in state}
+
+
+def test_the_seeds_dict_has_a_bias_that_it_never_uses():
+    """A convolution before a norm has none, and the article's block has one."""
+    model = surgeon.convert(
+        nn.Sequential(nn.Conv2d(3, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6)), X, absorb=True
+    ).model
+    back = published_state(model[0], "seed")
+    assert not back["bias"].any()
+    surgeon.SAConvBlock(3, 6, 3).load_state_dict(back)

@@ -214,6 +214,7 @@ def test_a_model_that_catches_everything_does_not_stop_the_calibration():
         ({"init": "calibrate"}, "a start by calibration needs data"),
         ({"init": "best"}, "has no start 'best'; it has: project, calibrate, random"),
         ({"data": []}, "data has no batches"),
+        ({"data": [X[:0]]}, "batch 0 of the data is empty"),
         ({"data": 3}, "data cannot be iterated over"),
         ({"data": X}, "data is a Tensor; needed: a list, a generator or a DataLoader"),
         ({"data": [X * math.nan]}, "batch 0 of the data holds values that are not finite"),
@@ -225,7 +226,7 @@ def test_starts_that_cannot_be(options, message):
 
 
 def test_data_that_the_model_does_not_take():
-    with pytest.raises(surgeon.ModelError, match=r"first batch of the data, \(4, 3, 12, 12\) \(RuntimeError"):
+    with pytest.raises(surgeon.ModelError, match=r"batch 0 of the data, \(4, 3, 12, 12\) \(RuntimeError"):
         to_spconv(data=[X[:, :3]])
 
 
@@ -288,3 +289,87 @@ def test_segmentation_agrees_by_pixel():
     found = to_spconv(model, example, data=[x, x.flip(0)]).explained
     assert 0 < found.top1 <= 1
     assert found.r2 > 0.3
+
+
+# ------------------------------------------------------------------ what a review found
+
+
+class Skips(nn.Module):
+    """Keeps maps in an attribute while it runs."""
+
+    def __init__(self):
+        super().__init__()
+        self.down, self.up, self.skips = nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1), []
+
+    def forward(self, x):
+        self.skips.append(x)
+        y = self.up(torch.relu(self.down(x)))
+        return y + self.skips.pop(0)
+
+
+def test_a_run_that_ends_early_leaves_nothing_in_the_users_model():
+    model = Skips().eval()
+    wanted = model(X)
+    to_spconv(model, data=[X, X.flip(0)])
+    assert model.skips == []
+    assert torch.equal(model(X), wanted)
+
+
+@pytest.mark.parametrize("init", ["calibrate", "random", "project"])
+def test_a_checkpoint_gets_the_weights_that_were_reported(init, tmp_path):
+    model, other = net(), net()
+    with torch.no_grad():
+        other[0].weight.mul_(1.5)
+    data = [X, X.flip(0)] if init == "calibrate" else None
+    conversion = to_spconv(model, init=init, data=data)
+    checkpoint = {"epoch": 3, "ema": model, "model": other}
+    notes = surgeon.save(conversion, tmp_path / "out.pt", checkpoint=checkpoint)
+    saved = torch.load(tmp_path / "out.pt", weights_only=False)
+    assert torch.equal(saved["ema"].eval()(X), conversion.model.eval()(X))
+    if init != "random":
+        assert not torch.equal(saved["model"].eval()(X), conversion.model(X))
+    assert any("'model' has other weights" in note for note in notes) == (init == "calibrate")
+
+
+def test_random_starts_follow_the_seed_and_leave_the_random_state():
+    torch.manual_seed(11)
+    before = torch.get_rng_state()
+    states = [to_spconv(init="random", seed=seed).model.state_dict() for seed in (0, 0, 1)]
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(states[0]["0.gwc.weight"], states[1]["0.gwc.weight"])
+    assert not torch.equal(states[0]["0.gwc.weight"], states[2]["0.gwc.weight"])
+    assert not torch.equal(states[0]["0.pwc.weight"], states[0]["3.pwc.weight"])
+    surgeon.SPConv2d.from_conv2d(nn.Conv2d(4, 4, 3, bias=False))
+
+
+def test_plans_replay_with_their_init():
+    plan = to_spconv(init="random").plan
+    again = to_spconv(plan=plan)
+    assert again.plan.init == again.explained.init == "random"
+    with pytest.raises(surgeon.UsageError, match="a start by calibration needs data"):
+        to_spconv(plan=to_spconv(data=[X, X]).plan)
+    from dataclasses import replace
+
+    with pytest.raises(surgeon.UsageError, match="has no start 'foo'"):
+        to_spconv(plan=replace(plan, init="foo"))
+
+
+class Boxes(nn.Module):
+    """A detector: as many boxes as it finds, and the classes of all anchors in another unit."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(8, 8, 3, padding=1)
+
+    def forward(self, x):
+        y = self.conv(x)
+        return {"boxes": y[y > 0.5][:, None].expand(-1, 4) * 100, "maps": torch.cat([1000 * x[:, :4], y], 1).flatten(2)}
+
+
+def test_detectors_are_explained_by_what_can_be_compared():
+    found = to_spconv(Boxes().eval(), init="random")
+    assert found.explained.problems == ()
+    assert found.explained.not_compared == ("output['boxes']",)
+    assert found.explained.top1 is None
+    assert found.explained.r2 < 0.5  # the pixels that nothing changes do not hide the maps
+    assert found.acceptable
