@@ -10,7 +10,7 @@ import saconv_surgeon as surgeon
 from saconv_surgeon.convs.converted import ConvertedLayer
 from saconv_surgeon.models.inputs import Inputs
 from saconv_surgeon.models.state import preserved
-from tests.operators import REAL, whole_operator  # noqa: F401 - a fixture
+from tests.operators import whole_operator  # noqa: F401 - a fixture
 from tests.test_samples_converted import NAMES
 
 CASES = {
@@ -88,8 +88,6 @@ def _check_counted(conversion, model, inputs, *, torch_counts):
     layers = {row.path: row for row in after.layers}
     for site in converted:
         assert layers[site.path].type == type(conversion.model.get_submodule(site.path)).__name__
-    if not torch_counts and not REAL:
-        return  # what stands in for the operator is counted short once transformers has been imported; why is not known yet
     assert after.macs - before.macs == sum(site.added_macs for site in converted)
     assert after.cross_check.agrees
     if torch_counts:  # torch's counter takes a deformable convolution for nothing

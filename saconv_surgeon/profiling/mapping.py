@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import torch
@@ -64,9 +63,11 @@ def _is_floating(t: Tensor) -> bool:
     return t.is_floating_point() or t.is_complex()
 
 
-@cache
 def _packets() -> dict[Any, Formula | None]:
-    """Every operation of the table that this torch has, with its formula; None where it is free."""
+    """Every operation of the table that torch has now, with its formula; None where it is free.
+
+    Not remembered: libraries that are imported later, as torchvision often is, bring their own.
+    """
     found: dict[Any, Formula | None] = {}
     for name, formula in ({**dict.fromkeys(FREE), **FORMULAS}).items():
         namespace, _, short = name.rpartition("::")

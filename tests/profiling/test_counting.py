@@ -16,7 +16,8 @@ import saconv_surgeon as surgeon
 from saconv_surgeon.models.inputs import Inputs
 from saconv_surgeon.models.state import preserved
 from saconv_surgeon.profiling import counting
-from saconv_surgeon.profiling.registry import formula_of
+from saconv_surgeon.profiling.formulas import Cost
+from saconv_surgeon.profiling.registry import FORMULAS, formula_of
 from saconv_surgeon.profiling.traced import count_by_trace
 from sample_models import awkward, tiny_attention, tiny_mobilenet, tiny_resnet, tiny_segmenter, tiny_unet, tiny_yolo
 from tests import published
@@ -182,6 +183,23 @@ def test_what_is_unknown_is_listed_with_its_place():
 class Result:
     a: torch.Tensor
     b: dict
+
+
+def test_operation_of_a_library_that_is_imported_after_the_first_count(monkeypatch):
+    monkeypatch.setitem(FORMULAS, "surgeon_late::scaled", lambda op: Cost(macs=1000, activations=op.out[0]))
+    surgeon.profile(nn.Linear(3, 5), torch.randn(2, 3), timing=None)
+    library = torch.library.Library("surgeon_late", "FRAGMENT")
+    library.define("scaled(Tensor x) -> Tensor")
+    library.impl("scaled", lambda x: x * 2, "CPU")
+
+    class Late(nn.Module):
+        def forward(self, x):
+            return torch.ops.surgeon_late.scaled(x)
+
+    found = surgeon.profile(Late(), torch.randn(2, 3), timing=None)
+    assert found.macs == 1000
+    assert found.activations == 2
+    assert not found.uncounted_ops
 
 
 def test_nested_inputs_and_outputs():
