@@ -17,6 +17,11 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 
+from saconv_surgeon.comparing.aligning import align, changes_of, layer_pairs
+from saconv_surgeon.comparing.freedom import freedom
+from saconv_surgeon.comparing.outputs import compare_outputs
+from saconv_surgeon.comparing.structure import tree
+from saconv_surgeon.comparing.weights import compare_weights
 from saconv_surgeon.convs.target import Init, Reason
 from saconv_surgeon.convs.targets import find_target
 from saconv_surgeon.errors import ModelError, NoEffectWarning, first_line
@@ -28,7 +33,6 @@ from saconv_surgeon.models.state import preserved_randomness, seed_all
 from saconv_surgeon.models.tracing import add_context
 from saconv_surgeon.models.weights import fingerprint
 from saconv_surgeon.models.wrappers import unwrapped
-from saconv_surgeon.profiling.comparing import compare_outputs, compare_structure, compare_weights
 from saconv_surgeon.profiling.layer_times import time_layers
 from saconv_surgeon.profiling.profiling import profile_model
 from saconv_surgeon.profiling.timing import time_models
@@ -257,7 +261,9 @@ def price(
     _check_weights(original)
     label = name or type(original).__name__
     names = (label, f"{label}, converted")
-    profiles, ratios, training_ratio = _profiles((original, conversion.model), inputs, names, timing, on_step)
+    models = (original, conversion.model)
+    profiles, ratios, training_ratio = _profiles(models, inputs, names, timing, on_step)
+    profiles = _with_layer_times(profiles, models, inputs, timing, on_step)
     return replace(
         conversion,
         before=profiles[0],
@@ -295,11 +301,7 @@ def profile(
     if is_abstract(model):
         timing = None
     (found,), _, _ = _profiles((model,), inputs, (name or type(model).__name__,), timing, on_step)
-    if timing is None or not timing.per_layer:
-        return found
-    on_step("timing layers", 0.0)
-    seconds = time_layers(model, inputs, device_of(model), timing)
-    return replace(found, layers=tuple(replace(row, latency_s=seconds.get(row.path)) for row in found.layers))
+    return _with_layer_times([found], [model], inputs, timing, on_step)[0]
 
 
 def diff(
@@ -311,23 +313,54 @@ def diff(
     timing: Timing | None = Timing(),  # noqa: B008 - frozen
     on_step: OnStep = _silent,
 ) -> Diff:
-    """Structure, price, weights and outputs of two variants; ratios are b/a. ``timing`` says how time is measured, None not."""
+    """Structure, price, weights and outputs of two variants; ratios are b/a.
+
+    Parts are aligned by path, those that were renamed by what they are, those of a ``Sequential`` by order.
+
+    Args:
+        a: Any module.
+        b: Any module that runs on the same inputs.
+        example_inputs: What both are run on.
+        names: What to call them.
+        timing: How time is measured; None leaves time out.
+        on_step: Told about progress.
+    """
     a, inputs = _opened(a, example_inputs)
     b, _ = _opened(b, inputs)
     _check_weights(a, b)
     titles = names or (type(a).__name__, type(b).__name__)
     (first, second), ratios, training_ratio = _profiles((a, b), inputs, titles, timing, on_step)
     on_step("comparing", 0.0)
+    matches = align(tree(a), tree(b))
+    first, second = _with_layer_times((first, second), (a, b), inputs, timing, on_step)
     return Diff(
         first,
         second,
-        compare_structure(a, b),
-        compare_weights(a, b),
-        compare_outputs(a, b, inputs),
+        changes_of(matches),
+        compare_weights(a, b, matches),
+        compare_outputs(a, b, matches, inputs),
         ratios[0] if ratios else None,
         latency_ratios=ratios,
         training_ratio=training_ratio,
+        layers=layer_pairs(matches, *([row.path for row in p.layers] for p in (first, second))),
+        freedom_a=freedom(a, inputs),
+        freedom_b=freedom(b, inputs),
     )
+
+
+def _with_layer_times(
+    profiles: Sequence[Profile], models: Sequence[nn.Module], inputs: Inputs, timing: Timing | None, on_step: OnStep
+) -> list[Profile]:
+    """The profiles with the time of every layer, where that was asked for."""
+    if timing is None or not timing.per_layer:
+        return list(profiles)
+    found = []
+    for i, (profile, model) in enumerate(zip(profiles, models, strict=True)):
+        on_step("timing layers", i / len(models))
+        seconds = time_layers(model, inputs, device_of(model), timing)
+        rows = tuple(replace(row, latency_s=seconds.get(row.path)) for row in profile.layers)
+        found.append(replace(profile, layers=rows))
+    return found
 
 
 def _profiles(

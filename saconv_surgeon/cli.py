@@ -10,15 +10,24 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from saconv_surgeon._version import __version__
-from saconv_surgeon.cli_checks import check_counted, check_finite, check_outputs, check_plan_alone, check_reports_alone
+from saconv_surgeon.cli_checks import (
+    check_counted,
+    check_finite,
+    check_gates_alone,
+    check_outputs,
+    check_plan_alone,
+    check_reports_alone,
+)
 from saconv_surgeon.cli_options import (
     base_option,
     finite,
     input_options,
     json_option,
+    layer_latency_option,
     mode_option,
     overwrite_option,
     pretrained_option,
+    result_options,
     selection_options,
     start_options,
     talk_options,
@@ -28,6 +37,7 @@ from saconv_surgeon.cli_options import (
     trust_option,
     weights_option,
 )
+from saconv_surgeon.cli_results import Wanted, fail_where
 from saconv_surgeon.cli_talk import (
     EXIT_CHECK_FAILED,
     EXIT_INTERRUPTED,
@@ -41,6 +51,7 @@ from saconv_surgeon.cli_talk import (
     write_json,
 )
 from saconv_surgeon.errors import NoEffectWarning, SurgeonError, UsageError, UserCodeError
+from saconv_surgeon.records import to_dict
 
 if TYPE_CHECKING:
     from saconv_surgeon.opening import Opened
@@ -95,7 +106,7 @@ def cli() -> None:
 def inspect(model: str, json_to: str | None, quiet: bool, verbose: bool, **options: Any) -> None:
     """List every convolution of MODEL: what it does, whether it can be converted, or why not."""
     from saconv_surgeon import api
-    from saconv_surgeon.records import INSPECTION_SCHEMA, to_dict
+    from saconv_surgeon.records import INSPECTION_SCHEMA
     from saconv_surgeon.report import console as render
 
     opened = _open(model, options)
@@ -154,7 +165,8 @@ def inspect(model: str, json_to: str | None, quiet: bool, verbose: bool, **optio
 )
 @overwrite_option
 @timing_options
-@json_option
+@layer_latency_option
+@result_options
 @talk_options
 def convert(
     model: str,
@@ -163,16 +175,15 @@ def convert(
     dry_run: bool,
     force: bool,
     overwrite: bool,
-    json_to: str | None,
-    quiet: bool,
     verbose: bool,
     **options: Any,
 ) -> None:
     """Convert MODEL, prove that its outputs did not move (or say how far they did), price it, and save it."""
     check_outputs(outputs, dry_run, overwrite)
     check_plan_alone(plan_file, options)
+    wanted, quiet = Wanted.of(options), bool(options["quiet"])
     from saconv_surgeon import api
-    from saconv_surgeon.report import console as render
+    from saconv_surgeon.report import delivery
 
     timing = timing_of(options)
     data = _data(options["data"])
@@ -203,32 +214,23 @@ def convert(
                 timing=timing,
                 on_step=on_step,
             )
-    out = report_console(json_to, quiet)
-    show(
-        out,
-        render.conversion(
-            conversion.plan,
-            conversion.equivalence,
-            conversion.explained,
-            conversion.priced,
-            opened.name,
-            out.width,
-            every_site=verbose or not conversion.converted,
-        ),
+    gates = wanted.judge(conversion.to_dict()) if conversion.converted else ()
+    wanted.deliver(
+        conversion.to_dict() | {"gates": to_dict(gates)},
+        delivery.of_conversion(conversion, opened.name, gates, every_site=verbose or not conversion.converted),
     )
-    write_json(conversion.to_dict(), json_to)
     if not conversion.converted:
         fail(
             f"nothing to convert in {opened.name}: all {conversion.plan.ledger.refused} convolutions are refused",
             EXIT_NOTHING_ELIGIBLE,
         )
-    if not dry_run:
+    acceptable = conversion.acceptable and not any(gate.failed for gate in gates)
+    if not dry_run and (acceptable or force):
         _save_all(conversion, opened, outputs, overwrite=overwrite, force=force, quiet=quiet)
+    saved = "saved all the same (--force)" if force and outputs and not dry_run else "nothing was saved"
     if not conversion.acceptable:
-        fail(
-            "the outputs moved: " + ("saved all the same (--force)" if force and outputs else "nothing was saved"),
-            EXIT_CHECK_FAILED,
-        )
+        fail(f"the outputs moved: {saved}", EXIT_CHECK_FAILED)
+    fail_where(gates, saved)
     if conversion.before is not None and conversion.after is not None:
         check_counted(options["strict"], conversion.before, conversion.after)
 
@@ -246,13 +248,7 @@ def convert(
     help="On shapes alone: parameters, MACs and memory without allocating weights. The same as --device meta.",
 )
 @timing_options
-@click.option(
-    "--layer-latency/--no-layer-latency",
-    "per_layer",
-    default=True,
-    show_default=True,
-    help="Time every layer, in passes of their own.",
-)
+@layer_latency_option
 @click.option(
     "--compare",
     "earlier",
@@ -260,35 +256,30 @@ def convert(
     metavar="REPORT",
     help="Set the figures against those of an earlier --json report.",
 )
-@json_option
+@result_options
 @talk_options
-def profile(model: str, earlier: Path | None, json_to: str | None, quiet: bool, verbose: bool, **options: Any) -> None:
+def profile(model: str, earlier: Path | None, verbose: bool, **options: Any) -> None:
     """Price MODEL: parameters, MACs, FLOPs, activations, memory, latency; totals and per layer."""
-    from saconv_surgeon.report.saved import compared_with, read_profile
+    from saconv_surgeon.comparing.saved import compared_with, read_profile
 
+    wanted = Wanted.of(options)
+    check_gates_alone(wanted.gates, earlier)
     if options["abstract"] and options["device"] not in ("auto", "meta"):
         raise UsageError(f"--abstract computes nothing on any device; leave --device {options['device']} out")
     options["abstract"] = options["abstract"] or options["device"] == "meta"
     timing = timing_of(options)
     before = None if earlier is None else read_profile(earlier)
     from saconv_surgeon import api
-    from saconv_surgeon.records import to_dict
-    from saconv_surgeon.report import console as render
+    from saconv_surgeon.report import delivery
 
     opened = _open(model, options)
-    with progress(quiet) as on_step:
-        record = api.profile(
-            opened.model,
-            opened.inputs,
-            name=opened.name,
-            timing=timing and replace(timing, per_layer=options["per_layer"]),
-            on_step=on_step,
-        )
+    with progress(wanted.quiet) as on_step:
+        record = api.profile(opened.model, opened.inputs, name=opened.name, timing=timing, on_step=on_step)
     if before is not None:
         record = replace(record, comparison=compared_with(before, record, str(earlier)))
-    out = report_console(json_to, quiet)
-    show(out, render.profile(record, out.width, every_layer=verbose))
-    write_json(to_dict(record), json_to)
+    gates = wanted.judge(to_dict(record))
+    wanted.deliver(to_dict(record) | {"gates": to_dict(gates)}, delivery.of_profile(record, gates, every_layer=verbose))
+    fail_where(gates)
     check_counted(options["strict"], record)
 
 
@@ -303,19 +294,16 @@ def profile(model: str, earlier: Path | None, json_to: str | None, quiet: bool, 
 @trust_option
 @input_options
 @timing_options
-@json_option
+@layer_latency_option
+@result_options
 @talk_options
-def diff(
-    a: str, b: str, weights_pair: tuple[Path, ...], json_to: str | None, quiet: bool, verbose: bool, **options: Any
-) -> None:
+def diff(a: str, b: str, weights_pair: tuple[Path, ...], verbose: bool, **options: Any) -> None:
     """Compare two variants: structure, price, weights and outputs. A and B are models, or two reports saved with --json."""
-    from saconv_surgeon.records import to_dict
-    from saconv_surgeon.report import console as render
-
+    wanted = Wanted.of(options)
     if len(weights_pair) > 2:
         raise UsageError(f"--weights was given {len(weights_pair)} times; it is given once for A and once for B")
     if a.endswith(".json") and b.endswith(".json"):
-        from saconv_surgeon.report.saved import diff_of_reports
+        from saconv_surgeon.comparing.saved import diff_of_reports
 
         check_reports_alone(a, b)
         record = diff_of_reports(Path(a), Path(b))
@@ -326,7 +314,7 @@ def diff(
         pair = (*weights_pair, None, None)
         first = _open(a, {**options, "weights": pair[0]})
         second = _open(b, {**options, "weights": pair[1]}, inputs_of=first)
-        with progress(quiet) as on_step:
+        with progress(wanted.quiet) as on_step:
             record = api.diff(
                 first.model,
                 second.model,
@@ -335,9 +323,11 @@ def diff(
                 timing=timing,
                 on_step=on_step,
             )
-    out = report_console(json_to, quiet)
-    show(out, render.diff(record, out.width))
-    write_json(to_dict(record), json_to)
+    from saconv_surgeon.report import delivery
+
+    record = replace(record, gates=wanted.judge(to_dict(record)))
+    wanted.deliver(to_dict(record), delivery.of_diff(record, every_row=verbose))
+    fail_where(record.gates)
     check_counted(options["strict"], record.a, record.b)
 
 
@@ -404,8 +394,6 @@ def _save_all(
 ) -> None:
     from saconv_surgeon.surgery.saving import FILES, save
 
-    if not conversion.acceptable and not force:
-        return
     talk = talk_console(quiet)
     for path in outputs:
         notes = save(

@@ -12,6 +12,7 @@ from saconv_surgeon.cli_talk import EXIT_CHECK_FAILED, fail
 from saconv_surgeon.errors import UsageError
 
 if TYPE_CHECKING:
+    from saconv_surgeon.comparing.gates import Gate
     from saconv_surgeon.opening import Opened
     from saconv_surgeon.records import Profile
 
@@ -19,11 +20,21 @@ if TYPE_CHECKING:
 def check_reports_alone(a: str, b: str) -> None:
     """Nothing is run where two reports are compared, so nothing can be said about how."""
     context = click.get_current_context()
-    wanted = {"a", "b", "json_to", "quiet", "verbose", "strict", "latency"}
+    wanted = {"a", "b", "json_to", "quiet", "verbose", "strict", "latency", "reports", "gates", "per_layer"}
     asked = next((p for p in context.command.params if p.name not in wanted and is_given(context, str(p.name))), None)
     if asked is not None:
         raise UsageError(
             f"{a} and {b} are reports: nothing is run or measured, and {asked.opts[0]} does not go together with them"
+        )
+
+
+def check_gates_alone(gates: tuple[Gate, ...], earlier: Path | None) -> None:
+    """A ratio wants something to be compared with."""
+    ratio = next((gate for gate in gates if gate.is_ratio), None)
+    if ratio is not None and earlier is None:
+        raise UsageError(
+            f'--fail-if "{ratio.text}" is a ratio, and there is one model only; leave the x out for a value, or give an earlier '
+            "report with --compare"
         )
 
 

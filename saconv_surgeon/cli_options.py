@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from saconv_surgeon.comparing.gates import Gate, parse
 from saconv_surgeon.errors import UsageError
 from saconv_surgeon.records import Timing
 
@@ -66,6 +67,36 @@ json_option = click.option(
     metavar="FILE|-",
     help="Write the record as JSON to FILE; with - to stdout, the report then to stderr.",
 )
+
+
+def _gates(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[Gate, ...]:
+    return tuple(map(parse, value))
+
+
+def result_options(command: F) -> F:
+    """Reports as files, and gates."""
+    return _chain(
+        command,
+        click.option(
+            "--report",
+            "reports",
+            multiple=True,
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="Write the report to a file too: .html, .md (for a pull request), .csv (the layers) or .svg; repeatable.",
+        ),
+        click.option(
+            "--fail-if",
+            "gates",
+            multiple=True,
+            callback=_gates,
+            metavar="GATE",
+            help='Exit code 1 where this is so: "latency>1.2x", "after.macs>6e9", "max_rel>1e-5"; repeatable.',
+        ),
+        json_option,
+    )
+
+
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
 
 
@@ -193,6 +224,13 @@ def timing_options(command: F) -> F:
 
 MOST_THREADS = max(4 * (os.cpu_count() or 1), 64)
 """More than so many make a thread pool fall over."""
+layer_latency_option = click.option(
+    "--layer-latency/--no-layer-latency",
+    "per_layer",
+    default=True,
+    show_default=True,
+    help="Time every layer, in passes of their own.",
+)
 TIMING = {
     "budget": "--budget",
     "batches": "--batch",
@@ -217,7 +255,8 @@ def timing_of(options: dict[str, Any]) -> Timing | None:
         if asked is not None:
             raise UsageError(f"{asked} says how to measure time; it does not go together with {without}")
         return None
-    return Timing(budget_s=options["budget"], **{field: options[field] for field in TIMING if field != "budget"})
+    chosen = {field: options[field] for field in (*TIMING, "per_layer") if field != "budget"}
+    return Timing(budget_s=options["budget"], **chosen)
 
 
 def is_given(context: click.Context, name: str) -> bool:

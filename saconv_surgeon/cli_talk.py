@@ -53,14 +53,18 @@ def write_json(record: Any, json_to: str | None) -> None:
     if json_to == "-":
         click.echo(content, file=click.get_current_context().meta[STDOUT], nl=False)
         return
-    path = Path(json_to)
+    write_whole(Path(json_to), content, "--json")
+
+
+def write_whole(path: Path, content: str, option: str) -> None:
+    """To a file, by renaming one that is whole."""
     temporary = path.parent / f".{path.name}.tmp"
     try:
         temporary.write_text(content, encoding="utf-8")
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise UsageError(f"--json {path} cannot be written: {error}") from error
+        raise UsageError(f"{option} {path} cannot be written: {error}") from error
 
 
 @contextmanager

@@ -66,23 +66,26 @@ class SAConv2d(ConvAWS2d):
         Raises:
             ValueError: The map is too small for the wide branch's ``padding_mode``.
         """
-        x = input
-        if x.dim() == 3:
-            return self.forward(x.unsqueeze(0)).squeeze(0)
-        x = x + self.pre_context(F.adaptive_avg_pool2d(x, 1))
-        weight = self.standardised_weight()
-        small, large = self._branches(
-            x, as_dtype(weight, self.weight.dtype), as_dtype(weight + self.weight_diff, self.weight.dtype)
-        )
-        switch = self._switch_at(x, small)
-        # lerp returns `small` itself where the switch is 1, which large + S (small - large) does not
-        y = torch.lerp(large, small, as_dtype(switch, small.dtype))
-        y = y + self.post_context(F.adaptive_avg_pool2d(y, 1))
+        if input.dim() == 3:
+            return self.forward(input.unsqueeze(0)).squeeze(0)
+        y = self.blended(input)
         if self.bn is not None:
             y = self.bn(y)
         if self.act is not None:
             y = self.act(y)
         return y
+
+    def blended(self, x: Tensor) -> Tensor:
+        """(N, C_in, H, W) → (N, C_out, H_out, W_out): y of the formula above, without the norm and activation of a block."""
+        x = x + self.pre_context(F.adaptive_avg_pool2d(x, 1))
+        weight = self.standardised_weight()
+        small, large = self._branches(
+            x, as_dtype(weight, self.weight.dtype), as_dtype(weight + self.weight_diff, self.weight.dtype)
+        )
+        switch = self.switch_at(x, small)
+        # lerp returns `small` itself where the switch is 1, which large + S (small - large) does not
+        y = torch.lerp(large, small, as_dtype(switch, small.dtype))
+        return y + self.post_context(F.adaptive_avg_pool2d(y, 1))
 
     def _load_from_state_dict(
         self,
@@ -151,8 +154,8 @@ class SAConv2d(ConvAWS2d):
             padding = (0, 0)
         return F.conv2d(x, weight, self.bias, self.stride, padding, dilation, self.groups)
 
-    def _switch_at(self, x: Tensor, like: Tensor) -> Tensor:
-        """S at the centre of every output, (N, 1, H_out, W_out) as ``like``, the output, has them.
+    def switch_at(self, x: Tensor, like: Tensor) -> Tensor:
+        """S at the centre of every output, (N, 1, H_out, W_out) as ``like``, the output, has them; x is after the pre-context.
 
         The published order averages x over 5×5 and then projects C channels to one; both steps are linear and act on
         different axes, so projecting first gives the same S to rounding without two copies of x.

@@ -56,6 +56,23 @@ def compare(a: Sequence[Leaf], b: Sequence[Leaf]) -> Difference:
     return Difference(worst.bit_equal, worst.max_abs, worst.max_rel, tensors, worst.problems)
 
 
+def agreement(a: Sequence[Leaf], b: Sequence[Leaf], samples: int | None) -> tuple[int, int]:
+    """How often the largest value along the second axis is in the same place, and out of how many.
+
+    Of the first floating output, (N, C) or (N, C, H, W) with N = ``samples``: of an image, or of a pixel. Others: (0, 0).
+    """
+    left, right = (
+        next((leaf for _, leaf in side if isinstance(leaf, Tensor) and leaf.is_floating_point()), None)
+        for side in (a, b)
+    )
+    if left is None or right is None or left.shape != right.shape:
+        return 0, 0
+    if left.dim() not in (2, 4) or left.shape[0] != samples or left.shape[1] < 2:
+        return 0, 0
+    same = left.argmax(1) == right.to(left.device).argmax(1)
+    return int(same.sum()), same.numel()
+
+
 def _compare_leaf(name: str, a: Any, b: Any) -> Difference:
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         return _compare_tensors(name, _dense(a), _dense(b))

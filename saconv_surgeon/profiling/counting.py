@@ -185,6 +185,8 @@ def _rows(model: nn.Module, by_module: Mapping[str, Counter[str]], figures: tupl
                 ops=known.get("ops"),
                 bytes_moved=known.get("bytes"),
                 calls=known.get("calls"),
+                settings=module.extra_repr(),
+                converted=together,
             )
 
 

@@ -3,7 +3,18 @@
 ``to_dict`` and ``from_dict`` turn them into what the JSON contract says and back. Fields may be added; none is renamed.
 """
 
-from saconv_surgeon.records.comparing import DIFF_SCHEMA, Diff, OutputDiff, StructureChange, WeightChange, WeightDiff
+from saconv_surgeon.records.comparing import (
+    DIFF_SCHEMA,
+    Diff,
+    Divergence,
+    Freedom,
+    GateResult,
+    LayerPair,
+    OutputDiff,
+    StructureChange,
+    WeightChange,
+    WeightDiff,
+)
 from saconv_surgeon.records.pricing import (
     PROFILE_SCHEMA,
     Comparison,
@@ -21,7 +32,7 @@ from saconv_surgeon.records.pricing import (
     UncountedOp,
     Verdict,
 )
-from saconv_surgeon.records.serial import from_dict, to_dict
+from saconv_surgeon.records.serial import from_dict, to_dict, with_strings
 from saconv_surgeon.records.surgery import (
     CONVERSION_SCHEMA,
     INSPECTION_SCHEMA,
@@ -57,13 +68,17 @@ __all__ = [
     "CrossCheck",
     "Decision",
     "Diff",
+    "Divergence",
     "Equivalence",
     "Explained",
     "FigureChange",
+    "Freedom",
+    "GateResult",
     "Latency",
     "LatencyRatio",
     "LayerCost",
     "LayerFit",
+    "LayerPair",
     "Ledger",
     "Mode",
     "OutputDiff",
@@ -81,4 +96,5 @@ __all__ = [
     "WeightDiff",
     "from_dict",
     "to_dict",
+    "with_strings",
 ]

@@ -27,6 +27,7 @@ class LayerCost:
     """What one module does itself, without its children: the rows add up to the totals.
 
     ``latency_s`` is its share of a pass of its own, timed with hooks, which cost time themselves: for comparing rows only.
+    ``settings`` is what ``repr`` shows of it between the brackets; ``converted`` says whether surgery put it there.
     """
 
     path: str
@@ -39,6 +40,8 @@ class LayerCost:
     bytes_moved: int | None = None
     calls: int | None = None
     latency_s: float | None = None
+    settings: str = ""
+    converted: bool = False
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar
 
 R = TypeVar("R")
@@ -34,6 +34,20 @@ def from_dict(cls: type[R], data: Any) -> R:
         ValueError: A field is absent or has the wrong type; the message names it.
     """
     return typing.cast(R, _build(cls, data, cls.__name__))
+
+
+def with_strings(record: Any, change: Callable[[str], str]) -> Any:
+    """A copy of ``record`` with every string, however deep, put through ``change``; it stays a record of the same type."""
+    if isinstance(record, str):
+        return change(record)
+    if dataclasses.is_dataclass(record) and not isinstance(record, type):
+        values = {f.name: with_strings(getattr(record, f.name), change) for f in dataclasses.fields(record)}
+        return dataclasses.replace(record, **values)
+    if isinstance(record, Mapping):
+        return {with_strings(key, change): with_strings(value, change) for key, value in record.items()}
+    if isinstance(record, (tuple, list)):
+        return type(record)(with_strings(value, change) for value in record)
+    return record
 
 
 def _build(kind: Any, data: Any, where: str) -> Any:

@@ -54,6 +54,15 @@ ROWS = (
 )
 
 
+TRAINING_ROWS: tuple[tuple[str, str, Callable[[float | None], str]], ...] = (
+    ("training step", "step", text.seconds),
+    ("  forward", "forward_s", text.seconds),
+    ("  backward", "backward_s", text.seconds),
+    ("saved for backward", "saved_bytes", text.memory),
+    ("peak in training", "peak_memory_bytes", text.memory),
+)
+
+
 # ------------------------------------------------------------------ one model
 
 
@@ -66,11 +75,11 @@ def totals(p: Profile) -> RenderableType:
     inputs = ", ".join(map(text.shape, p.input_shapes))
     table.add_row("input", f"{p.dtype} on {p.device}", Text(inputs))
     for row in ROWS:
-        table.add_row(row.label, row.show(getattr(p, row.field)), Text(_meaning(row, p)))
+        table.add_row(row.label, row.show(getattr(p, row.field)), Text(meaning(row, p)))
         if row.field == "parameters" and p.buffers:
             table.add_row("buffers", text.count(p.buffers), f"elements, {text.memory(p.buffer_bytes)}")
     if p.latency is not None:
-        table.add_row("latency", text.seconds(p.latency.median_s), Text(f"{_spread(p.latency)}; {settings(p.latency)}"))
+        table.add_row("latency", text.seconds(p.latency.median_s), Text(f"{spread(p.latency)}; {settings(p.latency)}"))
     return table
 
 
@@ -99,7 +108,7 @@ def training(p: Profile) -> list[RenderableType]:
     table.add_column(style="dim", overflow="fold")
     halves = f"forward {text.seconds(t.forward_s)}, backward {text.seconds(t.backward_s)}"
     table.add_row(
-        "training step", text.seconds(t.step.median_s), Text(f"{halves}; {_spread(t.step)}; {settings(t.step)}")
+        "training step", text.seconds(t.step.median_s), Text(f"{halves}; {spread(t.step)}; {settings(t.step)}")
     )
     table.add_row("saved for backward", text.memory(t.saved_bytes), "what autograd keeps, without weights")
     table.add_row("peak memory", text.memory(t.peak_memory_bytes), "in a step, weights and gradients included")
@@ -144,9 +153,9 @@ def of_two(priced: Priced, names: tuple[str, str], width: int) -> list[Renderabl
         _add_training(table, a.training, b.training, priced.training_ratio)
     lines: list[RenderableType] = [table]
     for ratio in priced.latency_ratios:
-        lines.append(_verdict(ratio, "" if len(priced.latency_ratios) < 2 else f" at batch {ratio.batch}"))
+        lines.append(verdict(ratio, place(ratio, priced)))
     if priced.training_ratio is not None:
-        lines.append(_verdict(priced.training_ratio, " in training"))
+        lines.append(verdict(priced.training_ratio, " in training"))
     if a.latency is not None:
         lines.append(Text(settings(a.latency), style="dim"))
     return [*lines, *footnotes((a, b))]
@@ -168,12 +177,7 @@ def _add_latencies(table: Table, priced: Priced) -> None:
 def _add_training(table: Table, a: TrainingCost, b: TrainingCost, ratio: LatencyRatio | None) -> None:
     shown = Text(text.ratio(a.step.median_s, b.step.median_s)) if ratio is None else _ratio(ratio)
     table.add_row("training step", text.seconds(a.step.median_s), text.seconds(b.step.median_s), shown, "")
-    for label, field, show in (
-        ("  forward", "forward_s", text.seconds),
-        ("  backward", "backward_s", text.seconds),
-        ("saved for backward", "saved_bytes", text.memory),
-        ("peak in training", "peak_memory_bytes", text.memory),
-    ):
+    for label, field, show in TRAINING_ROWS[1:]:
         left, right = getattr(a, field), getattr(b, field)
         table.add_row(label, show(left), show(right), text.ratio(left, right), "")
 
@@ -196,7 +200,8 @@ def settings(t: Latency) -> str:
     return ", ".join(parts)
 
 
-def _spread(t: Latency) -> str:
+def spread(t: Latency) -> str:
+    """How far the runs are apart."""
     tails = ((90, t.p90_s), (95, t.p95_s), (99, t.p99_s))
     known = [f"p{q} {text.seconds(value)}" for q, value in tails if value is not None]
     return ", ".join([*known, f"IQR {text.seconds(t.iqr_s)}"])
@@ -209,7 +214,8 @@ def _circumstances(p: Profile) -> str:
     )
 
 
-def _meaning(row: Row, p: Profile) -> str:
+def meaning(row: Row, p: Profile) -> str:
+    """What a total of ``p`` means, with what else is known of it."""
     if row.field == "parameters":
         shared = f", {p.shared_parameters:,} shared and counted once" if p.shared_parameters else ""
         exact = f"{p.parameters:,}: {p.trainable_parameters:,} trainable, {p.frozen_parameters:,} frozen{shared}"
@@ -237,11 +243,17 @@ def _coverage(profiles: tuple[Profile, ...]) -> Text:
     return Text(f"every operation is counted{both}", style="dim")
 
 
+def place(ratio: LatencyRatio, priced: Priced) -> str:
+    """`` at batch 8``, where there are several."""
+    return "" if len(priced.latency_ratios) < 2 else f" at batch {ratio.batch}"
+
+
 def _ratio(record: LatencyRatio) -> Text:
     return Text(f"×{record.median:.3g}", style=VERDICT_STYLE[record.verdict])
 
 
-def _verdict(record: LatencyRatio, where: str) -> Text:
+def verdict(record: LatencyRatio, where: str) -> Text:
+    """``Slower: ×1.31, 95 % interval …``."""
     line = Text(f"{record.verdict.capitalize()}{where}: ", style=VERDICT_STYLE[record.verdict])
     line.append(
         f"×{record.median:.3g}, 95 % interval {record.low:.3g}–{record.high:.3g}, {record.n} alternating pairs, "

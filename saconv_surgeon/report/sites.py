@@ -64,7 +64,7 @@ def table(sites: Sequence[PlannedSite], width: int, target: str) -> RenderableTy
             cells += [Text(text.maps(site.shapes) or "never ran"), Text(_follows(site))]
         if width >= WIDE:
             cells += [Text(str(site.calls)), Text(site.found_by)]
-        cells += [_added(site.added_parameters), _added(site.added_macs), _decision(site, target)]
+        cells += [_added(site.added_parameters), _added(site.added_macs), decision(site, target)]
         rows.add_row(*cells)
     return rows
 
@@ -91,12 +91,13 @@ def _added(value: int | None) -> Text:
     return Text("" if value is None else f"{sign}{text.count(abs(value))}")
 
 
-def _decision(site: PlannedSite, target: str) -> Text:
+def decision(site: PlannedSite, target: str) -> Text:
+    """What becomes of a convolution, or why nothing does."""
     if site.converts:
-        decision = Text(" + ".join([f"→ {target}", *site.absorbs]), style="green")
+        line = Text(" + ".join([f"→ {target}", *site.absorbs]), style="green")
         if site.not_absorbed:
-            decision.append(f" ({site.not_absorbed})", style="dim")
-        return decision
+            line.append(f" ({site.not_absorbed})", style="dim")
+        return line
     return Text(site.reason or "refused", style="dim")
 
 

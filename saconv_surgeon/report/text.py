@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 
-from saconv_surgeon.records import CallShape, ConvArguments
+from saconv_surgeon.records import (
+    CallShape,
+    ConvArguments,
+    Freedom,
+    GateResult,
+    OutputDiff,
+    StructureChange,
+    WeightChange,
+    WeightDiff,
+)
 
 UNKNOWN = "n/a"
 NAMES_SHOWN = 6
 PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+
+
+def visible(value: str) -> str:
+    """``value`` with control characters, and those that turn the direction of writing, as escapes: a name cannot act."""
+    if value.isprintable():
+        return value
+    return "".join(c if _shows(c) else c.encode("unicode_escape").decode() for c in value)
+
+
+def _shows(c: str) -> bool:
+    return c.isprintable() or unicodedata.category(c) == "Zs" or c == "\u200d"  # the last joins emoji
 
 
 def count(value: float | None) -> str:
@@ -50,6 +71,12 @@ def ratio(before: float | None, after: float | None) -> str:
     return f"×{after / before:.3g}" if before else "new"
 
 
+def bars(before: float, after: float, most: float, length: int) -> str:
+    """Two values as one bar: the solid part is in both, the light one was added, the dotted one was removed."""
+    whole, both = (round(length * value / most) if most else 0 for value in (max(before, after), min(before, after)))
+    return "█" * both + ("▒" if after >= before else "·") * (whole - both)
+
+
 def error(value: float | None) -> str:
     """``1.2e-07``; 0 as 0."""
     return UNKNOWN if value is None else f"{value:.2g}"
@@ -65,10 +92,74 @@ def percent(value: float | None) -> str:
     return UNKNOWN if value is None else f"{100 * value:.1f} %"
 
 
+def share(value: float | None) -> str:
+    """``0.000341`` → ``0.034 %``: two digits, however small."""
+    return UNKNOWN if value is None else f"{100 * value:.2g} %" if value < 0.1 else f"{100 * value:.0f} %"
+
+
 def names(of: Sequence[str], shown: int = NAMES_SHOWN) -> str:
     """The first few, and how many more there are."""
     listed = ", ".join(of[:shown])
     return listed if len(of) <= shown else f"{listed} and {len(of) - shown} more"
+
+
+def gate(result: GateResult) -> str:
+    """``gate latency>1.2x FAILED: latency: ×1.31, …``."""
+    return f"gate {result.gate} {'FAILED' if result.failed else 'holds'}: {result.found}"
+
+
+def change(c: StructureChange) -> str:
+    """``added``, ``renamed, 16 modules``, ``renamed and changed``."""
+    word = "renamed and changed" if c.change == "renamed" and c.a != c.b else c.change
+    return word if c.modules < 2 else f"{word}, {plural(c.modules, 'module')}"
+
+
+def weight_change(c: WeightChange) -> str:
+    """``changed by 0.012 relative``, or why there is no such number."""
+    return (
+        f"changed by {error(c.relative)} relative"
+        if c.relative is not None
+        else f"changed, {c.why or 'by no finite ratio'}"
+    )
+
+
+def weights(w: WeightDiff) -> str:
+    """How many tensors are what."""
+    return (
+        f"{plural(w.equal, 'tensor')} equal, {len(w.changed)} changed, {len(w.reshaped)} of another shape, "
+        f"{len(w.only_in_a)} only in A, {len(w.only_in_b)} only in B"
+    )
+
+
+def outputs(o: OutputDiff) -> str:
+    """How far the outputs are apart, and from where on."""
+    if o.bit_equal:
+        return f"outputs: bit-identical ({plural(o.tensors, 'tensor')})"
+    cosine = UNKNOWN if o.cosine is None else f"{o.cosine:.6f}"
+    line = f"outputs: max abs {error(o.max_abs)}, max rel {error(o.max_rel)}, cosine {cosine}"
+    if o.top1 is not None:
+        line += f", top-1 the same for {percent(o.top1)} of {o.top1_of:,}"
+    first = o.first_diverging
+    if first is not None:
+        line += f"; first to diverge: {first.a or '(the model itself)'} (max rel {error(first.max_rel)})"
+    return line
+
+
+def freedom(f: Freedom) -> tuple[str, ...]:
+    """Use, how far the output moved, the switch, and the size of the rest."""
+    mean, spread = (UNKNOWN if v is None else f"{v:.3f}" for v in (f.switch_mean, f.switch_std))
+    offset = "" if f.offset is None else f"{f.offset:.2g} px"
+    parts = (share(f.moved), f"{mean} ± {spread}", *map(share, (f.weight_diff, f.pre_context, f.post_context)))
+    return (f.use, *parts, offset)
+
+
+def freedom_summary(layers: Sequence[Freedom]) -> str:
+    """How many layers use what they were given, and how many could be folded back."""
+    n = {use: sum(f.use == use for f in layers) for use in ("used", "hardly used", "at rest")}
+    return (
+        f"{n['used']} of {plural(len(layers), 'layer')} use their freedom; {n['at rest']} are still the plain convolution to "
+        f"the bit and {n['hardly used']} within 0.1 %: these could be folded back"
+    )
 
 
 def convolution(arguments: ConvArguments | None) -> str:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from saconv_surgeon.convs.converted import ConvertedLayer
-from saconv_surgeon.models.comparison import Leaf, compare
+from saconv_surgeon.models.comparison import Leaf, agreement, compare
 from saconv_surgeon.models.inputs import Inputs
 from saconv_surgeon.models.state import preserved
 from saconv_surgeon.records import Explained, LayerFit
@@ -137,7 +137,7 @@ class _Outputs:
         pairs = [
             (name, left, others[name]) for name, left in a if isinstance(left, Tensor) and left.is_floating_point()
         ]
-        for i, (name, left, right) in enumerate(pairs):
+        for name, left, right in pairs:
             if not isinstance(right, Tensor) or right.shape[1:] != left.shape[1:] or right.dim() != left.dim():
                 self._problem(f"{name} has another shape")
             elif not bool(right.isfinite().all()):
@@ -146,10 +146,9 @@ class _Outputs:
                 self.not_compared = tuple(dict.fromkeys((*self.not_compared, name)))
             else:
                 self.shares.setdefault(name, Share()).add(left, right)
-                if i == 0 and left.dim() in (2, 4) and left.shape[0] == samples and left.shape[1] > 1:
-                    same = left.argmax(1) == right.argmax(1)
-                    self.agreeing += int(same.sum())
-                    self.compared += same.numel()
+        agreeing, compared = agreement(a, b, samples)
+        self.agreeing += agreeing
+        self.compared += compared
 
     def _problem(self, *found: str) -> None:
         self.problems = tuple(dict.fromkeys((*self.problems, *found)))

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from saconv_surgeon.comparing.aligning import align, changes_of, layer_pairs
+from saconv_surgeon.comparing.parts import Part, tree_of
 from saconv_surgeon.errors import UsageError
 from saconv_surgeon.records import (
     PROFILE_SCHEMA,
@@ -15,7 +17,6 @@ from saconv_surgeon.records import (
     Diff,
     FigureChange,
     Profile,
-    StructureChange,
     from_dict,
 )
 
@@ -39,6 +40,8 @@ LAYER_FIGURES = ("parameters", "macs", "flops", "activations")
 SETTINGS = ("device", "batch", "dtype", "autocast", "channels_last", "compiled", "threads", "clock")
 HARMLESS = ("saconv-surgeon", "fvcore")
 """What of the environment has nothing to do with how fast a model is."""
+ALWAYS_DESCRIBED = ("Conv2d", "Linear", "BatchNorm2d")
+"""Layers that say their settings in every report but the oldest."""
 PASSING = ("load_1min", "clock_mhz")
 """What is different every time."""
 
@@ -50,18 +53,22 @@ def diff_of_reports(a: Path, b: Path) -> Diff:
         UsageError: One of them is no such report.
     """
     first, second = read_profile(a), read_profile(b)
-    left, right = ({layer.path: layer.type for layer in p.layers} for p in (first, second))
-    changes = [
-        StructureChange(
-            path,
-            "removed" if path not in right else "added" if path not in left else "changed",
-            left.get(path),
-            right.get(path),
-        )
-        for path in dict.fromkeys([*left, *right])
-        if left.get(path) != right.get(path)
-    ]
-    return Diff(first, second, tuple(changes))
+    described = all(layer.settings for p in (first, second) for layer in p.layers if layer.type in ALWAYS_DESCRIBED)
+    matches = align(*(_tree(p, described) for p in (first, second)))
+    pairs = layer_pairs(matches, *([layer.path for layer in p.layers] for p in (first, second)))
+    return Diff(first, second, changes_of(matches), layers=pairs)
+
+
+def _tree(p: Profile, described: bool) -> Part:
+    """The parts that have a row; what older reports do not say of them is told by their size."""
+    return tree_of(
+        (row.path, row.type, row.settings if described else text_of_size(row.parameters), "") for row in p.layers
+    )
+
+
+def text_of_size(parameters: int) -> str:
+    """What stands for the settings of a layer of which only the size is known."""
+    return f"{parameters:,} parameters" if parameters else ""
 
 
 def compared_with(earlier: Profile, now: Profile, report: str) -> Comparison:

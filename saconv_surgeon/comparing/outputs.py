@@ -1,0 +1,178 @@
+"""The outputs of two models for the same inputs, and the layer from which on they differ."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from saconv_surgeon.comparing.aligning import Match
+from saconv_surgeon.comparing.weights import said_of
+from saconv_surgeon.convs.converted import ConvertedLayer
+from saconv_surgeon.models.comparison import Difference, Leaf, agreement, compare
+from saconv_surgeon.models.inputs import Inputs
+from saconv_surgeon.models.outputs import tensors
+from saconv_surgeon.records import Divergence, OutputDiff
+from saconv_surgeon.surgery.equivalence import run
+
+LARGEST = 512 * 2**20
+"""Bytes of layer outputs that are kept at a time; where there are more, the models are run more often."""
+Pair = tuple[str, str]
+"""The path of a layer in A and in B."""
+
+
+def compare_outputs(a: nn.Module, b: nn.Module, matches: Sequence[Match], inputs: Inputs, seed: int = 0) -> OutputDiff:
+    """The outputs for ``inputs`` in eval mode, leaf by leaf; the cosine is over all finite values together."""
+    left, right = run(a, inputs, seed), run(b, inputs, seed)
+    difference = compare(left, right)
+    agreeing, compared = agreement(left, right, inputs.batch)
+    pairs = _comparable(a, b, matches)
+    diverging = [] if difference.bit_equal else _diverging(a, b, pairs, inputs, seed)
+    return OutputDiff(
+        bit_equal=difference.bit_equal,
+        max_abs=difference.max_abs,
+        max_rel=difference.max_rel,
+        cosine=_cosine(left, right),
+        tensors=difference.tensors,
+        problems=difference.problems,
+        top1=agreeing / compared if compared else None,
+        top1_of=compared,
+        diverging=tuple(diverging),
+        layers_compared=len(pairs),
+        not_finite=(*_not_finite(left, "A"), *_not_finite(right, "B")),
+    )
+
+
+def _cosine(a: list[Leaf], b: list[Leaf]) -> float | None:
+    product, squares_a, squares_b = 0.0, 0.0, 0.0
+    for (_, x), (_, y) in zip(a, b, strict=False):
+        if isinstance(x, Tensor) and isinstance(y, Tensor) and x.is_floating_point() and x.shape == y.shape:
+            p, q = x.double().flatten(), y.to(x.device).double().flatten()
+            finite = p.isfinite() & q.isfinite()
+            p, q = p[finite], q[finite]
+            product, squares_a, squares_b = (
+                product + float(p @ q),
+                squares_a + float(p @ p),
+                squares_b + float(q @ q),
+            )
+    scale = math.sqrt(squares_a) * math.sqrt(squares_b)
+    value = product / scale if scale else math.nan
+    return value if math.isfinite(value) else None
+
+
+def _not_finite(output: list[Leaf], side: str) -> Iterator[str]:
+    for name, leaf in output:
+        if isinstance(leaf, Tensor) and (leaf.is_floating_point() or leaf.is_complex()):
+            nan, finite = int(leaf.isnan().sum()), int(leaf.isfinite().sum())
+            if finite < leaf.numel():
+                yield f"{name}: {said_of(nan, leaf.numel() - finite - nan)} in {side}"
+
+
+# ------------------------------------------------------------------ layer by layer
+
+
+def _comparable(a: nn.Module, b: nn.Module, matches: Sequence[Match]) -> list[Pair]:
+    """The innermost parts that both have. Where a block has absorbed what follows, it is compared with the last of that."""
+    whole = [(m.a.path, m.b.path) for m in matches if m.a is not None and m.b is not None]
+    once = {id(a.get_submodule(x)): (x, y) for x, y in reversed(whole) if _is_layer(a, x) and _is_layer(b, y)}
+    pairs = dict(reversed(once.values()))  # a module with two paths is one layer, under the first of them
+    for layer, absorbed in _absorbing(b):
+        start = next((x for x, y in pairs.items() if y == layer), None)
+        for place in [start, *absorbed]:
+            pairs.pop(place, None)  # type: ignore[arg-type]
+        pairs[absorbed[-1]] = layer
+    for layer, absorbed in _absorbing(a):
+        end = pairs.get(absorbed[-1])
+        for place in (layer, *absorbed):
+            pairs.pop(place, None)
+        if end is not None:
+            pairs[layer] = end
+    return list(pairs.items())
+
+
+def _is_layer(model: nn.Module, path: str) -> bool:
+    module = model.get_submodule(path)
+    return isinstance(module, ConvertedLayer) or not any(True for _ in module.children())
+
+
+def _absorbing(model: nn.Module) -> Iterator[tuple[str, list[str]]]:
+    for path, module in model.named_modules():
+        if isinstance(module, ConvertedLayer) and module.absorbed:
+            yield path, [module.absorbed[name] for name in ("bn", "act") if name in module.absorbed]
+
+
+def _diverging(a: nn.Module, b: nn.Module, pairs: list[Pair], inputs: Inputs, seed: int) -> list[Divergence]:
+    """The layers whose outputs differ, in the order in which they run in A."""
+    sizes: dict[str, int] = {}
+
+    def measure(path: str, output: list[Tensor]) -> None:
+        sizes[path] = sizes.get(path, 0) + sum(t.numel() * t.element_size() for t in output)
+
+    with _seen(a, [x for x, _ in pairs], measure):
+        run(a, inputs, seed)
+    others = dict(pairs)
+    found: list[Divergence] = []
+    for group in _groups(sizes):
+        found += _differing({path: others[path] for path in group}, a, b, inputs, seed)
+    return found
+
+
+def _groups(sizes: Mapping[str, int]) -> Iterator[list[str]]:
+    """The layers in the order in which they run, as many together as may be kept at a time."""
+    group: list[str] = []
+    total = 0
+    for path, size in sizes.items():
+        if group and total + size > LARGEST:
+            yield group
+            group, total = [], 0
+        group.append(path)
+        total += size
+    if group:
+        yield group
+
+
+def _differing(pairs: Mapping[str, str], a: nn.Module, b: nn.Module, inputs: Inputs, seed: int) -> Iterator[Divergence]:
+    kept: dict[str, list[Tensor]] = {path: [] for path in pairs}
+    found: dict[str, Difference] = {}
+    names = {other: path for path, other in pairs.items()}
+
+    def keep(path: str, output: list[Tensor]) -> None:
+        kept[path] += [t.clone() for t in output]
+
+    def differ(other: str, output: list[Tensor]) -> None:
+        path = names[other]
+        for right in output:
+            left = kept[path].pop(0) if kept[path] else None  # B may call it more often
+            if left is not None:
+                pair = ([(path, left)], [(path, right.to(left.device))])
+                found[path] = found.get(path, Difference()) | compare(*pair)
+
+    with _seen(a, pairs, keep):
+        run(a, inputs, seed)
+    with _seen(b, names, differ):
+        run(b, inputs, seed)
+    for path, other in pairs.items():
+        if path in found and not found[path].bit_equal:
+            yield Divergence(path, other, _finite(found[path].max_rel))
+
+
+def _seen(model: nn.Module, paths: Iterable[str], use: Callable[[str, list[Tensor]], None]) -> ExitStack:
+    """Hands ``use`` the tensors that the modules at ``paths`` give, each time that one has run."""
+
+    def hook(path: str) -> Callable[[nn.Module, Any, Any], None]:
+        return lambda module, args, output: use(path, tensors(output))
+
+    handles = ExitStack()
+    for path in paths:
+        module = model.get_submodule(path)
+        if not isinstance(module, torch.jit.ScriptModule):
+            handles.callback(module.register_forward_hook(hook(path)).remove)
+    return handles
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
