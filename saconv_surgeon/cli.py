@@ -181,7 +181,8 @@ def convert(
     """Convert MODEL, prove that its outputs did not move (or say how far they did), price it, and save it."""
     check_outputs(outputs, dry_run, overwrite)
     check_plan_alone(plan_file, options)
-    wanted, quiet = Wanted.of(options), bool(options["quiet"])
+    wanted = Wanted.of(options)
+    quiet = wanted.quiet
     from saconv_surgeon import api
     from saconv_surgeon.report import delivery
 

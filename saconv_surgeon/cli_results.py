@@ -28,12 +28,12 @@ class Wanted:
 
     @classmethod
     def of(cls, options: dict[str, Any]) -> Wanted:
-        """From the options of a command, which lose them; looked at before anything slow is done.
+        """From the options of a command; looked at before anything slow is done.
 
         Raises:
             UsageError: A report cannot be written where it is wanted.
         """
-        wanted = cls(options.pop("json_to"), options.pop("quiet"), options.pop("reports", ()), options.pop("gates", ()))
+        wanted = cls(options["json_to"], options["quiet"], options["reports"], options["gates"])
         for path in wanted.reports:
             _check_report(path)
         return wanted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -106,19 +107,22 @@ def _absorbing(model: nn.Module) -> Iterator[tuple[str, list[str]]]:
 
 
 def _diverging(a: nn.Module, b: nn.Module, pairs: list[Pair], inputs: Inputs, seed: int) -> list[Divergence]:
-    """The layers whose outputs differ, in the order in which they run in A."""
+    """The layers whose outputs differ, in the order in which A makes the first output that does."""
     sizes: dict[str, int] = {}
+    order: dict[tuple[str, int], int] = {}
+    others = dict(pairs)
 
-    def measure(path: str, output: list[Tensor]) -> None:
+    def measure(path: str, call: int, output: list[Tensor]) -> None:
+        order[path, call] = len(order)
         sizes[path] = sizes.get(path, 0) + sum(t.numel() * t.element_size() for t in output)
 
-    with _seen(a, [x for x, _ in pairs], measure):
+    with _seen(a, others, measure):
         run(a, inputs, seed)
-    others = dict(pairs)
-    found: list[Divergence] = []
+    found: list[tuple[int, Divergence]] = []
     for group in _groups(sizes):
-        found += _differing({path: others[path] for path in group}, a, b, inputs, seed)
-    return found
+        for path, (call, difference) in _differing({p: others[p] for p in group}, a, b, inputs, seed).items():
+            found.append((order[path, call], Divergence(path, others[path], _finite(difference.max_rel))))
+    return [divergence for _, divergence in sorted(found, key=lambda each: each[0])]
 
 
 def _groups(sizes: Mapping[str, int]) -> Iterator[list[str]]:
@@ -135,36 +139,45 @@ def _groups(sizes: Mapping[str, int]) -> Iterator[list[str]]:
         yield group
 
 
-def _differing(pairs: Mapping[str, str], a: nn.Module, b: nn.Module, inputs: Inputs, seed: int) -> Iterator[Divergence]:
-    kept: dict[str, list[Tensor]] = {path: [] for path in pairs}
-    found: dict[str, Difference] = {}
+def _differing(
+    pairs: Mapping[str, str], a: nn.Module, b: nn.Module, inputs: Inputs, seed: int
+) -> dict[str, tuple[int, Difference]]:
+    """By path in A: the first call whose output is another in B, and how far apart they are in all calls."""
+    kept: dict[tuple[str, int], list[Tensor]] = {}
+    found: dict[str, tuple[int, Difference]] = {}
     names = {other: path for path, other in pairs.items()}
 
-    def keep(path: str, output: list[Tensor]) -> None:
-        kept[path] += [t.clone() for t in output]
+    def keep(path: str, call: int, output: list[Tensor]) -> None:
+        kept[path, call] = [t.detach().clone() for t in output]
 
-    def differ(other: str, output: list[Tensor]) -> None:
+    def differ(other: str, call: int, output: list[Tensor]) -> None:
         path = names[other]
-        for right in output:
-            left = kept[path].pop(0) if kept[path] else None  # B may call it more often
-            if left is not None:
-                pair = ([(path, left)], [(path, right.to(left.device))])
-                found[path] = found.get(path, Difference()) | compare(*pair)
+        wanted = kept.pop((path, call), None)
+        if wanted is None:  # B calls it more often
+            return
+        left, right = ([(f"{path}[{i}]", t.detach()) for i, t in enumerate(side)] for side in (wanted, output))
+        difference = compare(left, [(name, t.to(wanted[0].device) if wanted else t) for name, t in right])
+        if not difference.bit_equal:
+            first, worst = found.get(path, (call, Difference()))
+            found[path] = first, worst | difference
 
     with _seen(a, pairs, keep):
         run(a, inputs, seed)
     with _seen(b, names, differ):
         run(b, inputs, seed)
-    for path, other in pairs.items():
-        if path in found and not found[path].bit_equal:
-            yield Divergence(path, other, _finite(found[path].max_rel))
+    return found
 
 
-def _seen(model: nn.Module, paths: Iterable[str], use: Callable[[str, list[Tensor]], None]) -> ExitStack:
-    """Hands ``use`` the tensors that the modules at ``paths`` give, each time that one has run."""
+def _seen(model: nn.Module, paths: Iterable[str], use: Callable[[str, int, list[Tensor]], None]) -> ExitStack:
+    """Hands ``use`` the tensors that the modules at ``paths`` give, each time that one has run, and how often it had before."""
+    calls: Counter[str] = Counter()
 
     def hook(path: str) -> Callable[[nn.Module, Any, Any], None]:
-        return lambda module, args, output: use(path, tensors(output))
+        def seen(module: nn.Module, args: Any, output: Any) -> None:
+            use(path, calls[path], tensors(output))
+            calls[path] += 1
+
+        return seen
 
     handles = ExitStack()
     for path in paths:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console, RenderableType
 
 from saconv_surgeon.records import Diff, Equivalence, Explained, GateResult, Plan, Priced, Profile, with_strings
@@ -15,6 +17,8 @@ from saconv_surgeon.report.page import Page
 
 SVG_WIDTH = 100
 KINDS = (".html", ".md", ".csv", ".svg")
+SVG = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
+"""Rich's own form without the fonts that it would fetch from the network: every cell has its width, so any will do."""
 R = TypeVar("R")
 
 
@@ -95,4 +99,4 @@ def _shown(record: R) -> R:
 def _svg(report: RenderableType, title: str) -> str:
     out = Console(record=True, width=SVG_WIDTH, file=io.StringIO(), force_terminal=True, color_system="truecolor")
     out.print(report, highlight=False)
-    return out.export_svg(title=title)
+    return out.export_svg(title=title, code_format=SVG)

@@ -32,6 +32,8 @@ KINDS = (
     ("norm", ("norm",)),
     ("linear or attention", ("linear", "attention", "embed")),
 )
+NOISE = 1.1
+"""The ratio from which on a change is coloured."""
 SMALLEST, LARGEST = 10, 44
 """Pixels: the width of a tile without and with the most multiply-accumulates."""
 
@@ -65,7 +67,8 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.globals |= {"kind_of": _kind, "width_of": _width, "delta": _ratio}
+    environment.globals |= {"kind_of": _kind, "width_of": _width, "trend": _trend}
+    environment.filters["breakable"] = _breakable
     return environment
 
 
@@ -89,9 +92,17 @@ def _data(page: Page) -> str:
     )
 
 
-def _ratio(layer: Layer, figure: str) -> float | None:
-    a, b = layer.figure(figure)
-    return b / a if a and b is not None else None
+def _trend(values: tuple[float | None, float | None]) -> str:
+    """The class of a cell whose figure changed by more than times of layers do by themselves."""
+    a, b = values
+    if a is None or b is None:
+        return ""
+    return "more" if b > NOISE * a else "less" if a > NOISE * b else ""
+
+
+def _breakable(name: str) -> Markup:
+    """A path that may go on in the next line behind a dot, rather than anywhere."""
+    return Markup(".<wbr>").join(name.split("."))
 
 
 # ------------------------------------------------------------------ the charts
@@ -153,8 +164,11 @@ class _Box:
 
 def _map(page: Page) -> _Box:
     root = _Box("")
+    paths = [layer.row.path for layer in page.layers]
+    holders = {".".join(parts[:n]) for parts in (path.split(".") for path in paths) for n in range(1, len(parts))}
     for i, layer in enumerate(page.layers):
-        above = (layer.row.path if layer.row.path else "").split(".")[:-1][:LEVELS]
+        parts = layer.row.path.split(".")
+        above = (parts if layer.row.path in holders else parts[:-1])[:LEVELS]
         box = root
         for name in above:
             last = box.items[-1] if box.items else None

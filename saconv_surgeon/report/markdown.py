@@ -12,7 +12,8 @@ SHOWN = 20
 """Rows of a table that are seen without unfolding it."""
 MOST = 300
 """Rows that are written at all: a comment on GitHub holds 65,536 characters."""
-SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-.!|~$@:>])")
+SPECIAL = re.compile(r"([\\`*_{}\[\]#!|~$@>]|:(?=[/\w])|(?<=www)\.)")
+"""Whatever could begin markup, a link, a mention or an emoji's name in the middle of a line."""
 MARKS = {"good": "✅", "bad": "❌", "warn": "⚠️", "plain": "ℹ️"}
 
 

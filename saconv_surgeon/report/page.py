@@ -193,7 +193,10 @@ def of_conversion(
     done = [proof(equivalence)] if explained is None else fits.explained(explained, equivalence)
     ok = equivalence.passed or (explained is not None and not explained.problems)
     first, *rest = plain(done)
-    verdicts = [Line(" ".join(first.split()), "good" if ok else "bad"), *(Line(line) for line in rest if line.strip())]
+    verdicts = [
+        Line(" ".join(first.lstrip("✓✗ ").split()), "good" if ok else "bad"),
+        *(Line(line) for line in rest if line.strip()),
+    ]
     verdicts += [Line(" ".join(sites.ledger(plan).plain.splitlines()[0].split()))]
     tables = _decisions(plan)
     page = Page("convert", name, ("before", "after"), (name, f"{name}, converted"), (), (), (), (), tables)

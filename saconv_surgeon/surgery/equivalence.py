@@ -204,7 +204,7 @@ def _layers(model: nn.Module | None) -> list[nn.Module]:
 
 def _copied(output: Any, name: str) -> list[Leaf]:
     """The leaves of ``output``, copied: a model may return its own buffers, which are put back, or work in place."""
-    return [(path, leaf.clone() if isinstance(leaf, Tensor) else leaf) for path, leaf in leaves(output, name)]
+    return [(path, leaf.detach().clone() if isinstance(leaf, Tensor) else leaf) for path, leaf in leaves(output, name)]
 
 
 def _has_empty(output: list[Leaf]) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from saconv_surgeon.comparing.saved import compared_with, read_profile
 from saconv_surgeon.errors import UsageError
 from saconv_surgeon.records import (
     CrossCheck,
@@ -20,7 +21,6 @@ from saconv_surgeon.records import (
     to_dict,
 )
 from saconv_surgeon.report import console, price
-from saconv_surgeon.report.saved import compared_with, read_profile
 
 LATENCY = Latency(
     device="cpu",
