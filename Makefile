@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ZOO_STAMP := $(VENV)/.zoo-installed
+BROWSER_STAMP := $(VENV)/.browser-installed
 
-.PHONY: demo test slow gpu zoo counts benchmarks check format clean
+.PHONY: demo test slow gpu zoo browser pictures counts benchmarks check format clean
 
 demo: $(STAMP)
 	rm -rf demo_out
@@ -25,6 +26,14 @@ zoo: $(ZOO_STAMP)
 	rm -rf .zoo
 	ZOO_RESULTS=.zoo $(BIN)/python -m pytest -q -m zoo -n 2; status=$$?; \
 	$(BIN)/python -m tests.zoo.table .zoo docs/zoo.md && exit $$status
+
+# The HTML report in a real Chromium, which has to be there (Debian: apt install chromium).
+browser: $(BROWSER_STAMP)
+	$(BIN)/python -m pytest -q -m browser
+
+# The pictures in README and docs, made by the tool itself; needs chromium.
+pictures: $(BROWSER_STAMP)
+	$(BIN)/python -m docs.pictures
 
 # Counts of some fifty models, checked against torch's counter and by hand; a minute. Makes docs/counts.md.
 counts: $(ZOO_STAMP)
@@ -54,6 +63,10 @@ $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+$(BROWSER_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[browser]'
 	touch $@
 
 $(ZOO_STAMP): $(STAMP)
