@@ -101,16 +101,17 @@ def cli() -> None:
 @input_options
 @selection_options
 @mode_option
-@json_option
+@result_options
 @talk_options
-def inspect(model: str, json_to: str | None, quiet: bool, verbose: bool, **options: Any) -> None:
+def inspect(model: str, verbose: bool, **options: Any) -> None:
     """List every convolution of MODEL: what it does, whether it can be converted, or why not."""
+    wanted = Wanted.of(options)
     from saconv_surgeon import api
     from saconv_surgeon.records import INSPECTION_SCHEMA
-    from saconv_surgeon.report import console as render
+    from saconv_surgeon.report import delivery
 
     opened = _open(model, options)
-    with progress(quiet) as on_step:
+    with progress(wanted.quiet) as on_step:
         plan = api.make_plan(
             opened.model,
             opened.inputs,
@@ -121,9 +122,9 @@ def inspect(model: str, json_to: str | None, quiet: bool, verbose: bool, **optio
             on_step=on_step,
         )
     record = to_dict(plan) | {"schema": INSPECTION_SCHEMA, "model": opened.name, "ledger": to_dict(plan.ledger)}
-    out = report_console(json_to, quiet)
-    show(out, render.inspection(plan, opened.name, out.width))
-    write_json(record, json_to)
+    gates = wanted.judge(record | to_dict(plan.ledger))
+    wanted.deliver(record | {"gates": to_dict(gates)}, delivery.of_inspection(plan, opened.name, gates))
+    fail_where(gates)
 
 
 @cli.command()

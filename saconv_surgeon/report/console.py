@@ -14,11 +14,10 @@ from saconv_surgeon.report import differences, fits, layers, price, sites, text
 from saconv_surgeon.report.proofs import proof
 
 
-def inspection(plan: Plan, name: str, width: int) -> RenderableType:
+def inspection(plan: Plan, name: str, width: int, gates: Sequence[GateResult] = ()) -> RenderableType:
     """What ``inspect`` prints."""
-    return Group(
-        _title("inspect", name), sites.table(plan.sites, width, sites.target(plan)), Text(), sites.ledger(plan)
-    )
+    table = sites.table(plan.sites, width, sites.target(plan))
+    return Group(_title("inspect", name), table, Text(), sites.ledger(plan), *_gates(gates))
 
 
 def conversion(

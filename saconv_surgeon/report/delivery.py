@@ -61,6 +61,17 @@ class Report:
         return tabular.render(self.raw) if kind == ".csv" else markdown.render(self.page)
 
 
+def of_inspection(plan: Plan, name: str, gates: Sequence[GateResult] = ()) -> Report:
+    """Of ``inspect``."""
+    raw = (plan, name)
+    shown = _shown(raw)
+    return Report(
+        lambda width: console.inspection(*shown, width, gates),
+        page.of_inspection(*shown, gates),
+        page.of_inspection(*raw, gates),
+    )
+
+
 def of_profile(record: Profile, gates: Sequence[GateResult] = (), *, every_layer: bool) -> Report:
     """Of ``profile``."""
     shown = _shown(record)

@@ -11,7 +11,7 @@ from saconv_surgeon.report import text
 
 WIDE = 120
 LAYERS_SHOWN = 25
-BAR = 16
+BAR, SHORT_BAR = 16, 8
 
 
 def table(record: Profile, width: int, every_layer: bool) -> RenderableType:
@@ -24,24 +24,24 @@ def table(record: Profile, width: int, every_layer: bool) -> RenderableType:
     for title in (
         "params",
         "MACs",
-        "share",
+        *(("share",) if width >= WIDE else ()),
         *(("time", "share") if timed else ()),
         *(("ops", "bytes") if width >= WIDE else ()),
     ):
         rows.add_column(title, justify="right", no_wrap=True)
-    if width >= WIDE:
-        rows.add_column("", no_wrap=True)
+    rows.add_column("", no_wrap=True)
+    length = BAR if width >= WIDE else SHORT_BAR
     total_s = sum(layer.latency_s or 0.0 for layer in record.layers)
     largest = max((layer.macs or 0 for layer in layers), default=0)
     for layer in layers:
         cells = [layer.path or "(the model itself)", layer.type, text.count(layer.parameters), text.count(layer.macs)]
-        cells.append(_share(layer.macs, record.macs))
+        if width >= WIDE:
+            cells.append(_share(layer.macs, record.macs))
         if timed:
             cells += [text.seconds(layer.latency_s) if layer.latency_s else "", _share(layer.latency_s, total_s)]
         if width >= WIDE:
             cells += [text.count(layer.ops), text.memory(layer.bytes_moved)]
-        bar = [Text("▇" * _bar_length(layer, largest), style="cyan")] if width >= WIDE else []
-        rows.add_row(*map(Text, cells), *bar)
+        rows.add_row(*map(Text, cells), Text("▇" * _bar_length(layer, largest, length), style="cyan"))
     lines: list[RenderableType] = [rows]
     hidden = len(record.layers) - len(layers)
     if hidden:
@@ -67,5 +67,5 @@ def _share(part: float | None, whole: float | None) -> str:
     return text.percent(part / whole) if part and whole else ""
 
 
-def _bar_length(layer: LayerCost, largest: int) -> int:
-    return round(BAR * (layer.macs or 0) / largest) if largest else 0
+def _bar_length(layer: LayerCost, largest: int, longest: int) -> int:
+    return round(longest * (layer.macs or 0) / largest) if largest else 0

@@ -19,6 +19,7 @@ from saconv_surgeon.records import (
     LayerCost,
     LayerPair,
     Plan,
+    PlannedSite,
     Priced,
     Profile,
 )
@@ -127,7 +128,10 @@ class Table:
 
 @dataclass(frozen=True)
 class Page:
-    """Everything that a report of one command says. ``sides`` are what the models are called: one or two."""
+    """Everything that a report of one command says. ``sides`` are what the models are called: one or two.
+
+    ``sites`` are the convolutions of an inspection, which has no layers.
+    """
 
     command: str
     subject: str
@@ -139,12 +143,20 @@ class Page:
     figures: tuple[Figure, ...]
     tables: tuple[Table, ...] = ()
     notes: tuple[str, ...] = ()
-    version: str = ""
+    sites: tuple[PlannedSite, ...] = ()
 
     @property
     def is_pair(self) -> bool:
         """Whether two models are compared."""
         return len(self.sides) == 2
+
+
+def of_inspection(plan: Plan, name: str, gates: Sequence[GateResult] = ()) -> Page:
+    """What ``inspect`` found."""
+    lines = [Line(" ".join(line.split())) for line in sites.ledger(plan).plain.splitlines()]
+    verdicts = (*lines, *_gate_lines(gates))
+    page = Page("inspect", name, ("value",), (name,), verdicts, (), (), (), _decisions(plan), sites=plan.sites)
+    return _page(page, ())
 
 
 def of_profile(p: Profile, gates: Sequence[GateResult] = ()) -> Page:
@@ -356,8 +368,11 @@ def _decisions(plan: Plan) -> tuple[Table, ...]:
             s.path or ROOT,
             text.convolution(s.arguments) or s.type,
             text.maps(s.shapes) or "never ran",
+            sites.follows(s),
+            *(sites.added(value).plain for value in (s.added_parameters, s.added_macs)),
             sites.decision(s, sites.target(plan)).plain,
         )
         for s in plan.sites
     )
-    return (Table("Convolutions and decisions", ("convolution", "kind", "map", "decision"), rows),)
+    columns = ("convolution", "kind", "map", "feeds", "+params", "+MACs", "decision")
+    return (Table("Convolutions and decisions", columns, rows),)

@@ -61,10 +61,10 @@ def table(sites: Sequence[PlannedSite], width: int, target: str) -> RenderableTy
     for site in sites:
         cells = [_path(site), Text(text.convolution(site.arguments) or site.type)]
         if width >= MEDIUM:
-            cells += [Text(text.maps(site.shapes) or "never ran"), Text(_follows(site))]
+            cells += [Text(text.maps(site.shapes) or "never ran"), Text(follows(site))]
         if width >= WIDE:
             cells += [Text(str(site.calls)), Text(site.found_by)]
-        cells += [_added(site.added_parameters), _added(site.added_macs), decision(site, target)]
+        cells += [added(site.added_parameters), added(site.added_macs), decision(site, target)]
         rows.add_row(*cells)
     return rows
 
@@ -76,7 +76,8 @@ def _path(site: PlannedSite) -> Text:
     return name
 
 
-def _follows(site: PlannedSite) -> str:
+def follows(site: PlannedSite) -> str:
+    """``BatchNorm2d → ReLU``: what a convolution alone feeds."""
     kinds = [_kind(part) for part in (site.norm, site.activation) if part]
     return " → ".join(kinds)
 
@@ -86,7 +87,8 @@ def _kind(described: str) -> str:
     return described.rpartition(" (")[2].rstrip(")")
 
 
-def _added(value: int | None) -> Text:
+def added(value: int | None) -> Text:
+    """``+2.64 k``."""
     sign = "+" if value is not None and value >= 0 else "−"
     return Text("" if value is None else f"{sign}{text.count(abs(value))}")
 

@@ -1,4 +1,4 @@
-"""The layers of a report as CSV: one row each, numbers as they are."""
+"""The layers of a report, or the convolutions of an inspection, as CSV: one row each, numbers as they are."""
 
 from __future__ import annotations
 
@@ -11,11 +11,20 @@ from saconv_surgeon.report.page import Page
 
 NUMBERS = tuple(f.name for f in fields(LayerCost) if f.name not in ("path", "type", "settings", "converted"))
 
+SITE = (
+    *("path", "type", "decision", "reason", "calls", "parameters", "added_parameters", "added_macs"),
+    *("norm", "activation", "found_by"),
+)
+"""What is written of a convolution in an inspection."""
+
 
 def render(page: Page) -> str:
     """A header, then the layers in the order of the model. What a model does not have is empty."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
+    if page.sites:
+        writer.writerows([SITE, *([getattr(site, name) for name in SITE] for site in page.sites)])
+        return out.getvalue()
     sides = [f"_{side}" for side in page.sides] if page.is_pair else [""]
     described = [f"{name}{side}" for side in sides for name in ("path", "type", "settings")]
     figures = [f"{name}{side}" for name in NUMBERS for side in sides]
