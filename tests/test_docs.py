@@ -21,7 +21,10 @@ def test_every_command_is_in_the_readme_and_has_help():
 
 def test_every_option_in_the_readme_exists():
     known = {option for command in cli.commands.values() for p in command.params for option in p.opts}
-    for text in (README, (ROOT / "docs/targets.md").read_text(encoding="utf-8")):
+    for text in (
+        README,
+        *((ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8") for name in ("targets", "reports")),
+    ):
         assert set(re.findall(r"(--[a-z][a-z-]+)", text)) <= known
 
 

@@ -189,7 +189,9 @@ def _number(value: Any) -> float | None:
 
 
 def _plain(value: float | None) -> str:
-    return "not known" if value is None else f"{value:.6g}"
+    if value is None:
+        return "not known"
+    return f"{value:,.0f}" if value.is_integer() and value < 1e15 else f"{value:.6g}"
 
 
 def _numeric_names(record: Mapping[str, Any]) -> list[str]:

@@ -36,8 +36,8 @@ def compare_weights(a: nn.Module, b: nn.Module, matches: Sequence[Match]) -> Wei
         else:
             relative, why = _relative_change(x, y)
             changed.append(WeightChange(name, relative, said, name in kernels, why))
-    counters = {name for name, tensor in left.items() if not (tensor.is_floating_point() or tensor.is_complex())}
-    changed.sort(key=lambda w: (w.name in counters, -(math.inf if w.relative is None else w.relative)))
+    learnt = {name for name, _ in a.named_parameters(remove_duplicate=False)}
+    changed.sort(key=lambda w: (w.name not in learnt, -(math.inf if w.relative is None else w.relative)))
     met = set(both.values())
     return WeightDiff(
         equal=equal,

@@ -53,7 +53,9 @@ class WeightChange:
 
 @dataclass(frozen=True)
 class WeightDiff:
-    """The two state dicts compared, names aligned as the modules are. ``changed`` has the largest change first.
+    """The two state dicts compared, names aligned as the modules are.
+
+    ``changed`` has the largest change first: of the parameters, then of the buffers, whose statistics move without learning.
 
     ``not_finite`` names every tensor that has NaN or infinities, with how many in which variant.
     """

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from rich.console import RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -32,7 +33,7 @@ def structure(record: Diff, *, every_row: bool) -> list[RenderableType]:
     for kinds, changes in swaps.items():
         paths = [change.path or ROOT for change in changes]
         names = ", ".join(paths) if every_row else text.names(paths)
-        lines.append(Text(f"  {kinds}, same settings: {names}"))
+        lines.append(_indented(f"{kinds}, same settings: {names}"))
     told = {id(change) for changes in swaps.values() for change in changes}
     rest = [change for change in record.structure if id(change) not in told]
     for change in rest if every_row else rest[:ROWS_SHOWN]:
@@ -112,6 +113,11 @@ def layers(record: Diff, width: int, *, every_row: bool) -> list[RenderableType]
     return lines
 
 
+def _indented(line: str, style: str = "") -> RenderableType:
+    """What goes on in the next line stays indented."""
+    return Padding(Text(line, style=style), (0, 0, 0, 2))
+
+
 def _of(row: LayerCost | None, field: str) -> float:
     return getattr(row, field, None) or 0
 
@@ -121,17 +127,17 @@ def weights(record: Diff, *, every_row: bool) -> list[RenderableType]:
     w = record.weights
     if w is None:
         return []
-    lines = [Text(), Text(f"weights: {text.weights(w)}")]
-    lines += [Text(f"  {line}", style="bold red") for line in w.not_finite]
+    lines: list[RenderableType] = [Text(), Text(f"weights: {text.weights(w)}")]
+    lines += [_indented(line, style="bold red") for line in w.not_finite]
     for change in w.changed if every_row else w.changed[:CHANGES_SHOWN]:
         where = "" if change.name_b is None else f" ({change.name_b} in B)"
         how = ", as the kernel that is convolved with" if change.as_kernel else ""
-        lines.append(Text(f"  {change.name}{where}  {text.weight_change(change)}{how}", style="dim"))
+        lines.append(_indented(f"{change.name}{where}  {text.weight_change(change)}{how}", style="dim"))
     for label, names in (("another shape", w.reshaped), ("only in A", w.only_in_a), ("only in B", w.only_in_b)):
         if names:
             listed = ", ".join(names) if every_row else text.names(_by_layer(names))
-            lines.append(Text(f"  {label}: {listed}", style="dim"))
-    return [*lines]
+            lines.append(_indented(f"{label}: {listed}", style="dim"))
+    return lines
 
 
 def _by_layer(names: Sequence[str]) -> list[str]:

@@ -104,8 +104,8 @@ def names(of: Sequence[str], shown: int = NAMES_SHOWN) -> str:
 
 
 def gate(result: GateResult) -> str:
-    """``gate latency>1.2x FAILED: latency: ×1.31, …``."""
-    return f"gate {result.gate} {'FAILED' if result.failed else 'holds'}: {result.found}"
+    """``--fail-if "latency>1.2x" FAILED: latency: ×1.31, …``."""
+    return f'--fail-if "{result.gate}" {"FAILED" if result.failed else "passed"}: {result.found}'
 
 
 def change(c: StructureChange) -> str:
@@ -156,10 +156,10 @@ def freedom(f: Freedom) -> tuple[str, ...]:
 def freedom_summary(layers: Sequence[Freedom]) -> str:
     """How many layers use what they were given, and how many could be folded back."""
     n = {use: sum(f.use == use for f in layers) for use in ("used", "hardly used", "at rest")}
-    return (
-        f"{n['used']} of {plural(len(layers), 'layer')} use their freedom; {n['at rest']} are still the plain convolution to "
-        f"the bit and {n['hardly used']} within 0.1 %: these could be folded back"
-    )
+    line = f"{n['used']} of {plural(len(layers), 'layer')} use their freedom"
+    foldable = [f"{n['at rest']} still the plain convolution to the bit"] if n["at rest"] else []
+    foldable += [f"{n['hardly used']} within 0.1 % of it"] if n["hardly used"] else []
+    return f"{line}; {' and '.join(foldable)} could be folded back" if foldable else line
 
 
 def convolution(arguments: ConvArguments | None) -> str:

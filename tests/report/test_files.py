@@ -1,6 +1,7 @@
 """Reports as files: every kind says the same, names come out as they are, and nothing reaches for the network."""
 
 import csv
+import html
 import io
 import json
 import re
@@ -77,8 +78,7 @@ def test_html_names(reports, command):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_markdown_names(reports, command):
     source = reports[command].as_file(".md")
-    html = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).render(source)
-    read = Texts(html)
+    read = Texts(MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).render(source))
     for name in SHOWN:
         assert name in read.cells
     assert read.loads == []
@@ -179,10 +179,10 @@ def test_gates_are_in_every_report():
     model, x = tiny_resnet.build(), tiny_resnet.example_inputs()
     report = delivery.of_profile(surgeon.profile(model, x, timing=None), gates, every_layer=False)
     for kind in (".html", ".md", ".svg"):
-        said = re.sub(r"\\|&#160;", " ", report.as_file(kind)).replace("&gt;", ">")
+        said = html.unescape(report.as_file(kind)).replace("\\", " ")
         said = re.sub(r"\s+", " ", said)
-        assert re.search(r"macs\s*>1x FAILED", said), kind
-        assert re.search(r"max ?_rel\s*>1 holds", said), kind
+        assert re.search(r'macs\s*>1x" FAILED', said), kind
+        assert re.search(r'max ?_rel\s*>1" passed', said), kind
 
 
 def test_visible():
@@ -199,11 +199,10 @@ def test_freedom_is_reported():
     out = Console(width=80, file=io.StringIO(), record=True)
     out.print(report.terminal(80), highlight=False)
     said = " ".join(out.export_text().split())
-    assert "1 of 13 layers use their freedom; 12 are still the plain convolution to the bit" in said
+    assert "1 of 13 layers use their freedom; 12 still the plain convolution to the bit could be folded back" in said
     assert "0.500 ± 0.000" in said
     assert "first to diverge: layer2.1.conv1" in said
-    html = report.as_file(".html")
-    assert "What surgery has become in B" in html
+    assert "What surgery has become in B" in report.as_file(".html")
 
 
 def test_empty_and_single_models():
