@@ -40,12 +40,13 @@ counts: $(ZOO_STAMP)
 	$(BIN)/python -m tests.zoo.counts_table docs/counts.md
 
 # Three quarters of an hour on an otherwise idle machine; results go to benchmarks/results.
-benchmarks: $(ZOO_STAMP)
+benchmarks: $(ZOO_STAMP) $(BROWSER_STAMP)
 	$(BIN)/python -m benchmarks.counting
 	$(BIN)/python -m benchmarks.verdicts
 	$(BIN)/python -m benchmarks.resnet50
 	$(BIN)/python -m benchmarks.starts
 	$(BIN)/python -m benchmarks.finetuning
+	$(BIN)/python -m benchmarks.reports
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
