@@ -59,21 +59,18 @@ def _tally(changes: Sequence[StructureChange]) -> str:
     return ", ".join(f"{counts[kind]} {kind}" for kind in SIGNS if counts[kind])
 
 
-def _change(change: StructureChange) -> Text:
+def _change(change: StructureChange) -> RenderableType:
     """``+ body.60  Dropout(p=0.1)``."""
     sign, style = SIGNS[change.change]
-    line = Text(f"  {sign} ", style=style)
+    line = Text(f"{sign} ", style=style)
     line.append(change.path or ROOT, style="bold default")
     if change.new_path is not None:
         line.append(f" → {change.new_path or ROOT}", style="bold default")
-    if change.change == "renamed" and change.a == change.b:
-        line.append(f"  {change.a}", style="default")
-    else:
-        sides = [side for side in (change.a, change.b) if side is not None]
-        line.append("  " + " → ".join(sides), style="default")
+    sides = dict.fromkeys(side for side in (change.a, change.b) if side is not None)
+    line.append("  " + (text.become(*sides) if len(sides) == 2 else "".join(sides)), style="not bold default")
     if change.modules > 1:
         line.append(f"  ({text.plural(change.modules, 'module')})", style="dim")
-    return line
+    return Padding(line, (0, 0, 0, 2))
 
 
 def layers(record: Diff, width: int, *, every_row: bool) -> list[RenderableType]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 
@@ -18,6 +19,7 @@ from saconv_surgeon.records import (
 
 UNKNOWN = "n/a"
 NAMES_SHOWN = 6
+SETTING = re.compile(r"\w+=")
 PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
@@ -112,6 +114,36 @@ def change(c: StructureChange) -> str:
     """``added``, ``renamed, 16 modules``, ``renamed and changed``."""
     word = "renamed and changed" if c.change == "renamed" and c.a != c.b else c.change
     return word if c.modules < 2 else f"{word}, {plural(c.modules, 'module')}"
+
+
+def become(a: str, b: str) -> str:
+    """Of two parts of the same class, only the settings that differ: ``Conv2d: 64 → 128, +groups=32``; else ``a → b``."""
+    (kind, _, inside_a), (other, _, inside_b) = a.partition("("), b.partition("(")
+    if kind != other:
+        return f"{a} → {b}"
+    left, right = (_named(inside[:-1]) for inside in (inside_a, inside_b))
+    told = []
+    for name in dict.fromkeys([*left, *right]):
+        if left.get(name) != right.get(name):
+            label = f"{name}=" if isinstance(name, str) else ""
+            if name not in left or name not in right:
+                told.append(f"{'+' if name in right else '−'}{label}{right.get(name, left.get(name))}")
+            else:
+                told.append(f"{label}{left[name]} → {right[name]}")
+    return f"{kind}: {', '.join(told)}"
+
+
+def _named(settings: str) -> dict[str | int, str]:
+    """``3, 64, kernel_size=(7, 7)`` by name, or by place where there is none."""
+    items, depth, start = [], 0, 0
+    for i, c in enumerate(settings):
+        depth += (c in "([{") - (c in ")]}")
+        if c == "," and depth == 0:
+            items.append(settings[start:i].strip())
+            start = i + 1
+    items += [settings[start:].strip()] if settings.strip() else []
+    pairs = [(item.partition("=") if SETTING.match(item) else ("", "", item)) for item in items]
+    return {name or i: value for i, (name, _, value) in enumerate(pairs)}
 
 
 def weight_change(c: WeightChange) -> str:

@@ -190,6 +190,25 @@ def test_visible():
     assert text.visible("a\x1b[0m\r\n\t\u202e\x00") == "a\\x1b[0m\\r\\n\\t\\u202e\\x00"
 
 
+@pytest.mark.parametrize(
+    ("a", "b", "said"),
+    [
+        (
+            "Conv2d(64, 64, kernel_size=(3, 3))",
+            "Conv2d(64, 128, kernel_size=(3, 3), groups=32)",
+            "Conv2d: 64 → 128, +groups=32",
+        ),
+        ("Conv2d(3, 4, kernel_size=(3, 3))", "Conv2d(3, 4, kernel_size=(5, 5))", "Conv2d: kernel_size=(3, 3) → (5, 5)"),
+        ("Conv2d(3, 4, bias=False)", "Conv2d(3, 4)", "Conv2d: −bias=False"),
+        ("ReLU()", "SiLU()", "ReLU() → SiLU()"),
+        ("ReLU()", "ReLU(inplace=True)", "ReLU: +inplace=True"),
+        ("LayerNorm((8,), eps=1e-05)", "LayerNorm((16,), eps=1e-05)", "LayerNorm: (8,) → (16,)"),
+    ],
+)
+def test_only_the_settings_that_differ_are_said(a, b, said):
+    assert text.become(a, b) == said
+
+
 def test_freedom_is_reported():
     model, x = tiny_resnet.build(), tiny_resnet.example_inputs()
     trained = surgeon.convert(model, x).model
