@@ -62,6 +62,14 @@ def test_inserted_block_is_found_where_it_is_by_the_weights_of_its_equals():
     assert said(Deep(layers), Deep(other)) == {("added", f"body.{i}", None) for i in (60, 61, 62)}
 
 
+def test_weights_tell_equal_layers_apart_between_two_other_changes():
+    layers = body()
+    other = [*layers[:60], nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), *layers[60:]]
+    other[0], other[-3] = nn.Conv2d(8, 8, 5, padding=2), nn.Conv2d(8, 8, 5, padding=2)
+    added = {("added", f"body.{i}", None) for i in (60, 61, 62)}
+    assert said(Deep(layers), Deep(other)) == {*added, ("changed", "body.0", None), ("changed", "body.147", "body.150")}
+
+
 def test_removed_container_is_one_change():
     other = tiny_resnet.build()
     del other.layer3

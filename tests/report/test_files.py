@@ -54,7 +54,7 @@ def reports():
     model, x = hostile.build(), hostile.example_inputs()
     conversion = surgeon.price(surgeon.convert(model, x), model, x, timing=None)
     return {
-        "convert": delivery.of_conversion(conversion, "a<b>[c]", every_site=True),
+        "convert": delivery.of_conversion(conversion, "<img src=y>", every_site=True),
         "diff": delivery.of_diff(surgeon.diff(model, conversion.model, x, timing=None), every_row=True),
         "profile": delivery.of_profile(surgeon.profile(model, x, timing=None), every_layer=True),
     }
