@@ -21,7 +21,7 @@ GAP = 1.0
 """What it costs to say that a part was added or removed."""
 SIMILAR, DIFFERENT = 0.4, 1.5
 """What it costs to match two parts that have the class or the settings in common, or nothing."""
-RENAMED, OTHER_WEIGHTS, SHIFTED = 0.25, 0.02, 1e-6
+RENAMED, OTHER_WEIGHTS, SHIFTED = 0.25, 0.05, 1e-6
 """What another name costs, other weights (of each part), and another number."""
 LARGEST_TABLE = 300_000
 """Pairs of children; above, runs of equal ones are looked for."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor, nn
 
 from saconv_surgeon.comparing.parts import Description, Part, tree_of
@@ -41,7 +42,6 @@ def _descriptions(model: nn.Module) -> Iterator[Description]:
 
 def _mark(module: nn.Module) -> str:
     """The same for equal weights, and cheap."""
-    kernel = kernel_of(module)
-    if kernel is None or kernel.numel() == 0 or kernel.is_meta or kernel.is_quantized:
-        return ""
-    return f"{float(kernel.detach().double().sum())!r}"
+    telling = [kernel_of(module), getattr(module, "running_mean", None)]
+    known = [t.detach() for t in telling if isinstance(t, Tensor) and not (t.is_meta or t.is_quantized)]
+    return " ".join(f"{float(t.double().sum())!r}" for t in known if t.layout is torch.strided and not t.is_complex())
