@@ -205,7 +205,7 @@ def since(record: Comparison) -> list[RenderableType]:
     for title in ("since", "before", "now", "ratio"):
         table.add_column(title, justify="left" if title == "since" else "right", overflow="fold")
     for change in record.totals:
-        table.add_row(*_change_cells(change, LABELS.get(change.figure, change.figure.replace("_", " "))))
+        table.add_row(*change_cells(change))
     lines: list[RenderableType] = [Text(f"against {record.report} ({record.model})", style="bold"), table]
     if record.layers:
         rows = Table(box=None, pad_edge=False, header_style="bold")
@@ -213,7 +213,7 @@ def since(record: Comparison) -> list[RenderableType]:
         for title in ("figure", "before", "now", "ratio"):
             rows.add_column(title, justify="left" if title == "figure" else "right", overflow="fold")
         for change in record.layers[:LAYERS_SHOWN]:
-            figure, *cells = _change_cells(change, LABELS.get(change.figure, change.figure.replace("_", " ")))
+            figure, *cells = change_cells(change)
             rows.add_row(Text(change.path or "(the model itself)"), figure, *cells)
         lines += [Text(), rows]
         if len(record.layers) > LAYERS_SHOWN:
@@ -229,7 +229,9 @@ def since(record: Comparison) -> list[RenderableType]:
     return lines
 
 
-def _change_cells(change: FigureChange, label: str) -> tuple[Text, Text, Text, Text]:
+def change_cells(change: FigureChange) -> tuple[Text, Text, Text, Text]:
+    """The name of the figure, before, now, and their ratio."""
+    label = LABELS.get(change.figure, change.figure.replace("_", " "))
     show = text.memory if "bytes" in change.figure else text.seconds if change.figure.endswith("_s") else text.count
     return (
         Text(label),

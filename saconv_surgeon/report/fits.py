@@ -16,8 +16,16 @@ INITS = {
 }
 
 
+COLUMNS = ("explained", "R² alone", "R² in place", "cosine")
+
+
 def explained(record: Explained, equivalence: Equivalence) -> list[RenderableType]:
     """The verdict, then the whole model and each layer."""
+    return [*summary(record, equivalence), Text(), _table(record)]
+
+
+def summary(record: Explained, equivalence: Equivalence) -> list[Text]:
+    """The verdict and the whole model."""
     verdict = Text()
     if record.problems:
         verdict.append("✗ not usable", style="bold red")
@@ -40,17 +48,21 @@ def explained(record: Explained, equivalence: Equivalence) -> list[RenderableTyp
     )
     if record.not_compared:
         whole.append(f"\n  not compared, as they have other sizes: {text.names(record.not_compared)}")
-    return [verdict, whole, Text(), _table(record)]
+    return [verdict, whole]
+
+
+def rows(record: Explained) -> list[tuple[str, ...]]:
+    """Each layer, under ``COLUMNS``."""
+    return [(f.path or "(the model itself)", *map(_share, (f.r2_alone, f.r2, f.cosine))) for f in record.layers]
 
 
 def _table(record: Explained) -> RenderableType:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("explained", overflow="fold", min_width=12)
-    table.add_column("R² alone", justify="right", no_wrap=True)
-    table.add_column("R² in place", justify="right", no_wrap=True)
-    table.add_column("cosine", justify="right", no_wrap=True)
-    for layer in record.layers:
-        table.add_row(Text(layer.path or "(the model itself)"), *map(_share, (layer.r2_alone, layer.r2, layer.cosine)))
+    table.add_column(COLUMNS[0], overflow="fold", min_width=12)
+    for title in COLUMNS[1:]:
+        table.add_column(title, justify="right", no_wrap=True)
+    for row in rows(record):
+        table.add_row(*map(Text, row))
     return table
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.text import Text
 
 from saconv_surgeon.records import (
+    Comparison,
     Diff,
     Equivalence,
     Explained,
@@ -23,7 +23,7 @@ from saconv_surgeon.records import (
     Priced,
     Profile,
 )
-from saconv_surgeon.report import fits, price, sites, text
+from saconv_surgeon.report import differences, fits, price, sites, text
 from saconv_surgeon.report.proofs import proof
 
 Tone = Literal["good", "bad", "warn", "plain"]
@@ -175,7 +175,9 @@ def of_profile(p: Profile, gates: Sequence[GateResult] = ()) -> Page:
             Total("saved for backward", (text.memory(p.training.saved_bytes),), meaning="what autograd keeps"),
         ]
     layers = tuple(Layer(None, row, "same") for row in p.layers)
-    return _page(Page("profile", p.model, ("value",), (p.model,), _gate_lines(gates), tuple(totals), layers, ()), (p,))
+    tables = _since(p.comparison)
+    page = Page("profile", p.model, ("value",), (p.model,), _gate_lines(gates), tuple(totals), layers, (), tables)
+    return _page(page, (p,))
 
 
 def of_diff(d: Diff) -> Page:
@@ -202,15 +204,13 @@ def of_conversion(
     gates: Sequence[GateResult] = (),
 ) -> Page:
     """What ``convert`` did."""
-    done = [proof(equivalence)] if explained is None else fits.explained(explained, equivalence)
     ok = equivalence.passed or (explained is not None and not explained.problems)
+    done = [proof(equivalence)] if explained is None else fits.summary(explained, equivalence)
     first, *rest = plain(done)
-    verdicts = [
-        Line(" ".join(first.lstrip("✓✗ ").split()), "good" if ok else "bad"),
-        *(Line(line) for line in rest if line.strip()),
-    ]
+    tone: Tone = "bad" if not ok else "good" if explained is None else "warn"
+    verdicts = [Line(first.lstrip("✓✗≠ "), tone), *map(Line, rest)]
     verdicts += [Line(" ".join(sites.ledger(plan).plain.splitlines()[0].split()))]
-    tables = _decisions(plan)
+    tables = (*_explained(explained), *_decisions(plan))
     page = Page("convert", name, ("before", "after"), (name, f"{name}, converted"), (), (), (), (), tables)
     if priced is None:
         return _page(replace(page, verdicts=(*verdicts, *_gate_lines(gates))), ())
@@ -224,16 +224,9 @@ def of_conversion(
 
 
 def plain(parts: Iterable[RenderableType]) -> list[str]:
-    """The lines of what is printed, without colours; those of a table as one."""
-    lines = []
-    for part in parts:
-        if isinstance(part, Text):
-            lines += part.plain.splitlines()
-        else:
-            out = io.StringIO()
-            Console(width=10_000, file=out).print(part)
-            lines += [line.rstrip() for line in out.getvalue().splitlines()]
-    return [line for line in lines if line.strip()]
+    """The lines of printed sentences, without colours."""
+    lines = [line for part in parts if isinstance(part, Text) for line in part.plain.splitlines()]
+    return [" ".join(line.split()) for line in lines if line.strip()]
 
 
 # ------------------------------------------------------------------ parts
@@ -360,6 +353,31 @@ def _freedom(layers: Sequence[Freedom], side: str) -> list[Table]:
             text.freedom_summary(layers),
         )
     ]
+
+
+def _explained(explained: Explained | None) -> tuple[Table, ...]:
+    if explained is None:
+        return ()
+    note = "alone: for the very inputs that the convolution gets; in place: with the changes of all layers before"
+    columns = ("layer", *fits.COLUMNS[1:])
+    return (Table("How much of each layer's output is explained", columns, tuple(fits.rows(explained)), note),)
+
+
+def _since(record: Comparison | None) -> tuple[Table, ...]:
+    """A profile beside an earlier report."""
+    if record is None:
+        return ()
+    changes = tuple(
+        ((c.path or ROOT) if c.path is not None else "", *(cell.plain for cell in differences.change_cells(c)))
+        for c in (*record.totals, *record.layers)
+    )
+    conditions = tuple((c.name, c.before or "—", c.after or "—") for c in record.conditions)
+    return (
+        Table(
+            f"Since {record.report}", ("layer", "figure", "before", "now", "ratio"), changes, f"against {record.model}"
+        ),
+        Table("Circumstances that changed", ("", "before", "now"), conditions),
+    )
 
 
 def _decisions(plan: Plan) -> tuple[Table, ...]:

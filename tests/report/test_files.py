@@ -6,6 +6,7 @@ import io
 import json
 import re
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -15,6 +16,7 @@ from rich.console import Console
 from torch import nn
 
 import saconv_surgeon as surgeon
+from saconv_surgeon.comparing.saved import compared_with
 from saconv_surgeon.records import Diff, GateResult, LayerCost, LayerPair, Profile
 from saconv_surgeon.report import delivery, text
 from sample_models import tiny_resnet
@@ -222,6 +224,27 @@ def test_freedom_is_reported():
     assert "0.500 ± 0.000" in said
     assert "first to diverge: layer2.1.conv1" in said
     assert "What surgery has become in B" in report.as_file(".html")
+
+
+def test_comparison_with_an_earlier_report_is_in_every_report():
+    x = tiny_resnet.example_inputs()
+    now, earlier = (surgeon.profile(tiny_resnet.build(width=w), x, timing=None) for w in (16, 8))
+    record = replace(now, comparison=compared_with(earlier, now, "old.json"))
+    report = delivery.of_profile(record, every_layer=False)
+    for kind in (".html", ".md"):
+        said = report.as_file(kind).replace("\\", "")
+        assert "Since old.json" in said
+        assert "×3.9" in said  # twice the width: nearly four times the weights
+
+
+def test_what_cannot_be_equal_is_explained_in_every_report():
+    model, x = tiny_resnet.build(), tiny_resnet.example_inputs()
+    conversion = surgeon.convert(model, x, target="spconv")
+    report = delivery.of_conversion(conversion, "m", every_site=False)
+    assert report.page.verdicts[0].tone == "warn"
+    (table,) = [t for t in report.page.tables if "explained" in t.title]
+    assert [row[0] for row in table.rows] == list(conversion.plan.converted_paths)
+    assert table.rows[0][1] in report.as_file(".html")
 
 
 def test_empty_and_single_models():
