@@ -7,7 +7,7 @@ model that it is given. A model is any module, wrapped or not, or an ``ExportedP
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -33,16 +33,12 @@ from saconv_surgeon.models.state import preserved_randomness, seed_all
 from saconv_surgeon.models.tracing import add_context
 from saconv_surgeon.models.weights import fingerprint
 from saconv_surgeon.models.wrappers import unwrapped
-from saconv_surgeon.profiling.layer_times import time_layers
-from saconv_surgeon.profiling.profiling import profile_model
-from saconv_surgeon.profiling.timing import time_models
-from saconv_surgeon.profiling.training import price_training
+from saconv_surgeon.profiling.together import OnStep, profile_together
 from saconv_surgeon.records import (
     Base,
     ConvSite,
     Diff,
     Equivalence,
-    LatencyRatio,
     Mode,
     Plan,
     PlannedSite,
@@ -57,9 +53,6 @@ from saconv_surgeon.surgery.planning import Selection
 from saconv_surgeon.surgery.restoring import plan_of, read_plan_file
 from saconv_surgeon.surgery.rewriting import apply
 from saconv_surgeon.surgery.starting import begin, chosen_init
-
-OnStep = Callable[[str, float], None]
-"""Called with what is being done and how much of it is done, 0 to 1."""
 
 HELD_OUTSIDE = Reason(
     "held-outside-tree",
@@ -261,16 +254,14 @@ def price(
     _check_weights(original)
     label = name or type(original).__name__
     names = (label, f"{label}, converted")
-    models = (original, conversion.model)
-    profiles, ratios, training_ratio = _profiles(models, inputs, names, timing, on_step)
-    profiles = _with_layer_times(profiles, models, inputs, timing, on_step)
+    found = profile_together((original, conversion.model), inputs, names, timing, on_step)
     return replace(
         conversion,
-        before=profiles[0],
-        after=profiles[1],
-        latency_ratio=ratios[0] if ratios else None,
-        latency_ratios=ratios,
-        training_ratio=training_ratio,
+        before=found.profiles[0],
+        after=found.profiles[1],
+        latency_ratio=found.latency_ratio,
+        latency_ratios=found.latency_ratios,
+        training_ratio=found.training_ratio,
     )
 
 
@@ -300,8 +291,7 @@ def profile(
     model, inputs = _opened(model, example_inputs)
     if is_abstract(model):
         timing = None
-    (found,), _, _ = _profiles((model,), inputs, (name or type(model).__name__,), timing, on_step)
-    return _with_layer_times([found], [model], inputs, timing, on_step)[0]
+    return profile_together((model,), inputs, (name or type(model).__name__,), timing, on_step).profiles[0]
 
 
 def diff(
@@ -329,66 +319,22 @@ def diff(
     b, _ = _opened(b, inputs)
     _check_weights(a, b)
     titles = names or (type(a).__name__, type(b).__name__)
-    (first, second), ratios, training_ratio = _profiles((a, b), inputs, titles, timing, on_step)
+    found = profile_together((a, b), inputs, titles, timing, on_step)
     on_step("comparing", 0.0)
     matches = align(tree(a), tree(b))
-    first, second = _with_layer_times((first, second), (a, b), inputs, timing, on_step)
     return Diff(
-        first,
-        second,
-        changes_of(matches),
-        compare_weights(a, b, matches),
-        compare_outputs(a, b, matches, inputs),
-        ratios[0] if ratios else None,
-        latency_ratios=ratios,
-        training_ratio=training_ratio,
-        layers=layer_pairs(matches, *([row.path for row in p.layers] for p in (first, second))),
+        a=found.profiles[0],
+        b=found.profiles[1],
+        structure=changes_of(matches),
+        weights=compare_weights(a, b, matches),
+        outputs=compare_outputs(a, b, matches, inputs),
+        latency_ratio=found.latency_ratio,
+        latency_ratios=found.latency_ratios,
+        training_ratio=found.training_ratio,
+        layers=layer_pairs(matches, *([row.path for row in p.layers] for p in found.profiles)),
         freedom_a=freedom(a, inputs),
         freedom_b=freedom(b, inputs),
     )
-
-
-def _with_layer_times(
-    profiles: Sequence[Profile], models: Sequence[nn.Module], inputs: Inputs, timing: Timing | None, on_step: OnStep
-) -> list[Profile]:
-    """The profiles with the time of every layer, where that was asked for."""
-    if timing is None or not timing.per_layer:
-        return list(profiles)
-    found = []
-    for i, (profile, model) in enumerate(zip(profiles, models, strict=True)):
-        on_step("timing layers", i / len(models))
-        seconds = time_layers(model, inputs, device_of(model), timing)
-        rows = tuple(replace(row, latency_s=seconds.get(row.path)) for row in profile.layers)
-        found.append(replace(profile, layers=rows))
-    return found
-
-
-def _profiles(
-    models: Sequence[nn.Module], inputs: Inputs, names: Sequence[str], timing: Timing | None, on_step: OnStep
-) -> tuple[list[Profile], tuple[LatencyRatio, ...], LatencyRatio | None]:
-    """The profile of each model, timed in turn before anything is counted; of two, the ratios of their latencies and steps."""
-    device = device_of(models[0])
-    timed, costs, training_ratio = None, None, None
-    if timing is not None:
-        timed = time_models(models, inputs, device, timing, lambda done: on_step("timing", done))
-        if timing.training:
-            costs, training_ratio = price_training(
-                models, inputs, device, timing, lambda done: on_step("timing training steps", done)
-            )
-    profiles = []
-    for i, (model, name) in enumerate(zip(models, names, strict=True)):
-        on_step("counting", i / len(models))
-        profiles.append(
-            profile_model(
-                model,
-                inputs,
-                name=name,
-                device=device,
-                latencies=timed.latencies[i] if timed else (),
-                training=costs[i] if costs else None,
-            )
-        )
-    return profiles, timed.ratios if timed else (), training_ratio
 
 
 def _opened(model: Any, example_inputs: Any) -> tuple[nn.Module, Inputs]:
@@ -402,12 +348,6 @@ def _opened(model: Any, example_inputs: Any) -> tuple[nn.Module, Inputs]:
     if any(nn.parameter.is_lazy(p) for p in [*model.parameters(), *model.buffers()]):
         raise ModelError(f"{type(model).__name__} has lazy modules without weights yet; run it once on an input first")
     return model, inputs
-
-
-def device_of(model: nn.Module) -> torch.device:
-    """Where the first parameter or buffer of ``model`` is; the CPU where it has none."""
-    first = next(iter(model.parameters()), next(iter(model.buffers()), None))
-    return torch.device("cpu") if first is None else first.device
 
 
 def _see(model: nn.Module, inputs: Inputs, mode: Mode, on_step: OnStep) -> tuple[Census, tuple[ConvSite, ...]]:

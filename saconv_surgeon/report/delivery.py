@@ -12,7 +12,7 @@ from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console, RenderableType
 
 from saconv_surgeon.records import Diff, Equivalence, Explained, GateResult, Plan, Priced, Profile, with_strings
-from saconv_surgeon.report import console, markdown, page, tabular, text
+from saconv_surgeon.report import console, markdown, pages, tabular, text
 from saconv_surgeon.report.page import Page
 
 SVG_WIDTH = 100
@@ -67,8 +67,8 @@ def of_inspection(plan: Plan, name: str, gates: Sequence[GateResult] = ()) -> Re
     shown = _shown(raw)
     return Report(
         lambda width: console.inspection(*shown, width, gates),
-        page.of_inspection(*shown, gates),
-        page.of_inspection(*raw, gates),
+        pages.of_inspection(*shown, gates),
+        pages.of_inspection(*raw, gates),
     )
 
 
@@ -77,8 +77,8 @@ def of_profile(record: Profile, gates: Sequence[GateResult] = (), *, every_layer
     shown = _shown(record)
     return Report(
         lambda width: console.profile(shown, width, gates, every_layer=every_layer),
-        page.of_profile(shown, gates),
-        page.of_profile(record, gates),
+        pages.of_profile(shown, gates),
+        pages.of_profile(record, gates),
     )
 
 
@@ -88,8 +88,8 @@ def of_conversion(done: Converted, name: str, gates: Sequence[GateResult] = (), 
     shown = _shown(raw)
     return Report(
         lambda width: console.conversion(*shown, width, gates, every_site=every_site),
-        page.of_conversion(*shown, gates),
-        page.of_conversion(*raw, gates),
+        pages.of_conversion(*shown, gates),
+        pages.of_conversion(*raw, gates),
     )
 
 
@@ -97,7 +97,7 @@ def of_diff(record: Diff, *, every_row: bool) -> Report:
     """Of ``diff``."""
     shown = _shown(record)
     return Report(
-        lambda width: console.diff(shown, width, every_row=every_row), page.of_diff(shown), page.of_diff(record)
+        lambda width: console.diff(shown, width, every_row=every_row), pages.of_diff(shown), pages.of_diff(record)
     )
 
 
