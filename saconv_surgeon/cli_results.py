@@ -39,8 +39,8 @@ class Wanted:
         return wanted
 
     def judge(self, record: dict[str, Any]) -> tuple[GateResult, ...]:
-        """What each gate says of a record."""
-        return tuple(evaluate(gate, record) for gate in self.gates)
+        """What each gate says of a record; one about a figure that the record does not have fails, and nothing is lost."""
+        return tuple(_judged(gate, record) for gate in self.gates)
 
     def deliver(self, record: dict[str, Any], report: Report) -> None:
         """Prints the report and writes it and the record to where they are wanted."""
@@ -50,6 +50,13 @@ class Wanted:
         for path in self.reports:
             write_whole(path, report.as_file(path.suffix.lower()), "--report")
             talk_console(self.quiet).print(f"report {path}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _judged(gate: Gate, record: dict[str, Any]) -> GateResult:
+    try:
+        return evaluate(gate, record)
+    except UsageError as error:
+        return GateResult(gate.text, None, failed=True, found=str(error))
 
 
 def fail_where(results: Sequence[GateResult], besides: str | None = None) -> None:

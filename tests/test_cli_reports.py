@@ -85,6 +85,22 @@ def test_gate_without_its_figure_fails():
     assert "not known" in result.stderr
 
 
+def test_gate_on_a_figure_of_another_command_fails_and_nothing_is_lost(tmp_path):
+    result = run("diff", RESNET, OTHER, *QUICK, "--fail-if", "converted>1", "--json", tmp_path / "d.json")
+    assert result.exit_code == 1
+    assert "there is no figure 'converted' here; there are b.parameters" in result.stderr
+    assert json.loads((tmp_path / "d.json").read_text())["gates"][0]["failed"]
+
+
+def test_report_of_a_model_with_nothing_to_convert(tmp_path):
+    reports = [part for kind in KINDS for part in ("--report", tmp_path / f"out{kind}")]
+    result = run("convert", RESNET, "--include", "fc*", "--dry-run", *QUICK)
+    assert result.exit_code == 2  # a pattern that matches no convolution
+    result = run("convert", RESNET, "--include", "*downsample*", "--dry-run", *QUICK, *reports)
+    assert result.exit_code == 4
+    assert "1×1 kernel" in (tmp_path / "out.html").read_text(encoding="utf-8")
+
+
 def test_conversion_that_fails_a_gate_is_not_saved(tmp_path):
     arguments = ["convert", RESNET, "-o", tmp_path / "out", *QUICK, "--fail-if", "macs>1.1x"]
     result = run(*arguments)

@@ -98,7 +98,7 @@ def evaluate(gate: Gate, record: Mapping[str, Any]) -> GateResult:
     """
     value, found = _ratio(gate, record) if gate.is_ratio else _value(gate, record)
     if value is None or math.isnan(value):
-        return GateResult(gate.text, None, failed=True, found=f"{found} is not known")
+        return GateResult(gate.text, None, failed=True, found=f"{gate.name} is not known: nothing says that it holds")
     return GateResult(gate.text, value, COMPARISONS[gate.comparison](value, gate.threshold), found)
 
 
@@ -203,4 +203,4 @@ def _numeric_names(record: Mapping[str, Any]) -> list[str]:
 
 
 def _unknown(gate: Gate, names: list[str]) -> UsageError:
-    return UsageError(f"--fail-if {gate.text!r}: there is no figure {gate.name!r} here; there are {', '.join(names)}")
+    return UsageError(f"there is no figure {gate.name!r} here; there are {', '.join(names)}")
