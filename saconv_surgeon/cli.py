@@ -182,7 +182,7 @@ def convert(
     """Convert MODEL, prove that its outputs did not move (or say how far they did), price it, and save it."""
     check_outputs(outputs, dry_run, overwrite)
     check_plan_alone(plan_file, options)
-    wanted = Wanted.of(options)
+    wanted = Wanted.of(options | {"outputs": outputs})
     quiet = wanted.quiet
     from saconv_surgeon import api
     from saconv_surgeon.report import delivery

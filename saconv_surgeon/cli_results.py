@@ -34,8 +34,15 @@ class Wanted:
             UsageError: A report cannot be written where it is wanted.
         """
         wanted = cls(options["json_to"], options["quiet"], options["reports"], options["gates"])
+        files = [path.resolve() for path in wanted.reports]
+        files += [Path(wanted.json_to).resolve()] if wanted.json_to not in (None, "-") else []
+        if len(set(files)) < len(files):
+            raise UsageError("the same file was given twice with --report or --json")
         for path in wanted.reports:
             _check_report(path)
+        inside = next((f for f in files if any(o.resolve() in f.parents for o in options.get("outputs") or ())), None)
+        if inside is not None:
+            raise UsageError(f"{inside} would lie inside a folder given with -o; put it beside that")
         return wanted
 
     def judge(self, record: dict[str, Any]) -> tuple[GateResult, ...]:

@@ -101,6 +101,22 @@ def test_report_of_a_model_with_nothing_to_convert(tmp_path):
     assert "1×1 kernel" in (tmp_path / "out.html").read_text(encoding="utf-8")
 
 
+def test_same_file_twice_and_reports_inside_an_output(tmp_path):
+    x = tmp_path / "x.md"
+    for both in (["--report", x, "--report", x], ["--report", x, "--json", x]):
+        result = run("profile", RESNET, *QUICK, *both)
+        assert (result.exit_code, x.exists()) == (2, False)
+        assert "given twice" in result.stderr
+    (tmp_path / "out").mkdir()
+    result = run("convert", RESNET, "-o", tmp_path / "out", *QUICK, "--report", tmp_path / "out/r.html")
+    assert result.exit_code == 2
+    assert "put it beside that" in result.stderr
+
+
+def test_gates_name_the_proof():
+    assert run("convert", RESNET, "--dry-run", *QUICK, "--fail-if", "equivalence.max_rel>0").exit_code == 0
+
+
 def test_conversion_that_fails_a_gate_is_not_saved(tmp_path):
     arguments = ["convert", RESNET, "-o", tmp_path / "out", *QUICK, "--fail-if", "macs>1.1x"]
     result = run(*arguments)

@@ -8,8 +8,9 @@ one side only and is the same in all its settings was moved.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import partial
@@ -23,6 +24,8 @@ SIMILAR, DIFFERENT = 0.4, 1.5
 """What it costs to match two parts that have the class or the settings in common, or nothing."""
 RENAMED, OTHER_WEIGHTS, SHIFTED = 0.25, 0.05, 1e-6
 """What another name costs, other weights (of each part), and another number."""
+CONTAINERS = ("Sequential", "ModuleList", "ModuleDict", "Module", "GraphModule")
+"""Classes that say nothing of what a model is."""
 LARGEST_TABLE = 300_000
 """Pairs of children; above, runs of equal ones are looked for."""
 
@@ -131,7 +134,9 @@ class _Aligner:
         same = [p for p in other.walk() if p.kind == model.kind and p.path and p.size > model.size / 2]
         nearest = min(same, key=partial(self.distance, model), default=None)
         near = nearest is not None and self.distance(model, nearest) < model.size / 2
-        return nearest if near else None
+        return (
+            nearest if near or model.kind not in CONTAINERS else None
+        )  # the user's own class is it, whatever became of it
 
     def pair(self, a: Part, b: Part, *, renamed: bool = False) -> Iterator[Match]:
         """Two parts that are each other, then what is inside."""
@@ -198,6 +203,12 @@ class _Aligner:
     def _same(self, a: Part, b: Part, renamed: float) -> bool:
         return a.identity == b.identity and (renamed == SHIFTED or a.name == b.name)
 
+    def _matched(self, a: Part, b: Part, renamed: float) -> float:
+        """What it costs to say that ``a`` is ``b``."""
+        if a.name == b.name:
+            return self.distance(a, b)
+        return math.inf if renamed == RENAMED and _strangers(a, b) else self.distance(a, b) + renamed
+
     def _table(self, a: Sequence[Part], b: Sequence[Part], renamed: float) -> list[tuple[Part | None, Part | None]]:
         """The cheapest alignment in order, from the end of the table of all prefixes."""
         if not a or not b:
@@ -211,14 +222,14 @@ class _Aligner:
             gap = GAP * p.size
             below[0] = row[0] + gap
             for j, q in enumerate(b):
-                paired = row[j] + self.distance(p, q) + (renamed if p.name != q.name else 0.0)
+                paired = row[j] + self._matched(p, q, renamed)
                 below[j + 1] = min(paired, row[j + 1] + gap, below[j] + gaps[j])
         pairs: list[tuple[Part | None, Part | None]] = []
         i, j = len(a), len(b)
         while i or j:
             if i and j:
                 p, q = a[i - 1], b[j - 1]
-                paired = costs[i - 1][j - 1] + self.distance(p, q) + (renamed if p.name != q.name else 0.0)
+                paired = costs[i - 1][j - 1] + self._matched(p, q, renamed)
                 if costs[i][j] == paired:
                     pairs.append((p, q))
                     i, j = i - 1, j - 1
@@ -252,18 +263,33 @@ def _own_distance(a: Part, b: Part) -> float:
 
 
 def _inner_distance(a: Part, b: Part) -> float:
-    """Of what is inside, whatever its order: the same cancel out, then those of the same class; the rest is added or removed."""
+    """Of what is inside, whatever its order: the same cancel out, then those of the same settings, then of the same class.
+
+    The rest is added or removed.
+    """
     left, right = a.inside - b.inside, b.inside - a.inside
-    kinds = [_kinds(side) for side in (left, right)]
-    alike = sum(min(n, kinds[1][kind]) for kind, n in kinds[0].items())
-    return SIMILAR * alike + GAP * (sum(left.values()) + sum(right.values()) - 2 * alike)
+    alike = _cancelled(left, right, lambda own: own.partition("(")[2].rstrip(")"))
+    alike += _cancelled(left, right, lambda own: own.partition("(")[0])
+    return SIMILAR * alike + GAP * (left.total() + right.total())
 
 
-def _kinds(owns: Counter[str]) -> Counter[str]:
-    found: Counter[str] = Counter()
-    for own, n in owns.items():
-        found[own.partition("(")[0]] += n
-    return found
+def _cancelled(left: Counter[str], right: Counter[str], key: Callable[[str], str]) -> int:
+    """Takes away, from both, the parts that have a key in common, and says how many pairs."""
+    mates: dict[str, list[str]] = {}
+    for own in right.elements():
+        mates.setdefault(key(own), []).append(own)
+    pairs = 0
+    for own in list(left.elements()):
+        if key(own) and mates.get(key(own)):
+            left[own] -= 1
+            right[mates[key(own)].pop()] -= 1
+            pairs += 1
+    return pairs
+
+
+def _strangers(a: Part, b: Part) -> bool:
+    """Whether two parts of different names have nothing in common that would make one the other."""
+    return a.kind != b.kind and (a.settings != b.settings or not a.settings)
 
 
 def _around(model: Part, inner: Part) -> list[Part]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from saconv_surgeon.convs.saconv import SAConv2d
 from saconv_surgeon.models.inputs import Inputs
-from saconv_surgeon.records import Freedom
+from saconv_surgeon.records import Freedom, Use
 from saconv_surgeon.surgery.equivalence import run
 from saconv_surgeon.surgery.watching import watched
 
@@ -105,8 +105,8 @@ def _record(path: str, layer: SAConv2d, sums: _Sums) -> Freedom:
     kernel, change = layer.standardised_weight().detach().double(), layer.weight_diff.detach().double()
     mean = sums.switch / sums.positions if sums.positions else None
     spread = None if mean is None else math.sqrt(max(sums.switch_squared / sums.positions - mean * mean, 0.0))
-    moved = _share(sums.moved, sums.output)
-    at_rest = layer.is_at_rest()
+    ran = sums.positions > 0
+    moved = _share(sums.moved, sums.output) if ran else None
     return Freedom(
         path=path,
         type=type(layer).__name__,
@@ -115,12 +115,22 @@ def _record(path: str, layer: SAConv2d, sums: _Sums) -> Freedom:
         switch_min=_finite(sums.least),
         switch_max=_finite(sums.most),
         weight_diff=_share(_energy(change), _energy(kernel)),
-        pre_context=_share(sums.before, sums.given),
-        post_context=_share(sums.after, sums.blend),
+        pre_context=_share(sums.before, sums.given) if ran else None,
+        post_context=_share(sums.after, sums.blend) if ran else None,
         moved=moved,
-        use="at rest" if at_rest else "hardly used" if moved is not None and moved < HARDLY else "used",
+        use=_use(layer, ran, moved),
         offset=sums.offsets / sums.samples if sums.samples else None,
     )
+
+
+def _use(layer: SAConv2d, ran: bool, moved: float | None) -> Use:
+    if layer.is_at_rest():
+        return "at rest"
+    if not ran:
+        return "never ran"
+    if moved is None:
+        return "not finite"
+    return "hardly used" if moved < HARDLY else "used"
 
 
 def _share(part: float, whole: float) -> float | None:

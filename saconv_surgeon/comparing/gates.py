@@ -44,7 +44,7 @@ OF_OUTPUTS = ("max_rel", "max_abs", "cosine", "top1")
 """What a record would have if there had been outputs to compare."""
 KNOWN = {
     f.name for record in map(vars(records).get, records.__all__) if is_dataclass(record) for f in fields(record)
-} | {*("a", "b", "before", "after", "converted", "refused", "executed", "never_ran")}
+} | {*("a", "b", "before", "after", "equivalence", "explained", "converted", "refused", "executed", "never_ran")}
 """Everything that a figure, or what it is in, may be called."""
 USUAL = ("latency", "macs", "flops", "parameters", "activations", "bytes_moved", "peak_memory_bytes", "max_rel", "top1")
 OTHER_NAMES = {"params": "parameters", "memory": "peak_memory_bytes", "bytes": "bytes_moved"}
@@ -73,6 +73,7 @@ def parse(text: str) -> Gate:
     try:
         scale = 1.0 if is_ratio else UNITS[unit]
         threshold = float(found[3]) if found else math.nan
+        found = found if math.isfinite(threshold) else None
     except (KeyError, ValueError):
         found = None
     if found is None:
@@ -130,10 +131,14 @@ def _latency_ratio(gate: Gate, record: Mapping[str, Any]) -> tuple[float | None,
     """The paired ratio; of several batch sizes, the one that is nearest to failing. Reports have only two medians."""
     measured = [r for r in record.get("latency_ratios") or [record.get("latency_ratio")] if r]
     if measured:
-        worst = max if ">" in gate.comparison else min
-        return _paired(worst(measured, key=lambda r: r["median"]), "latency", gate)
-    if record.get("comparison"):
-        return _ratio(replace(gate, name="latency_median_s"), record)
+        nearest = (max if ">" in gate.comparison else min)(measured, key=lambda r: r["median"])
+        return _paired(nearest, "latency", gate)
+    if comparison := record.get("comparison"):
+        changes = [c for c in comparison["totals"] if c["figure"].startswith("latency") and c["ratio"] is not None]
+        if not changes:
+            return None, "latency"
+        worst = (max if ">" in gate.comparison else min)(changes, key=lambda c: c["ratio"])
+        return worst["ratio"], f"{worst['figure']}, now by before, not timed in turn: ×{worst['ratio']:.4g}"
     value, found = _ratio(replace(gate, name="latency.median_s"), record)
     return value, f"{found} (not timed in turn)"
 

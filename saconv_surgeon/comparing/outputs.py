@@ -27,7 +27,7 @@ Pair = tuple[str, str]
 
 
 def compare_outputs(a: nn.Module, b: nn.Module, matches: Sequence[Match], inputs: Inputs, seed: int = 0) -> OutputDiff:
-    """The outputs for ``inputs`` in eval mode, leaf by leaf; the cosine is over all finite values together."""
+    """The outputs for ``inputs`` in eval mode, leaf by leaf; the cosine is over all values that are finite in both."""
     left, right = run(a, inputs, seed), run(b, inputs, seed)
     difference = compare(left, right)
     agreeing, compared = agreement(left, right, inputs.batch)
@@ -37,7 +37,7 @@ def compare_outputs(a: nn.Module, b: nn.Module, matches: Sequence[Match], inputs
         bit_equal=difference.bit_equal,
         max_abs=difference.max_abs,
         max_rel=difference.max_rel,
-        cosine=_cosine(left, right),
+        cosine=_cosine(left, right) if not difference.bit_equal else 1.0 if difference.tensors else None,
         tensors=difference.tensors,
         problems=difference.problems,
         top1=agreeing / compared if compared else None,
@@ -54,6 +54,8 @@ def _cosine(a: list[Leaf], b: list[Leaf]) -> float | None:
         if isinstance(x, Tensor) and isinstance(y, Tensor) and x.is_floating_point() and x.shape == y.shape:
             p, q = x.double().flatten(), y.to(x.device).double().flatten()
             finite = p.isfinite() & q.isfinite()
+            if bool((p.isfinite() != q.isfinite()).any()):
+                return None
             p, q = p[finite], q[finite]
             product, squares_a, squares_b = (
                 product + float(p @ q),
@@ -62,7 +64,7 @@ def _cosine(a: list[Leaf], b: list[Leaf]) -> float | None:
             )
     scale = math.sqrt(squares_a) * math.sqrt(squares_b)
     value = product / scale if scale else math.nan
-    return value if math.isfinite(value) else None
+    return min(max(value, -1.0), 1.0) if math.isfinite(value) else None
 
 
 def _not_finite(output: list[Leaf], side: str) -> Iterator[str]:
@@ -81,11 +83,15 @@ def _comparable(a: nn.Module, b: nn.Module, matches: Sequence[Match]) -> list[Pa
     whole = [(m.a.path, m.b.path) for m in matches if m.a is not None and m.b is not None]
     once = {id(a.get_submodule(x)): (x, y) for x, y in reversed(whole) if _is_layer(a, x) and _is_layer(b, y)}
     pairs = dict(reversed(once.values()))  # a module with two paths is one layer, under the first of them
+    uses = Counter(id(b.get_submodule(y)) for y in pairs.values())
+    pairs = {x: y for x, y in pairs.items() if uses[id(b.get_submodule(y))] == 1}  # one for two layers is none of them
+    home = {y: x for x, y in whole}
     for layer, absorbed in _absorbing(b):
-        start = next((x for x, y in pairs.items() if y == layer), None)
-        for place in [start, *absorbed]:
-            pairs.pop(place, None)  # type: ignore[arg-type]
-        pairs[absorbed[-1]] = layer
+        places = [home[place] for place in (layer, *absorbed) if place in home]
+        for place in places:
+            pairs.pop(place, None)
+        if layer in home and absorbed[-1] in home:
+            pairs[home[absorbed[-1]]] = layer
     for layer, absorbed in _absorbing(a):
         end = pairs.get(absorbed[-1])
         for place in (layer, *absorbed):
@@ -179,12 +185,12 @@ def _seen(model: nn.Module, paths: Iterable[str], use: Callable[[str, int, list[
 
         return seen
 
-    handles = ExitStack()
-    for path in paths:
-        module = model.get_submodule(path)
-        if not isinstance(module, torch.jit.ScriptModule):
-            handles.callback(module.register_forward_hook(hook(path)).remove)
-    return handles
+    with ExitStack() as handles:  # taken off again if one of them cannot be put on
+        for path in paths:
+            module = model.get_submodule(path)
+            if not isinstance(module, torch.jit.ScriptModule):
+                handles.callback(module.register_forward_hook(hook(path)).remove)
+        return handles.pop_all()
 
 
 def _finite(value: float) -> float | None:

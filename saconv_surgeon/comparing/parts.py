@@ -33,7 +33,7 @@ class Part:
     @property
     def is_sequence(self) -> bool:
         """Whether the children have numbers for names, which say nothing but their order."""
-        return bool(self.children) and all(child.name.isdecimal() for child in self.children)
+        return self.kind != "ModuleDict" and bool(self.children) and all(c.name.isdecimal() for c in self.children)
 
     @cached_property
     def size(self) -> int:

@@ -21,8 +21,7 @@ def kernel_of(module: nn.Module) -> Tensor | None:
     """What a layer multiplies with: its weight; for a standardised one, what comes of it."""
     if isinstance(module, ConvAWS2d):
         return module.standardised_weight().to(module.weight.dtype)
-    weight = getattr(module, "weight", None)
-    return weight if isinstance(weight, Tensor) else None
+    return module._parameters.get("weight")  # one that is computed, as a parametrised one is, may move when it is read
 
 
 def parts_of(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:

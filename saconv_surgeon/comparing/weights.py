@@ -56,8 +56,11 @@ def _tensors_of(model: nn.Module) -> dict[str, Tensor]:
 def _names_in_b(a: nn.Module, b: nn.Module, matches: Sequence[Match], tensors: Mapping[str, Tensor]) -> dict[str, str]:
     """What each tensor of A is called in B, whether B has it or not; those of parts that B lacks are left out."""
     places = {m.a.path: m.b.path for m in matches if m.a is not None and m.b is not None}
+    home = {new: old for old, new in places.items()}
     for layer, absorbed in _absorbed(b):
-        places |= {old: f"{layer}.{name}" for name, old in absorbed.items() if old in places}
+        places |= {
+            home[place]: f"{layer}.{name}" for name, place in absorbed.items() if place in home and layer in home
+        }
     for layer, absorbed in _absorbed(a):
         places |= {f"{layer}.{name}": places[old] for name, old in absorbed.items() if old in places}
     parts = {path for path, _ in parts_of(a)} | places.keys()
@@ -119,6 +122,7 @@ def _not_finite(tensors: Mapping[str, Tensor], side: str) -> Iterator[str]:
     for name, tensor in tensors.items():
         if tensor.is_floating_point() or tensor.is_complex():
             values = _dense(tensor)
+            values = values.float() if values.element_size() == 1 else values  # of 8 bits, torch cannot tell
             nan, finite = int(values.isnan().sum()), int(values.isfinite().sum())
             if finite < values.numel():
                 yield f"{name}: {said_of(nan, values.numel() - finite - nan)} in {side}"

@@ -59,7 +59,8 @@ def compare(a: Sequence[Leaf], b: Sequence[Leaf]) -> Difference:
 def agreement(a: Sequence[Leaf], b: Sequence[Leaf], samples: int | None) -> tuple[int, int]:
     """How often the largest value along the second axis is in the same place, and out of how many.
 
-    Of the first floating output, (N, C) or (N, C, H, W) with N = ``samples``: of an image, or of a pixel. Others: (0, 0).
+    Of the first floating output, (N, C) or (N, C, H, W) with N = ``samples``: of an image, or of a pixel. Others: (0, 0). Where
+    there is a NaN, nothing is the largest.
     """
     left, right = (
         next((leaf for _, leaf in side if isinstance(leaf, Tensor) and leaf.is_floating_point()), None)
@@ -69,7 +70,8 @@ def agreement(a: Sequence[Leaf], b: Sequence[Leaf], samples: int | None) -> tupl
         return 0, 0
     if left.dim() not in (2, 4) or left.shape[0] != samples or left.shape[1] < 2:
         return 0, 0
-    same = left.argmax(1) == right.to(left.device).argmax(1)
+    right = right.to(left.device)
+    same = (left.argmax(1) == right.argmax(1)) & ~(left.isnan() | right.isnan()).any(1)
     return int(same.sum()), same.numel()
 
 

@@ -12,6 +12,7 @@ from saconv_surgeon.records.comparing import (
     LayerPair,
     OutputDiff,
     StructureChange,
+    Use,
     WeightChange,
     WeightDiff,
 )
@@ -91,6 +92,7 @@ __all__ = [
     "Timing",
     "TrainingCost",
     "UncountedOp",
+    "Use",
     "Verdict",
     "WeightChange",
     "WeightDiff",

@@ -79,7 +79,7 @@ class Divergence:
 
 @dataclass(frozen=True)
 class OutputDiff:
-    """The outputs for the same inputs compared, as in :class:`Equivalence`; ``max_*`` and ``cosine`` are over finite values.
+    """The outputs for the same inputs compared, as in :class:`Equivalence`; no ``max_*`` and ``cosine`` where only one has NaN.
 
     ``top1`` is how often the largest value along the second axis of the first output, (N, C) or (N, C, H, W), is in the same
     place, over ``top1_of`` of them. ``diverging`` are the layers whose outputs are not equal to the bit, in the order in which
@@ -104,6 +104,9 @@ class OutputDiff:
         return next(iter(self.diverging), None)
 
 
+Use = Literal["at rest", "hardly used", "used", "never ran", "not finite"]
+
+
 @dataclass(frozen=True)
 class Freedom:
     """What has become of a switchable atrous layer, over the inputs it was looked at with.
@@ -112,7 +115,8 @@ class Freedom:
     ``pre_context`` and ``post_context`` are the root mean squares of what the contexts add, relative to what they add it to;
     ``offset`` is the mean distance in pixels by which a deformable layer moves its samples. ``moved`` is |y - y0| / |y| of the
     output y and the plain convolution's output y0 for the same input. None where there is no finite value.
-    ``use`` is ``"at rest"`` (still the plain convolution, to the bit), ``"hardly used"`` (``moved`` below 0.1 %), or ``"used"``.
+    ``use`` is ``"at rest"`` (still the plain convolution, to the bit), ``"hardly used"`` (``moved`` below 0.1 %), or ``"used"``;
+    ``"never ran"`` and ``"not finite"`` where that cannot be told.
     """
 
     path: str
@@ -125,7 +129,7 @@ class Freedom:
     pre_context: float | None
     post_context: float | None
     moved: float | None
-    use: Literal["at rest", "hardly used", "used"]
+    use: Use
     offset: float | None = None
 
 

@@ -191,7 +191,9 @@ def freedom_summary(layers: Sequence[Freedom]) -> str:
     line = f"{n['used']} of {plural(len(layers), 'layer')} use their freedom"
     foldable = [f"{n['at rest']} still the plain convolution to the bit"] if n["at rest"] else []
     foldable += [f"{n['hardly used']} within 0.1 % of it"] if n["hardly used"] else []
-    return f"{line}; {' and '.join(foldable)} could be folded back" if foldable else line
+    line += f"; {' and '.join(foldable)} could be folded back" if foldable else ""
+    untold = [f"{k} {use}" for use in ("never ran", "not finite") if (k := sum(f.use == use for f in layers))]
+    return "; ".join([line, *untold])
 
 
 def convolution(arguments: ConvArguments | None) -> str:
