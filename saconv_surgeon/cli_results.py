@@ -74,9 +74,10 @@ def fail_where(results: Sequence[GateResult], besides: str | None = None) -> Non
 
 
 def _check_report(path: Path) -> None:
-    kinds = (".html", ".md", ".csv", ".svg")
-    if path.suffix.lower() not in kinds:
-        raise UsageError(f"--report {path} is of no known kind; its name ends in {', '.join(kinds)}")
+    from saconv_surgeon.report.delivery import KINDS  # not for --help, which it would slow down
+
+    if path.suffix.lower() not in KINDS:
+        raise UsageError(f"--report {path} is of no known kind; its name ends in {', '.join(KINDS)}")
     if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         why = "is a folder" if path.is_dir() else f"cannot be written: is {path.parent} a folder that you may write to?"
         raise UsageError(f"--report {path} {why}")

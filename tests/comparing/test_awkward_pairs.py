@@ -53,10 +53,10 @@ def test_absorbed_conversion_of_another_architecture():
     x = tiny_resnet.example_inputs()
     b = surgeon.convert(tiny_resnet.build().eval(), x, absorb=True).model
     a = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10)).eval()
-    assert diff(a, b, x).outputs.diverging is not None
+    assert not diff(a, b, x).outputs.bit_equal
     wrapped = diff(nn.Sequential(tiny_resnet.build(), nn.Softmax(1)), b, x)
     assert ("renamed", "0", "") in {(c.change, c.path, c.new_path) for c in wrapped.structure}
-    assert any(w.as_kernel for w in wrapped.weights.changed) or wrapped.weights.equal > 80
+    assert wrapped.weights.equal == len(tiny_resnet.build().state_dict())
 
 
 def test_what_is_nan_agrees_with_nothing():
