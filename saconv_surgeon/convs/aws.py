@@ -13,38 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from saconv_surgeon.convs.converted import ConvertedLayer
+from saconv_surgeon.convs.gradients import as_dtype, filter_statistics, standardised, statistics_dtype
 
-EPS = 1e-5
 STATISTICS = ("weight_gamma", "weight_beta")
-
-
-def filter_statistics(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """The deviation and the mean of every filter of a kernel.
-
-    Args:
-        weight: (C_out, C_in/groups, k_h, k_w), any floating dtype.
-
-    Returns:
-        ``sqrt(var + 1e-5)`` and ``mean``, each (C_out, 1, 1, 1), float64 for a float64 kernel and float32 for every
-        other. ``var`` is unbiased; a filter of one element, where that is 0/0, has variance 0.
-    """
-    v = as_dtype(weight, statistics_dtype(weight))
-    dims = (1, 2, 3)
-    mean = v.mean(dims, keepdim=True)
-    # Two passes over the kernel: as accurate as Welford's single pass and, on a CPU, an order of magnitude faster
-    # than ``torch.var_mean``, which is not vectorised.
-    var = (v - mean).square().sum(dims, keepdim=True) / max(v[0].numel() - 1, 1)
-    return torch.sqrt(var + EPS), mean
-
-
-def statistics_dtype(weight: Tensor) -> torch.dtype:
-    """What gamma and beta are kept in: rounding them to half precision would move 4-30 % of the weights."""
-    return torch.float64 if weight.dtype == torch.float64 else torch.float32
-
-
-def as_dtype(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """``tensor`` in ``dtype``. Unlike ``Tensor.to``, leaves no trace in an exported graph where there is nothing to do."""
-    return tensor if tensor.dtype == dtype else tensor.to(dtype)
 
 
 class ConvAWS2d(ConvertedLayer, nn.Conv2d):
@@ -154,13 +125,11 @@ class ConvAWS2d(ConvertedLayer, nn.Conv2d):
     def standardised_weight(self) -> Tensor:
         """The kernel that is convolved with, in the dtype of the statistics (float32 for half-precision layers).
 
-        Written as one affine map per filter, ``v * (gamma/sigma) + (beta - mean * gamma/sigma)``: while gamma = sigma
-        and beta = mean, that is ``v * 1 + 0``, the kernel itself to the bit. The textbook order is not.
+        While gamma = sigma and beta = mean, that is the kernel itself to the bit; see
+        :func:`~saconv_surgeon.convs.gradients.standardised`.
         """
-        sigma, mean = filter_statistics(self.weight)
-        ratio = self.weight_gamma / sigma
-        weight: Tensor = torch.addcmul(self.weight_beta - mean * ratio, as_dtype(self.weight, sigma.dtype), ratio)
-        return weight
+        v = as_dtype(self.weight, statistics_dtype(self.weight))
+        return standardised(v, self.weight_gamma, self.weight_beta)
 
     def reset_parameters(self) -> None:
         """Draws a new kernel as ``nn.Conv2d`` does and takes the statistics from it."""

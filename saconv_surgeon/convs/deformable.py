@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.utils import _pair
 
-from saconv_surgeon.convs.aws import as_dtype
+from saconv_surgeon.convs.gradients import as_dtype
 from saconv_surgeon.convs.saconv import POOL, RATE, SAConv2d, narrow_padding, pad_edges
 
 TAPS = 9

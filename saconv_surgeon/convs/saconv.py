@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.utils import _pair
 
-from saconv_surgeon.convs.aws import ConvAWS2d, as_dtype
+from saconv_surgeon.convs.aws import ConvAWS2d
+from saconv_surgeon.convs.gradients import as_dtype, blended, projected, shifted, spatial_mean
 
 RATE = 3
 """How many times further apart the taps of the wide branch are."""
@@ -77,15 +78,14 @@ class SAConv2d(ConvAWS2d):
 
     def blended(self, x: Tensor) -> Tensor:
         """(N, C_in, H, W) → (N, C_out, H_out, W_out): y of the formula above, without the norm and activation of a block."""
-        x = x + self.pre_context(F.adaptive_avg_pool2d(x, 1))
+        x = x + self.pre_context(spatial_mean(x))
         weight = self.standardised_weight()
         small, large = self._branches(
             x, as_dtype(weight, self.weight.dtype), as_dtype(weight + self.weight_diff, self.weight.dtype)
         )
         switch = self.switch_at(x, small)
-        # lerp returns `small` itself where the switch is 1, which large + S (small - large) does not
-        y = torch.lerp(large, small, as_dtype(switch, small.dtype))
-        return y + self.post_context(F.adaptive_avg_pool2d(y, 1))
+        y = blended(small, large, as_dtype(switch, small.dtype))
+        return shifted(y, self.post_context(spatial_mean(y)))
 
     def _load_from_state_dict(
         self,
@@ -164,11 +164,11 @@ class SAConv2d(ConvAWS2d):
         left, right, top, bottom = narrow_padding(self)
         span = [d * (k - 1) for d, k in zip(_pair(self.dilation), self.kernel_size, strict=True)]
         centre = [span[0] // 2 - top, span[1] // 2 - left]
-        projected = pad_edges(F.conv2d(x, self.switch.weight), POOL // 2)
+        seen = pad_edges(projected(x, self.switch.weight), POOL // 2)
         if centre == [0, 0] and [top + bottom, left + right] == span:
-            pooled = F.avg_pool2d(projected, POOL, stride)
+            pooled = F.avg_pool2d(seen, POOL, stride)
         else:
-            pooled = F.avg_pool2d(projected, POOL, 1)
+            pooled = F.avg_pool2d(seen, POOL, 1)
             for axis, step, offset in zip((-2, -1), stride, centre, strict=True):
                 last = _positions(x, axis)[-1]
                 pooled = pooled.index_select(axis, (_positions(like, axis) * step + offset).clamp(min=0).minimum(last))

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from saconv_surgeon import ConvAWS2d, SAConv2d
-from saconv_surgeon.convs.aws import filter_statistics
+from saconv_surgeon.convs.gradients import filter_statistics
 from tests import oracle
 
 LAYERS = (ConvAWS2d, SAConv2d)
