@@ -12,7 +12,9 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from saconv_surgeon.convs.affine import Affine
 from saconv_surgeon.convs.converted import ConvertedLayer
+from saconv_surgeon.convs.geometry import settings_of
 from saconv_surgeon.convs.gradients import as_dtype, filter_statistics, standardised, statistics_dtype
 
 STATISTICS = ("weight_gamma", "weight_beta")
@@ -63,20 +65,8 @@ class ConvAWS2d(ConvertedLayer, nn.Conv2d):
     @classmethod
     def _like(cls, conv: nn.Conv2d, **options: Any) -> Self:
         """A layer with the arguments of ``conv``, on the meta device."""
-        return cls(
-            conv.in_channels,
-            conv.out_channels,
-            conv.kernel_size,
-            conv.stride,
-            conv.padding,
-            conv.dilation,
-            conv.groups,
-            conv.bias is not None,
-            conv.padding_mode,
-            device="meta",
-            dtype=conv.weight.dtype,
-            **options,
-        )
+        where: dict[str, Any] = {"device": "meta", "dtype": conv.weight.dtype}
+        return cls(**settings_of(conv), bias=conv.bias is not None, **where, **options)
 
     def is_at_rest(self) -> bool:
         """Whether the layer still computes the plain convolution with its own kernel, to the bit."""
@@ -94,29 +84,37 @@ class ConvAWS2d(ConvertedLayer, nn.Conv2d):
             raise ValueError(
                 f"{type(self).__name__}({self.extra_repr()}) has been trained; no plain convolution equals it"
             )
-        conv = nn.Conv2d(
-            self.in_channels,
-            self.out_channels,
-            self.kernel_size,  # type: ignore[arg-type]
-            self.stride,  # type: ignore[arg-type]
-            self.padding,  # type: ignore[arg-type]
-            self.dilation,  # type: ignore[arg-type]
-            self.groups,
-            self.bias is not None,
-            self.padding_mode,
-            device="meta",
-            dtype=self.weight.dtype,
-        )
-        for name in ("weight", "bias"):
-            parameter = getattr(self, name)
-            if parameter is not None:
-                copy = nn.Parameter(parameter.detach().clone(), requires_grad=parameter.requires_grad)
-                setattr(conv, name, copy)
+        bias = None if self.bias is None else self.bias.detach().clone()
+        conv = self.plain(self.weight.detach().clone(), bias)
+        for name, parameter in conv.named_parameters():
+            parameter.requires_grad_(self.get_parameter(name).requires_grad)
+        return conv
+
+    def plain(self, kernel: Tensor, bias: Tensor | None) -> nn.Conv2d:
+        """The ``nn.Conv2d`` of the layer's settings with these tensors as its constant parameters."""
+        conv = nn.Conv2d(**settings_of(self), bias=bias is not None, device="meta", dtype=self.weight.dtype)
+        conv.weight = nn.Parameter(kernel, requires_grad=False)
+        if bias is not None:
+            conv.bias = nn.Parameter(bias.to(self.weight.dtype), requires_grad=False)
         conv._reversed_padding_repeated_twice = list(self._reversed_padding_repeated_twice)
         for name, value in vars(self).items():
             if name not in vars(conv) and name not in self._own_attributes:
                 setattr(conv, name, value)
         return conv.train(self.training)
+
+    @property
+    def takes_norm(self) -> bool:
+        """See :class:`ConvertedLayer`."""
+        return True
+
+    def folded(self, then: Affine | None = None, *, own_norm: bool = True) -> nn.Module:
+        """See :class:`ConvertedLayer`: the convolution with the kernel as it is used."""
+        if then is None and self.is_at_rest():
+            return self.to_conv2d()
+        kernel, bias = self.standardised_weight().detach(), self.bias
+        if then is not None:
+            kernel, bias = then.kernel(kernel), then.bias(bias)
+        return self.plain(kernel.to(self.weight.dtype), None if bias is None else bias.detach().clone())
 
     def forward(self, input: Tensor) -> Tensor:
         """(N, C_in, H, W) or (C_in, H, W) → the convolution with the standardised kernel."""

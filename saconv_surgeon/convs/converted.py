@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Self
 
 from torch import Tensor, nn
+
+from saconv_surgeon.convs.affine import Affine
 
 INHERITED = ("weight", "bias")
 """The parameters of an ``nn.Conv2d``."""
@@ -51,6 +55,25 @@ class ConvertedLayer(nn.Module):
             ValueError: There is none.
         """
         raise ValueError(f"{type(self).__name__} equals no plain convolution")
+
+    @property
+    def takes_norm(self) -> bool:
+        """Whether :meth:`folded` can take in the norm behind the layer."""
+        return False
+
+    def folded(self, then: Affine | None = None, *, own_norm: bool = True) -> nn.Module:
+        """The fastest module for inference that computes what the layer computes in eval mode, and ``then`` behind it.
+
+        The layer is left unchanged and shares no tensor with it. Here: the plain convolution of a layer at rest, else a copy.
+
+        Args:
+            then: The norm behind the layer, where ``takes_norm``.
+            own_norm: Fold a norm that is part of the layer as well.
+        """
+        if self.is_at_rest():
+            with suppress(ValueError):
+                return self.to_conv2d()
+        return copy.deepcopy(self)
 
     def fit(self, inputs: list[Tensor], outputs: list[Tensor]) -> None:
         """Sets the parameters so that the layer comes as close to ``outputs``, given ``inputs``, as it can; targets that have

@@ -6,6 +6,7 @@ convolution: Dai et al., arXiv 1703.06211.
 
 from __future__ import annotations
 
+import copy
 import importlib
 from functools import cache
 from typing import Any
@@ -15,8 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.utils import _pair
 
+from saconv_surgeon.convs.folded import FoldedSAConv2d
+from saconv_surgeon.convs.geometry import POOL, RATE, check_size, narrow_padding, pad_edges, settings_of
 from saconv_surgeon.convs.gradients import as_dtype
-from saconv_surgeon.convs.saconv import POOL, RATE, SAConv2d, narrow_padding, pad_edges
+from saconv_surgeon.convs.saconv import SAConv2d
 
 TAPS = 9
 """Of the only kernel that the published layer has offsets for, 3×3."""
@@ -68,8 +71,7 @@ class DeformableSAConv2d(SAConv2d):
 
     def is_at_rest(self) -> bool:
         """See :class:`SAConv2d`; to rounding only."""
-        offsets = [*self.offset_s.parameters(), *self.offset_l.parameters()]
-        return super().is_at_rest() and all(not bool(tensor.any()) for tensor in offsets)
+        return super().is_at_rest() and not (_any(self.offset_s) or _any(self.offset_l))
 
     def _reset_new_parameters(self) -> None:
         super()._reset_new_parameters()
@@ -81,24 +83,73 @@ class DeformableSAConv2d(SAConv2d):
             nn.init.zeros_(parameter)
 
     def _branches(self, x: Tensor, weight: Tensor, wide_weight: Tensor) -> tuple[Tensor, Tensor]:
-        seen = F.avg_pool2d(pad_edges(x, POOL // 2), POOL, 1)
+        seen = averaged(x)
         return (
             self._deformed(x, self.offset_s(seen), weight, 1),
             self._deformed(x, self.offset_l(seen), wide_weight, RATE),
         )
 
     def _deformed(self, x: Tensor, offset: Tensor, weight: Tensor, rate: int) -> Tensor:
-        from torchvision.ops import deform_conv2d  # takes a second, and is not everywhere
+        return deformed(self, x, offset, weight, rate)
 
-        vertical, horizontal = (rate * d for d in _pair(self.dilation))  # the padding too: they are equal here
-        padding = (vertical, horizontal)
-        if self.padding_mode != "zeros":
-            self._check_size(x)
-            x = F.pad(x, (horizontal, horizontal, vertical, vertical), mode=self.padding_mode)
-            padding = (0, 0)
-        # under autocast the offsets come in half precision, which the operator does not mix with others
-        dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-        bias = None if self.bias is None else as_dtype(self.bias, dtype)
-        x, offset, weight = (as_dtype(t, dtype) for t in (x, offset, weight))
-        y: Tensor = deform_conv2d(x, offset, weight, bias, self.stride, padding, (vertical, horizontal))
-        return as_dtype(y, self.weight.dtype)
+    def branch(self, kernel: Tensor, bias: Tensor | None, *, wide: bool) -> nn.Conv2d:
+        """See :class:`SAConv2d`; a plain convolution where the offsets are zero."""
+        offset = self.offset_l if wide else self.offset_s
+        conv = super().branch(kernel, bias, wide=wide)
+        return DeformedBranch(self, conv, offset, RATE if wide else 1) if _any(offset) else conv
+
+    @property
+    def folded_class(self) -> type[FoldedSAConv2d]:
+        """See :class:`SAConv2d`."""
+        return FoldedDeformableSAConv2d
+
+
+class DeformedBranch(nn.Conv2d):
+    """A constant kernel that reads where its offsets say, (N, C_in, H, W) → (N, C_out, H_out, W_out). For inference."""
+
+    def __init__(self, layer: DeformableSAConv2d, conv: nn.Conv2d, offset: nn.Conv2d, rate: int) -> None:
+        super().__init__(**settings_of(layer), bias=conv.bias is not None, device="meta", dtype=conv.weight.dtype)
+        self.weight, self.bias, self.rate = conv.weight, conv.bias, rate
+        self._reversed_padding_repeated_twice = list(layer._reversed_padding_repeated_twice)
+        self.offset = copy.deepcopy(offset)
+
+    def forward(self, input: Tensor, seen: Tensor | None = None) -> Tensor:
+        """``seen`` is the input averaged over 5×5, where it is known already."""
+        seen = averaged(input) if seen is None else seen
+        return deformed(self, input, self.offset(seen), self.weight, self.rate)
+
+
+class FoldedDeformableSAConv2d(FoldedSAConv2d):
+    """:class:`FoldedSAConv2d` with at least one deformable branch."""
+
+    def _branches(self, x: Tensor) -> list[Tensor]:
+        seen = averaged(x)
+        there = [branch for branch in (self.narrow, self.wide) if branch is not None]
+        return [branch(x, seen) if isinstance(branch, DeformedBranch) else branch(x) for branch in there]
+
+
+def averaged(x: Tensor) -> Tensor:
+    """What the offsets are predicted from: (N, C, H, W) → (N, C, H, W), the mean over 5×5."""
+    return F.avg_pool2d(pad_edges(x, POOL // 2), POOL, 1)
+
+
+def deformed(conv: nn.Conv2d, x: Tensor, offset: Tensor, weight: Tensor, rate: int) -> Tensor:
+    """The convolution at ``rate`` times the dilation of ``conv``, its samples moved by ``offset``, (N, 18, H_out, W_out)."""
+    from torchvision.ops import deform_conv2d  # takes a second, and is not everywhere
+
+    vertical, horizontal = (rate * d for d in _pair(conv.dilation))  # the padding too: they are equal here
+    padding = (vertical, horizontal)
+    if conv.padding_mode != "zeros":
+        check_size(conv, x)
+        x = F.pad(x, (horizontal, horizontal, vertical, vertical), mode=conv.padding_mode)
+        padding = (0, 0)
+    # under autocast the offsets come in half precision, which the operator does not mix with others
+    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    bias = None if conv.bias is None else as_dtype(conv.bias, dtype)
+    x, offset, weight = (as_dtype(t, dtype) for t in (x, offset, weight))
+    y: Tensor = deform_conv2d(x, offset, weight, bias, conv.stride, padding, (vertical, horizontal))
+    return as_dtype(y, conv.weight.dtype)
+
+
+def _any(module: nn.Module) -> bool:
+    return any(bool(parameter.any()) for parameter in module.parameters())

@@ -83,9 +83,18 @@ def blended(small: Tensor, large: Tensor, switch: Tensor) -> Tensor:
     return torch.lerp(large, small, switch) if _recorded(large) else large.lerp_(small, switch)
 
 
-def shifted(y: Tensor, shift: Tensor) -> Tensor:
-    """``y + shift`` in the memory of ``y``, which nobody else may be holding; ``shift`` is (N, C, 1, 1)."""
-    return y + shift if _recorded(y, shift) or shift.dtype != y.dtype else y.add_(shift)
+def shifted(y: Tensor, shift: Tensor, scale: Tensor | None = None) -> Tensor:
+    """``scale * y + shift`` in the memory of ``y``, which nobody else may be holding.
+
+    Args:
+        y: (N, C, H, W).
+        shift: (N, C, 1, 1), or a map like ``y``.
+        scale: (C, 1, 1); 1 where it is None.
+    """
+    kept = _recorded(y, shift) or shift.dtype != y.dtype
+    if scale is None:
+        return y + shift if kept else y.add_(shift)
+    return torch.addcmul(shift, y, scale) if kept else torch.addcmul(shift, y, scale, out=y)
 
 
 def spatial_mean(x: Tensor) -> Tensor:
@@ -127,7 +136,7 @@ def _recorded(*tensors: Tensor) -> bool:
 def _transformed() -> bool:
     return (
         torch.compiler.is_compiling()
-        or torch.jit.is_tracing()
+        or torch.jit.is_tracing()  # type: ignore[attr-defined]
         or torch._C._are_functorch_transforms_active()
         or forward_ad._current_level >= 0
     )

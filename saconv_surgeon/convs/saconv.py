@@ -5,20 +5,20 @@ Source: DetectoRS (Qiao, Chen, Yuille, CVPR 2021, arXiv 2006.02334), section 4, 
 
 from __future__ import annotations
 
-from typing import Any
+import copy
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.nn.modules.utils import _pair
 
+from saconv_surgeon.convs.affine import Affine
 from saconv_surgeon.convs.aws import ConvAWS2d
-from saconv_surgeon.convs.gradients import as_dtype, blended, projected, shifted, spatial_mean
+from saconv_surgeon.convs.geometry import switch_at, wide_dilation, wide_forward, wide_padding
+from saconv_surgeon.convs.gradients import as_dtype, blended, shifted, spatial_mean
 
-RATE = 3
-"""How many times further apart the taps of the wide branch are."""
-POOL = 5
-"""Side of the window over which the switch averages."""
+if TYPE_CHECKING:
+    from saconv_surgeon.convs.folded import FoldedSAConv2d
 
 
 class SAConv2d(ConvAWS2d):
@@ -124,6 +124,38 @@ class SAConv2d(ConvAWS2d):
             )
         return super().to_conv2d()
 
+    @property
+    def takes_norm(self) -> bool:
+        """See :class:`ConvertedLayer`: behind a norm or an activation of its own, it does not."""
+        return self.bn is None and self.act is None
+
+    def folded(self, then: Affine | None = None, *, own_norm: bool = True) -> nn.Module:
+        """See :class:`ConvertedLayer` and :func:`~saconv_surgeon.convs.folded.fold_saconv`."""
+        from saconv_surgeon.convs.folded import fold_saconv  # it needs this class
+
+        norm = Affine.of(self.bn) if own_norm and self.bn is not None else None
+        core = fold_saconv(self, norm or then)
+        behind = {"bn": None if norm is not None else self.bn, "act": self.act}
+        parts = {name: copy.deepcopy(part) for name, part in behind.items() if part is not None}
+        return nn.Sequential(OrderedDict(conv=core, **parts)) if parts else core
+
+    def branch(self, kernel: Tensor, bias: Tensor | None, *, wide: bool) -> nn.Conv2d:
+        """One of the two branches as a module of its own, with this kernel."""
+        conv = self.plain(kernel, None if bias is None else bias.clone())
+        if wide:
+            left, right, top, bottom = wide_padding(self)
+            conv.dilation = wide_dilation(self)
+            conv.padding = self.padding if self.padding == "same" else (top, left)
+            conv._reversed_padding_repeated_twice = [left, right, top, bottom]
+        return conv
+
+    @property
+    def folded_class(self) -> type[FoldedSAConv2d]:
+        """What puts the branches together again."""
+        from saconv_surgeon.convs.folded import FoldedSAConv2d
+
+        return FoldedSAConv2d
+
     def reset_parameters(self) -> None:
         """Draws a new kernel as ``nn.Conv2d`` does; the layer then computes the plain convolution with it."""
         super().reset_parameters()
@@ -142,113 +174,9 @@ class SAConv2d(ConvAWS2d):
         return self._conv_forward(x, weight, self.bias), self._wide_forward(x, wide_weight)
 
     def _wide_forward(self, x: Tensor, weight: Tensor) -> Tensor:
-        """The convolution at three times the dilation, aligned with the narrow one."""
-        dilation = tuple(RATE * d for d in _pair(self.dilation))
-        if self.padding_mode == "zeros" and self.padding == "same":
-            return F.conv2d(x, weight, self.bias, 1, "same", dilation, self.groups)
-        left, right, top, bottom = wide_padding(self)
-        padding: tuple[int, int] = (top, left)
-        if self.padding_mode != "zeros":
-            self._check_size(x)
-            x = F.pad(x, (left, right, top, bottom), mode=self.padding_mode)
-            padding = (0, 0)
-        return F.conv2d(x, weight, self.bias, self.stride, padding, dilation, self.groups)
+        return wide_forward(self, x, weight, self.bias)
 
     def switch_at(self, x: Tensor, like: Tensor) -> Tensor:
-        """S at the centre of every output, (N, 1, H_out, W_out) as ``like``, the output, has them; x is after the pre-context.
-
-        The published order averages x over 5×5 and then projects C channels to one; both steps are linear and act on
-        different axes, so projecting first gives the same S to rounding without two copies of x.
-        """
-        stride = _pair(self.stride)
-        left, right, top, bottom = narrow_padding(self)
-        span = [d * (k - 1) for d, k in zip(_pair(self.dilation), self.kernel_size, strict=True)]
-        centre = [span[0] // 2 - top, span[1] // 2 - left]
-        seen = pad_edges(projected(x, self.switch.weight), POOL // 2)
-        if centre == [0, 0] and [top + bottom, left + right] == span:
-            pooled = F.avg_pool2d(seen, POOL, stride)
-        else:
-            pooled = F.avg_pool2d(seen, POOL, 1)
-            for axis, step, offset in zip((-2, -1), stride, centre, strict=True):
-                last = _positions(x, axis)[-1]
-                pooled = pooled.index_select(axis, (_positions(like, axis) * step + offset).clamp(min=0).minimum(last))
-        bias = self.switch.bias
-        assert bias is not None
-        return pooled + bias.reshape(1, 1, 1, 1)
-
-    def _check_size(self, x: Tensor) -> None:
-        height, width = smallest_map(self)
-        if x.shape[-2] >= height and x.shape[-1] >= width:
-            return
-        kind = type(self).__name__
-        name = f"{kind} at {self.path!r}" if self.path else f"{kind}({self.extra_repr()})"
-        raise ValueError(
-            f"{name}: a map of {x.shape[-2]}x{x.shape[-1]} is too small for padding_mode={self.padding_mode!r} of its wide "
-            f"branch, which needs at least {height}x{width}; use larger inputs or leave this convolution out of the conversion"
-        )
-
-
-def narrow_padding(conv: nn.Conv2d) -> tuple[int, int, int, int]:
-    """What ``conv`` pads with: (left, right, top, bottom)."""
-    if conv.padding_mode != "zeros" or isinstance(conv.padding, str):
-        left, right, top, bottom = conv._reversed_padding_repeated_twice
-        return left, right, top, bottom
-    vertical, horizontal = _pair(conv.padding)
-    return horizontal, horizontal, vertical, vertical
-
-
-def wide_padding(conv: nn.Conv2d) -> tuple[int, int, int, int]:
-    """What the branch at three times the dilation pads with: p + d(k-1)(r-1)/2 on each side, r = 3."""
-    left, right, top, bottom = narrow_padding(conv)
-    vertical, horizontal = (
-        d * (k - 1) * (RATE - 1) // 2 for d, k in zip(_pair(conv.dilation), conv.kernel_size, strict=True)
-    )
-    return left + horizontal, right + horizontal, top + vertical, bottom + vertical
-
-
-def smallest_map(conv: nn.Conv2d) -> tuple[int, int]:
-    """The smallest (H, W) that the padding mode of the wide branch can pad."""
-    extra = {"reflect": 1, "circular": 0}.get(conv.padding_mode)
-    if extra is None:
-        return 1, 1
-    left, right, top, bottom = wide_padding(conv)
-    return max(top, bottom, 1 - extra) + extra, max(left, right, 1 - extra) + extra
-
-
-def pad_edges(x: Tensor, size: int) -> Tensor:
-    """Reflects ``size`` pixels at every edge; repeats the edge along an axis that is too short to be reflected."""
-    if _has_unknown_size(x):
-        # Asking which of the two cases it is would bind the traced graph to one of them.
-        for axis in (-2, -1):
-            x = x.index_select(axis, _edge_indices(x, axis, size))
-        return x
-    modes = ["reflect" if side > size else "replicate" for side in x.shape[-2:]]
-    if modes[0] == modes[1]:
-        return F.pad(x, (size,) * 4, mode=modes[0])
-    x = F.pad(x, (0, 0, size, size), mode=modes[0])
-    return F.pad(x, (size, size, 0, 0), mode=modes[1])
-
-
-def _edge_indices(x: Tensor, axis: int, size: int) -> Tensor:
-    """Which position of an axis every position of the padded one repeats."""
-    inside = _positions(x, axis)
-    last = inside[-1]
-    positions = F.pad(torch.ones_like(inside), (size, size), value=1).cumsum(0) - 1 - size
-    reflected = last - (last - positions.abs()).abs()
-    return torch.where(last >= size, reflected, positions.clamp(min=0).minimum(last))
-
-
-def _positions(x: Tensor, axis: int) -> Tensor:
-    """0, 1, 2 … along the last or last but one axis of ``x``.
-
-    Counted rather than asked for where the size is not known yet: a size in the graph would become an argument of the layer.
-    """
-    if not _has_unknown_size(x):
-        return torch.arange(x.shape[axis], device=x.device)
-    line = x[0, 0, :, 0] if axis == -2 else x[0, 0, 0, :]
-    return torch.ones_like(line, dtype=torch.int64).cumsum(0) - 1
-
-
-def _has_unknown_size(x: Tensor) -> bool:
-    """Whether ``x`` is being traced for maps of any size."""
-    return any(isinstance(side, torch.SymInt) for side in x.shape[-2:])
+        """S at the centre of every output, (N, 1, H_out, W_out) as ``like``, the output, has them; x is after the pre-context."""
+        assert self.switch.bias is not None
+        return switch_at(self, x, like, self.switch.weight, self.switch.bias)

@@ -6,6 +6,7 @@ section 3.
 
 from __future__ import annotations
 
+import copy
 from contextlib import nullcontext
 from fractions import Fraction
 from typing import Any, Self
@@ -15,8 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.utils import _pair
 
+from saconv_surgeon.convs.affine import Affine
 from saconv_surgeon.convs.converted import ConvertedLayer
-from saconv_surgeon.convs.saconv import narrow_padding
+from saconv_surgeon.convs.geometry import narrow_padding, settings_of
 
 DEFAULT_RATIO = Fraction(1, 2)
 
@@ -137,18 +139,8 @@ class SPConv2d(ConvertedLayer):
         from saconv_surgeon.convs.spconv_start import project  # it needs this class
 
         init = options.pop("init", "project")
-        build: dict[str, Any] = {
-            "in_channels": conv.in_channels,
-            "out_channels": conv.out_channels,
-            "kernel_size": conv.kernel_size,
-            "stride": conv.stride,
-            "padding": conv.padding,
-            "dilation": conv.dilation,
-            "groups": conv.groups,
-            "padding_mode": conv.padding_mode,
-        }
         with nullcontext() if init == "random" else torch.random.fork_rng(devices=[]):
-            layer = cls(**build, device=conv.weight.device, dtype=conv.weight.dtype, **options)
+            layer = cls(**settings_of(conv), device=conv.weight.device, dtype=conv.weight.dtype, **options)
         for part in layer.spatial:
             part._reversed_padding_repeated_twice = list(conv._reversed_padding_repeated_twice)
         for name, value in vars(conv).items():  # what somebody else's code has put on the object
@@ -178,6 +170,24 @@ class SPConv2d(ConvertedLayer):
     def is_new(self, name: str) -> bool:
         """See :class:`ConvertedLayer`: nothing of a convolution is left."""
         return True
+
+    def folded(self, then: Affine | None = None, *, own_norm: bool = True) -> nn.Module:
+        """See :class:`ConvertedLayer`: a copy whose norms are in its convolutions. A norm behind cannot join them: the gate looks
+        at what they give.
+        """
+        layer = copy.deepcopy(self).requires_grad_(False)
+        first, second = Affine.of(layer.bn1), Affine.of(layer.bn2)
+        if first is not None:
+            layer.bn1 = nn.Identity()  # type: ignore[assignment]
+            start = 0
+            for conv in layer.spatial:  # their output channels side by side
+                first.part(start, start + conv.out_channels).into(conv, shift=False)
+                start += conv.out_channels
+            first.into(layer.pwc)
+        if second is not None:
+            layer.bn2 = nn.Identity()  # type: ignore[assignment]
+            second.into(layer.conv1x1)
+        return layer
 
     def forward(self, input: Tensor) -> Tensor:
         """(N, C_in, H, W) → (N, C_out, H_out, W_out), sizes as in ``nn.Conv2d``; (C_in, H, W) without a batch too.

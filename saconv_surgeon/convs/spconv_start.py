@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.utils import _pair
 
-from saconv_surgeon.convs.saconv import narrow_padding
+from saconv_surgeon.convs.geometry import narrow_padding
 from saconv_surgeon.convs.spconv import SPConv2d, first_window, halves
 
 CORRELATION = 0.7

@@ -13,7 +13,8 @@ from torch.nn.modules.utils import _pair
 
 from saconv_surgeon.convs.aws import ConvAWS2d
 from saconv_surgeon.convs.deformable import TAPS, DeformableSAConv2d, missing_operator, offsets_line_up
-from saconv_surgeon.convs.saconv import SAConv2d, smallest_map
+from saconv_surgeon.convs.geometry import smallest_map
+from saconv_surgeon.convs.saconv import SAConv2d
 from saconv_surgeon.convs.spconv import SPConv2d, first_window, halves, representative_channels
 from saconv_surgeon.convs.target import Cost, Option, Options, Reason, Target
 from saconv_surgeon.errors import UsageError, first_line

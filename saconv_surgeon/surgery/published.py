@@ -17,7 +17,8 @@ from torch.nn.modules.utils import _pair
 from saconv_surgeon.convs.aws import STATISTICS, ConvAWS2d
 from saconv_surgeon.convs.converted import ConvertedLayer
 from saconv_surgeon.convs.deformable import DeformableSAConv2d
-from saconv_surgeon.convs.saconv import SAConv2d, narrow_padding
+from saconv_surgeon.convs.geometry import narrow_padding
+from saconv_surgeon.convs.saconv import SAConv2d
 from saconv_surgeon.convs.spconv import SPConv2d
 from saconv_surgeon.models.absorption import absorbed_places
 from saconv_surgeon.models.weights import OPTIONAL

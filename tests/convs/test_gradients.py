@@ -1,4 +1,4 @@
-"""The steps with gradients written by hand: against finite differences, and against what autograd makes of the plain operations."""
+"""The steps with gradients written by hand: against finite differences, and against autograd through the plain operations."""
 
 import copy
 

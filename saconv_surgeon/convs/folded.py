@@ -1,0 +1,189 @@
+"""``FoldedSAConv2d``: a trained switchable atrous convolution for inference, without what is constant, zero or one."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from saconv_surgeon.convs.affine import Affine
+from saconv_surgeon.convs.aws import ConvAWS2d
+from saconv_surgeon.convs.converted import ConvertedLayer
+from saconv_surgeon.convs.geometry import check_size, switch_at
+from saconv_surgeon.convs.gradients import as_dtype, blended, shifted, spatial_mean
+
+if TYPE_CHECKING:
+    from saconv_surgeon.convs.saconv import SAConv2d
+
+
+class FoldedSAConv2d(ConvertedLayer):
+    """What a :class:`SAConv2d` computes, (N, C_in, H, W) → (N, C_out, H_out, W_out), with less work; for inference.
+
+    ``narrow`` and ``wide`` are the two branches, whose kernels are constant: standardised, multiplied by the scale of the norm
+    behind the layer, and by the switch where that is constant. Each part is None where it would change nothing:
+
+    * ``narrow`` or ``wide``, where the switch is 0 or 1.
+    * ``switch_weight`` (1, C_in, 1, 1) and ``switch_bias`` (1,); without them the branches are added.
+    * ``pre_context`` (1×1, C_in → C_in), or ``pre_shift`` (C_in, 1, 1) where the context does not depend on the input.
+    * ``post_context`` (1×1, C_out → C_out). It sees the blend before the norm, which is then not in the kernels: ``scale``
+      (C_out, 1, 1) is applied where the context is added.
+    """
+
+    narrow: nn.Module | None
+    wide: nn.Module | None
+    pre_context: nn.Module | None
+    post_context: nn.Module | None
+    switch_weight: Tensor | None
+    switch_bias: Tensor | None
+    pre_shift: Tensor | None
+    scale: Tensor | None
+
+    def __init__(
+        self,
+        narrow: nn.Module | None,
+        wide: nn.Module | None,
+        *,
+        switch: tuple[Tensor, Tensor] | None = None,
+        pre_context: nn.Module | None = None,
+        pre_shift: Tensor | None = None,
+        post_context: nn.Module | None = None,
+        scale: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        self.narrow, self.wide, self.pre_context, self.post_context = narrow, wide, pre_context, post_context
+        weight, bias = switch or (None, None)
+        tensors = {"switch_weight": weight, "switch_bias": bias, "pre_shift": pre_shift, "scale": scale}
+        for name, tensor in tensors.items():
+            constant = None if tensor is None else nn.Parameter(tensor.detach().clone(), requires_grad=False)
+            self.register_parameter(name, constant)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(N, C_in, H, W) → (N, C_out, H_out, W_out); (C_in, H, W) without a batch too.
+
+        Raises:
+            ValueError: The map is too small for the wide branch's ``padding_mode``.
+        """
+        if input.dim() == 3:
+            return self.forward(input.unsqueeze(0)).squeeze(0)
+        x = input
+        if self.pre_context is not None:
+            x = x + self.pre_context(spatial_mean(x))
+        elif self.pre_shift is not None:
+            x = x + self.pre_shift
+        y = self._blend(x)
+        if self.post_context is None:
+            return y
+        return shifted(y, self.post_context(spatial_mean(y)), self.scale)
+
+    def _blend(self, x: Tensor) -> Tensor:
+        branches = self._branches(x)
+        if len(branches) == 1:
+            return branches[0]
+        small, large = branches
+        if self.switch_weight is None or self.switch_bias is None:
+            return shifted(small, large)
+        assert isinstance(self.narrow, nn.Conv2d)
+        switch = switch_at(self.narrow, x, small, self.switch_weight, self.switch_bias)
+        return blended(small, large, as_dtype(switch, small.dtype))
+
+    def _branches(self, x: Tensor) -> list[Tensor]:
+        if isinstance(self.narrow, nn.Conv2d) and self.wide is not None and self.narrow.padding_mode != "zeros":
+            check_size(self.narrow, x, self)
+        return [branch(x) for branch in (self.narrow, self.wide) if branch is not None]
+
+    @property
+    def weight(self) -> Tensor:
+        """The kernel of a branch, for code that asks a layer's kernel for its dtype or device."""
+        branch = self.narrow if self.wide is None else self.wide
+        assert branch is not None
+        kernel: Tensor = branch.weight  # type: ignore[assignment]
+        return kernel
+
+    def extra_repr(self) -> str:
+        """What was made constant."""
+        parts = {"narrow": self.narrow, "wide": self.wide, "switch": self.switch_weight}
+        parts |= {"pre-context": self.pre_context, "post-context": self.post_context}
+        gone = [name for name, part in parts.items() if part is None]
+        return f"without {', '.join(gone)}" if gone else ""
+
+
+def fold_saconv(layer: SAConv2d, then: Affine | None = None) -> nn.Module:
+    """The fastest module that computes what ``layer``, without its own norm and activation, and ``then`` behind it compute.
+
+    That is an ``nn.Conv2d`` where one branch without contexts is left; the convolution that the layer was made from, to the
+    bit, if nothing has moved; else a :class:`FoldedSAConv2d`. ``layer`` is left unchanged and shares no tensor.
+
+    With S the switch and s, t the norm's scale and shift, ``s (S u + (1 - S) v) + t = S (s u + t) + (1 - S) (s v + t)``: a norm
+    goes into both branches alike, and so do biases. Behind a context B, c that lives, it is ``s y + (s B) GAP(y) + (s c + t)``,
+    where nothing is divided by s, which may be 0.
+    """
+    if then is None and layer.is_at_rest():
+        return ConvAWS2d.to_conv2d(layer)
+    switch, pre, post = _constant_switch(layer), layer.pre_context, layer.post_context
+    assert layer.switch.bias is not None
+    post_lives = bool(post.weight.any())
+    inside = None if post_lives else then
+    bias = _bias([layer.bias, None if post_lives else _live(post.bias)], inside)
+    factor = 1.0 if switch is None else switch
+    kernel = layer.standardised_weight().detach()
+    narrow = wide = None
+    if factor != 0:
+        narrow = layer.branch(_kernel(layer, kernel, factor, inside), bias, wide=False)
+    if factor != 1 or switch is None:
+        kernel = kernel + layer.weight_diff.detach()
+        rest = 1.0 if switch is None else 1.0 - switch
+        shared = bias if switch is None or narrow is None else None
+        wide = layer.branch(_kernel(layer, kernel, rest, inside), shared, wide=True)
+    pre_lives = bool(pre.weight.any())
+    shift = None if pre_lives else _live(pre.bias)
+    alone = narrow if wide is None else wide if narrow is None else None
+    if type(alone) is nn.Conv2d and not (pre_lives or post_lives) and shift is None:
+        return alone
+    folded = layer.folded_class(
+        narrow,
+        wide,
+        switch=(layer.switch.weight, layer.switch.bias) if switch is None else None,
+        pre_context=_context(pre, None) if pre_lives else None,
+        pre_shift=None if shift is None else shift.reshape(-1, 1, 1),
+        post_context=_context(post, then) if post_lives else None,
+        scale=then.scale.reshape(-1, 1, 1).to(layer.weight.dtype) if post_lives and then is not None else None,
+    )
+    folded.path = layer.path
+    for name, value in vars(layer).items():  # the settings, and what somebody else's code has put on the object
+        if name not in vars(folded) and name != "absorbed":
+            setattr(folded, name, value)
+    return folded.requires_grad_(False).train(layer.training)
+
+
+def _constant_switch(layer: SAConv2d) -> float | None:
+    """The switch, if it is the same whatever the input."""
+    bias = layer.switch.bias
+    assert bias is not None
+    return None if bool(layer.switch.weight.any()) else bias.item()
+
+
+def _live(bias: Tensor | None) -> Tensor | None:
+    return bias.detach() if bias is not None and bool(bias.any()) else None
+
+
+def _kernel(layer: SAConv2d, kernel: Tensor, factor: float, then: Affine | None) -> Tensor:
+    """In the dtype of the layer, rounded once."""
+    exact = kernel.double() * factor
+    return (exact if then is None else then.kernel(exact)).to(layer.weight.dtype)
+
+
+def _bias(parts: Sequence[Tensor | None], then: Affine | None) -> Tensor | None:
+    """The sum, in float64, through the norm; None where there is none."""
+    there = [part.detach().double() for part in parts if part is not None]
+    total = sum(there[1:], there[0]) if there else None
+    return total if then is None else then.bias(total)
+
+
+def _context(context: nn.Conv2d, then: Affine | None) -> nn.Conv2d:
+    """A copy, through the norm behind the addition."""
+    copied = copy.deepcopy(context)
+    if then is not None:
+        then.into(copied)
+    return copied
