@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from saconv_surgeon._version import __version__
 
 if TYPE_CHECKING:
-    from saconv_surgeon.api import convert, diff, inspect, price, profile
+    from saconv_surgeon.api import convert, diff, fold, inspect, price, profile
     from saconv_surgeon.convs.aws import ConvAWS2d
     from saconv_surgeon.convs.block import SAConvBlock
     from saconv_surgeon.convs.converted import ConvertedLayer
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
         UsageError,
         UserCodeError,
     )
+    from saconv_surgeon.folding.files import save_folded
+    from saconv_surgeon.folding.result import Folding
     from saconv_surgeon.records import Timing
     from saconv_surgeon.surgery.conversion import Conversion
     from saconv_surgeon.surgery.published import load_published, published_state
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
     from saconv_surgeon.surgery.training import carry_optimizer
 
 _HOMES = {
-    "api": ("convert", "diff", "inspect", "price", "profile"),
+    "api": ("convert", "diff", "fold", "inspect", "price", "profile"),
     "convs.aws": ("ConvAWS2d",),
     "convs.block": ("SAConvBlock",),
     "convs.converted": ("ConvertedLayer",),
@@ -56,6 +58,8 @@ _HOMES = {
         *("ArtefactError", "ModelError", "NoEffectWarning", "NotEquivalentError", "SurgeonError"),
         *("UntrustedError", "UsageError", "UserCodeError"),
     ),
+    "folding.files": ("save_folded",),
+    "folding.result": ("Folding",),
     "records": ("Timing",),
     "surgery.restoring": ("restore",),
     "surgery.saving": ("save",),
@@ -73,6 +77,7 @@ __all__ = [
     "ConvertedLayer",
     "Cost",
     "DeformableSAConv2d",
+    "Folding",
     "ModelError",
     "NoEffectWarning",
     "NotEquivalentError",
@@ -92,6 +97,7 @@ __all__ = [
     "carry_optimizer",
     "convert",
     "diff",
+    "fold",
     "inspect",
     "load_published",
     "new_parameters",
@@ -101,6 +107,7 @@ __all__ = [
     "restore",
     "revert",
     "save",
+    "save_folded",
 ]
 
 

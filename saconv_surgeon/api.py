@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -29,10 +29,13 @@ from saconv_surgeon.models.abstract import is_abstract
 from saconv_surgeon.models.census import Census, take_census
 from saconv_surgeon.models.exported import program_of, program_of_script
 from saconv_surgeon.models.inputs import Inputs
-from saconv_surgeon.models.state import preserved_randomness, seed_all
+from saconv_surgeon.models.state import exact_convolutions, preserved_randomness, seed_all
 from saconv_surgeon.models.tracing import add_context
 from saconv_surgeon.models.weights import fingerprint
 from saconv_surgeon.models.wrappers import unwrapped
+from saconv_surgeon.folding.operating import Operated, fold_layers
+from saconv_surgeon.folding.result import Folding
+from saconv_surgeon.folding.simplifying import simplify
 from saconv_surgeon.profiling.together import OnStep, profile_together
 from saconv_surgeon.records import (
     Base,
@@ -48,7 +51,7 @@ from saconv_surgeon.records import (
 from saconv_surgeon.surgery import planning
 from saconv_surgeon.surgery.conversion import Conversion
 from saconv_surgeon.surgery.eligibility import Eligibility
-from saconv_surgeon.surgery.equivalence import TOLERANCE, TRIALS, prove, unreached, worse_of
+from saconv_surgeon.surgery.equivalence import TOLERANCE, TRIALS, prove, run, unreached, worse_of
 from saconv_surgeon.surgery.planning import Selection
 from saconv_surgeon.surgery.restoring import plan_of, read_plan_file
 from saconv_surgeon.surgery.rewriting import apply
@@ -237,23 +240,95 @@ def convert(
     return Conversion(converted, made, equivalence, explained=explained)
 
 
+def fold(
+    model: nn.Module,
+    example_inputs: Any = None,
+    *,
+    fold_norms: bool = False,
+    tolerance: float | None = None,
+    trials: int = TRIALS,
+    allowed: float | None = None,
+    seed: int = 0,
+    base: Base | None = None,
+    on_step: OnStep = _silent,
+) -> Folding:
+    """The fastest model for inference that computes what a trained converted model computes. ``model`` is not modified.
+
+    Standardised kernels become constants; a batch norm that follows a layer alone goes into it; what is zero, and switches that
+    do not depend on the input, are left out. A layer that never moved becomes the convolution that it was made from, to the bit,
+    and keeps its norm. The folded model is in eval mode and cannot be trained.
+
+    Args:
+        model: Any module that has converted layers, of whatever target.
+        example_inputs: What to look at the model with and to prove on. Without them, norms are folded only where a torch.fx trace
+            of the whole model shows them, and nothing is proved.
+        fold_norms: Fold the norms behind layers that never moved, and behind plain convolutions, as well.
+        tolerance: Also take out parts of switchable layers, as long as the output of each layer moves by no more than this,
+            relative, in the 2-norm, on ``example_inputs``; give real images. ``cost`` says what it did to the model's outputs.
+        trials: On how many inputs the proof compares; the first is ``example_inputs``.
+        allowed: What passes as equal in the proof, relative to the largest output: 1e-5, more in half precision.
+        seed: Of the random inputs.
+        base: Where the model came from, for the record.
+        on_step: Told about progress.
+
+    Raises:
+        UsageError: A tolerance without inputs, or one that is no share.
+        ModelError: The model cannot be copied, or the folded one cannot be run.
+    """
+    if tolerance is not None and (example_inputs is None or not 0 <= tolerance < 1):
+        seen = "no example_inputs" if example_inputs is None else f"{tolerance}"
+        raise UsageError(f"a tolerance is a share below 1 of the outputs for example_inputs; given was {seen}")
+    model, inputs = _opened(model, () if example_inputs is None else example_inputs)
+    _check_weights(model)
+    if example_inputs is None:
+        operated = fold_layers(model, None, fold_norms=fold_norms)
+        return Folding(operated.model, operated.layers, base=base or Base())
+    subject, removed, cost = model, {}, None
+    if tolerance is not None:
+        subject, removed = simplify(model, inputs, tolerance, seed, lambda done: on_step("simplifying", done))
+        cost = compare_outputs(model, subject, align(tree(model), tree(subject)), inputs, seed)
+    on_step("folding", 0.0)
+    operated = _fold(subject, inputs, fold_norms, seed)
+    on_step("proving", 0.0)
+    with exact_convolutions():
+        equivalence = prove(
+            subject,
+            operated.model,
+            inputs,
+            paths=list(operated.behind),
+            trials=trials,
+            tolerance=_allowed(model) if allowed is None else allowed,
+            seed=seed,
+            behind=operated.behind,
+            on_trial=lambda done: on_step("proving", done / trials),
+        )
+    layers = tuple(
+        replace(row, removed=removed[row.path].parts, cost=removed[row.path].cost) if row.path in removed else row
+        for row in operated.layers
+    )
+    return Folding(operated.model, layers, equivalence, tolerance, cost, base or Base())
+
+
+C = TypeVar("C", Conversion, Folding)
+
+
 def price(
-    conversion: Conversion,
+    conversion: C,
     original: nn.Module,
     example_inputs: Any,
     *,
     name: str | None = None,
     timing: Timing | None = Timing(),  # noqa: B008 - frozen
     on_step: OnStep = _silent,
-) -> Conversion:
-    """``conversion`` with the profiles of ``original`` and of the converted model, timed alternately in one run.
+) -> C:
+    """``conversion``, or a folding, with the profiles of ``original`` and of the new model, timed alternately in one run.
 
     ``timing`` says how; None leaves time out.
     """
     original, inputs = _opened(original, example_inputs)
     _check_weights(original)
     label = name or type(original).__name__
-    names = (label, f"{label}, converted")
+    names = (label, f"{label}, {'folded' if isinstance(conversion, Folding) else 'converted'}")
     found = profile_together((original, conversion.model), inputs, names, timing, on_step)
     return replace(
         conversion,
@@ -397,4 +472,35 @@ def _operate(model: nn.Module, inputs: Inputs, plan: Plan, seed: int) -> tuple[n
     return operated(plan), plan
 
 
-__all__ = ["Equivalence", "convert", "diff", "inspect", "make_plan", "price", "profile"]
+def _fold(model: nn.Module, inputs: Inputs, fold_norms: bool, seed: int) -> Operated:
+    """Folds; leaves alone what turns out not to be called, and the norms where something else looks at them."""
+    made = fold_layers(model, inputs, fold_norms=fold_norms)
+    leave: dict[str, str] = {}
+    for _ in range(2):
+        try:
+            lost = unreached(made.model, inputs, made.calls, seed=seed)
+        except Exception as error:
+            why = f"the model cannot be run without its norms ({type(error).__name__}: {first_line(error)})"
+            made = fold_layers(model, inputs, fold_norms=fold_norms, leave=leave, leave_norms=why)
+            break
+        if not lost:
+            return made
+        leave |= dict.fromkeys(lost, HELD_OUTSIDE.text)
+        made = fold_layers(model, inputs, fold_norms=fold_norms, leave=leave)
+    try:
+        run(made.model, inputs, seed)
+    except Exception as error:
+        raise ModelError(
+            f"the folded {type(model).__name__} cannot be run, although the original can ({type(error).__name__}: "
+            f"{first_line(error)}); does it look for its layers' own attributes?"
+        ) from error
+    return made
+
+
+def _allowed(model: nn.Module) -> float:
+    """What passes as equal where kernels were rounded once more: ten units in the last place of the coarsest dtype, at least 1e-5."""
+    kinds = {p.dtype for p in model.parameters() if p.is_floating_point()}
+    return max([TOLERANCE, *(10 * torch.finfo(kind).eps for kind in kinds)])
+
+
+__all__ = ["Equivalence", "convert", "diff", "fold", "inspect", "make_plan", "price", "profile"]

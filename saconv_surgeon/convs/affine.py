@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -19,7 +21,8 @@ class Affine:
     def of(cls, norm: nn.Module) -> Affine | None:
         """What ``norm`` computes in eval mode, or None: it is no batch norm, looks at its batch, or does more than that.
 
-        Known are ``nn.BatchNorm2d`` and ``nn.SyncBatchNorm``, and the frozen ones of detectors, which hold the same four tensors.
+        Known are ``nn.BatchNorm2d`` and ``nn.SyncBatchNorm``, the frozen ones of detectors, which hold the same four tensors, and
+        timm's, which have an activation behind them; see :func:`remainder`.
         """
         state = {**norm._parameters, **norm._buffers}
         mean, var, eps = state.get("running_mean"), state.get("running_var"), getattr(norm, "eps", None)
@@ -50,13 +53,24 @@ class Affine:
         return Affine(self.scale[start:stop], self.shift[start:stop])
 
 
+def remainder(norm: nn.Module) -> nn.Module:
+    """What is left of a norm when its :class:`Affine` has been computed elsewhere; the parts are shared with it."""
+    if not _is_of(norm, WITH_ACTIVATION):
+        return nn.Identity().train(norm.training)
+    parts = OrderedDict((name, part) for name, part in norm.named_children() if not isinstance(part, nn.Identity))
+    return (nn.Sequential(parts) if parts else nn.Identity()).train(norm.training)
+
+
+FROZEN = {"FrozenBatchNorm2d": ("torchvision.", "detectron2.")}
+"""Classes that may not be here to be asked, by name, and the libraries that they are of."""
+WITH_ACTIVATION = {name: ("timm.",) for name in ("BatchNormAct2d", "SyncBatchNormAct", "FrozenBatchNormAct2d")}
+"""Those that pass what they normalise through ``drop`` and ``act``, their only parts, in this order."""
+
+
 def _is_known(norm: nn.Module) -> bool:
-    if "forward" in vars(norm):
-        return False
-    forward = type(norm).forward
-    batch_norm = forward in (nn.BatchNorm2d.forward, nn.SyncBatchNorm.forward)
-    return batch_norm or type(norm).__name__ in FROZEN
+    plain = type(norm).forward in (nn.BatchNorm2d.forward, nn.SyncBatchNorm.forward)
+    return "forward" not in vars(norm) and (plain or _is_of(norm, FROZEN) or _is_of(norm, WITH_ACTIVATION))
 
 
-FROZEN = ("FrozenBatchNorm2d",)
-"""As torchvision and detectron2 call it; their libraries may not be here to be asked."""
+def _is_of(norm: nn.Module, known: Mapping[str, tuple[str, ...]]) -> bool:
+    return type(norm).__module__.startswith(known.get(type(norm).__name__, ("\0",)))

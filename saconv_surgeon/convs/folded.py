@@ -101,12 +101,17 @@ class FoldedSAConv2d(ConvertedLayer):
         kernel: Tensor = branch.weight  # type: ignore[assignment]
         return kernel
 
-    def extra_repr(self) -> str:
-        """What was made constant."""
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What the layer still computes, of ``narrow``, ``wide``, ``switch``, ``pre-context`` and ``post-context``."""
+        pre = self.pre_context if self.pre_context is not None else self.pre_shift
         parts = {"narrow": self.narrow, "wide": self.wide, "switch": self.switch_weight}
-        parts |= {"pre-context": self.pre_context, "post-context": self.post_context}
-        gone = [name for name, part in parts.items() if part is None]
-        return f"without {', '.join(gone)}" if gone else ""
+        parts |= {"pre-context": pre, "post-context": self.post_context}
+        return tuple(name for name, part in parts.items() if part is not None)
+
+    def extra_repr(self) -> str:
+        """What is left."""
+        return ", ".join(self.parts)
 
 
 def fold_saconv(layer: SAConv2d, then: Affine | None = None) -> nn.Module:

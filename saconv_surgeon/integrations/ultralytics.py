@@ -93,13 +93,13 @@ PROTECTING: Mapping[Callable[..., Any], type[SurgicalBlock]] = {
 
 
 def protect(model: nn.Module) -> None:
-    """Makes ``fuse()`` pass by the blocks of ``model`` that hold a converted layer, in place.
+    """Makes ``fuse()`` pass by the blocks of ``model`` that hold a converted layer, or whose norm was folded, in place.
 
     Nothing else changes: no attribute, state-dict key or output. The other blocks are fused as ever. Blocks that are fused
     already are left alone: they have no norm that could be folded. Doing it twice changes nothing the second time.
     """
     for block in model.modules():
-        if _would_be_fused(block) and any(isinstance(layer, ConvertedLayer) for layer in block.modules()):
+        if _would_be_fused(block) and any(map(_is_not_for_fusing, block.modules())):
             _protect_block(block)
     _record(model)
 
@@ -123,6 +123,10 @@ def surgery_of(model: object) -> dict[str, Recipe]:
         return {}
     layers = [(path, layer) for path, layer in model.named_modules() if isinstance(layer, ConvertedLayer)]
     return {path: Recipe.of(layer) for path, layer in layers if not isinstance(layer, SAConvBlock)}
+
+
+def _is_not_for_fusing(part: nn.Module) -> bool:
+    return isinstance(part, ConvertedLayer) or isinstance(getattr(part, "bn", None), nn.Identity)
 
 
 def _would_be_fused(block: nn.Module) -> bool:

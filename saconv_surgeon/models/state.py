@@ -77,3 +77,14 @@ def _put_back(buffer: torch.Tensor, value: torch.Tensor) -> None:
 
 def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
     return torch.equal(a, b) or bool(((a == b) | (a.isnan() & b.isnan())).all())
+
+
+@contextmanager
+def exact_convolutions() -> Iterator[None]:
+    """Convolutions on CUDA in float32 inside: torch lets cuDNN round their inputs to TensorFloat-32, which has ten bits."""
+    allowed = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = allowed

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -55,6 +57,37 @@ def add_context(model: nn.Module, census: Census, mode: Mode = "eval") -> tuple[
     """
     found = {path: (context, root) for path, context, root in _traced_contexts(model, census, mode)}
     return tuple(_with_context(site, *found[site.path]) if site.path in found else site for site in census.sites)
+
+
+def census_of_trace(model: nn.Module) -> Census | None:
+    """What a trace of ``model``, called with its positional arguments alone, says that a run would show: which convolutions and
+    norms are called, and how often. Maps have no sizes. None where it cannot be traced whole.
+    """
+    skeleton = copy_model(model, share_parameters=True).eval()
+    try:
+        defaults = {
+            name: parameter.default
+            for name, parameter in inspect.signature(skeleton.forward).parameters.items()
+            if parameter.default is not parameter.empty
+        }
+    except (TypeError, ValueError):
+        return None
+    graph = _trace(ConvTracer(), skeleton, defaults)
+    if graph is None:
+        return None
+    first = {path: names[0] for names in paths_of(model).values() for path in names}
+    called = [node for node in graph.nodes if node.op == "call_module"]
+    calls = Counter(first[str(node.target)] for node in called)
+    arguments: dict[str, dict[str, Any]] = {
+        first[str(node.target)]: {str(i): Given() for i, _ in enumerate(node.all_input_nodes)} for node in called
+    }
+    convolutions = dict.fromkeys(first[str(node.target)] for node in _conv_nodes(graph, skeleton))
+    return Census(
+        sites=tuple(ConvSite(path, type(model.get_submodule(path)).__name__, calls[path], ()) for path in convolutions),
+        calls={**calls, "": 1},
+        calls_within={"": Counter({path: calls[path] for path in convolutions})},
+        arguments={**arguments, "": defaults},
+    )
 
 
 def _with_context(site: ConvSite, context: Context, root: str) -> ConvSite:

@@ -16,6 +16,7 @@ from saconv_surgeon.records.comparing import (
     WeightChange,
     WeightDiff,
 )
+from saconv_surgeon.records.folding import FOLDING_SCHEMA, FoldedLayer, FoldLedger
 from saconv_surgeon.records.pricing import (
     PROFILE_SCHEMA,
     Comparison,
@@ -56,6 +57,7 @@ from saconv_surgeon.records.surgery import (
 __all__ = [
     "CONVERSION_SCHEMA",
     "DIFF_SCHEMA",
+    "FOLDING_SCHEMA",
     "INSPECTION_SCHEMA",
     "PLAN_SCHEMA",
     "PROFILE_SCHEMA",
@@ -73,6 +75,8 @@ __all__ = [
     "Equivalence",
     "Explained",
     "FigureChange",
+    "FoldLedger",
+    "FoldedLayer",
     "Freedom",
     "GateResult",
     "Latency",

@@ -28,6 +28,11 @@ def with_absorption(
     return tuple(map(search.decide, sites))
 
 
+def followed_by_norm(model: nn.Module, census: Census, site: ConvSite) -> tuple[str | None, str | None]:
+    """The path of the norm that a convolution alone feeds and that is called for nothing else, or why there is none."""
+    return _Search(model, census, ())._movable(site, site.norm, "norm")
+
+
 class _Search:
     """Looks for what follows each convolution and nothing else uses."""
 
@@ -52,7 +57,7 @@ class _Search:
         found = {NORM: norm} if activation is None else {NORM: norm, ACTIVATION: activation}
         return replace(site, absorbs=found, not_absorbed=why_not)
 
-    def _movable(self, site: PlannedSite, described: str | None, what: str) -> tuple[str | None, str | None]:
+    def _movable(self, site: ConvSite, described: str | None, what: str) -> tuple[str | None, str | None]:
         """The path of a module that only this convolution feeds, or why it has to stay."""
         if described is None:
             seen = site.found_by != "census"
@@ -72,7 +77,7 @@ class _Search:
         beside = self._beside(site, first)
         return beside, None if beside else f"{path} is called {calls} times, the convolution {site.calls}"
 
-    def _beside(self, site: PlannedSite, shared: str) -> str | None:
+    def _beside(self, site: ConvSite, shared: str) -> str | None:
         """The name that a module of many users, which holds nothing that they share, has where the convolution is called.
 
         None where it is called for others there too.

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from saconv_surgeon.convs.converted import ConvertedLayer
 from saconv_surgeon.models.inputs import Inputs
 from saconv_surgeon.models.state import preserved
-from saconv_surgeon.surgery.watching import first_calls, follower
+from saconv_surgeon.surgery.watching import absorbed_parts, first_calls, follower
 
 
 def calibrate(
@@ -44,7 +44,7 @@ def calibrate(
         outputs: list[Tensor] = []
         layer = converted.get_submodule(path)
         assert isinstance(layer, ConvertedLayer)
-        follow = follower(original, layer.absorbed)
+        follow = follower(original, absorbed_parts(layer.absorbed))
         for batch in batches:
             wanted = first_calls(original, batch, path, times, seed)
             given = first_calls(converted, batch, path, times, seed)

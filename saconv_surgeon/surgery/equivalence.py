@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -18,13 +18,21 @@ from saconv_surgeon.models.inputs import Inputs
 from saconv_surgeon.models.outputs import leaves
 from saconv_surgeon.models.state import preserved, seed_all
 from saconv_surgeon.records import Equivalence, Mode
-from saconv_surgeon.surgery.watching import follower, watched
+from saconv_surgeon.surgery.watching import absorbed_parts, follower, watched
 
 TOLERANCE = 1e-5
 TRIALS = 3
 NOISE_RUNS = 6
 NOISE_MARGIN = 3.0
 PART_DEPTH = 2
+
+
+@dataclass(frozen=True)
+class Behind:
+    """The modules, by path, that have to be applied to a layer's output in each model before the two can be compared."""
+
+    original: tuple[str, ...] = ()
+    converted: tuple[str, ...] = ()
 
 
 def prove(
@@ -37,6 +45,7 @@ def prove(
     tolerance: float = TOLERANCE,
     seed: int = 0,
     mode: Mode = "eval",
+    behind: Mapping[str, Behind] | None = None,
     on_trial: Callable[[int], None] = lambda done: None,
 ) -> Equivalence:
     """Compares the outputs of both models. Both are left as they were.
@@ -56,9 +65,12 @@ def prove(
         tolerance: The largest ``max_rel`` that passes where the outputs are not equal to the bit.
         seed: For the random inputs and for random numbers drawn by the models.
         mode: ``"train"`` runs the models as in training, where parts may run that otherwise do not.
+        behind: Of the layers among ``paths`` that give what another place gave in the original; by default those that have absorbed
+            what was behind them.
         on_trial: Called after each trial with the number done.
     """
     worst, noise = Difference(), Difference()
+    behind = _absorbing(converted) if behind is None else behind
     for trial in range(trials):
         batch = inputs if trial == 0 else inputs.redrawn(seed + trial)
         reference = run(original, batch, seed, mode)
@@ -66,13 +78,13 @@ def prove(
             noise = _noise(original, batch, reference, seed, mode)
         worst |= compare(reference, run(converted, batch, seed, mode))
         if _has_empty(reference):
-            moved_in = _absorbing_places(converted)
+            moved_in = frozenset(place for path, b in behind.items() for place in (path, *b.original, *b.converted))
             pair = [run(model, batch, seed, mode, parts_but=moved_in) for model in (original, converted)]
             worst |= compare(pair[0], pair[1])
         on_trial(trial + 1)
     passed, problems, moved = worst.within(tolerance), worst.problems, None
     if not worst.bit_equal or not noise.bit_equal:
-        moves = layer_differences(original, converted, inputs, paths, seed, mode)
+        moves = layer_differences(original, converted, inputs, paths, seed, mode, behind)
         moved = next((path for path, difference in moves.items() if not difference.bit_equal), None)
         if not noise.bit_equal:
             layers_equal = all(difference.within(tolerance) for difference in moves.values())
@@ -128,17 +140,25 @@ def run(
 
 
 def layer_differences(
-    original: nn.Module, converted: nn.Module, inputs: Inputs, paths: Iterable[str], seed: int, mode: Mode = "eval"
+    original: nn.Module,
+    converted: nn.Module,
+    inputs: Inputs,
+    paths: Iterable[str],
+    seed: int,
+    mode: Mode = "eval",
+    behind: Mapping[str, Behind] | None = None,
 ) -> dict[str, Difference]:
-    """How far each converted layer is from its convolution, and what it has absorbed, on the very inputs that this gets.
+    """How far each converted layer is from its convolution, with what is ``behind`` either, on the very inputs that this gets.
 
     In the order of execution.
     """
     found: dict[str, Difference] = {}
+    behind = _absorbing(converted) if behind is None else behind
 
     def differ(path: str, given: Tensor, output: Tensor) -> None:
-        layer = converted.get_submodule(path)
-        wanted = follower(original, layer.absorbed if isinstance(layer, ConvertedLayer) else {})(output)
+        after = behind.get(path, Behind())
+        layer = follower(converted, (path, *after.converted))
+        wanted = follower(original, after.original)(output)
         found[path] = found.get(path, Difference()) | compare([(path, wanted)], [(path, layer(given))])
 
     with preserved(converted, mode), watched(original, paths, differ):
@@ -192,10 +212,10 @@ def _recording(model: nn.Module | None, left_out: Set[str]) -> Iterator[list[Lea
         yield recorded
 
 
-def _absorbing_places(model: nn.Module) -> frozenset[str]:
-    """Where a layer that has absorbed others gives what another place gave before."""
-    layers = [(path, m) for path, m in model.named_modules() if isinstance(m, ConvertedLayer) and m.absorbed]
-    return frozenset(place for path, layer in layers for place in (path, *layer.absorbed.values()))
+def _absorbing(model: nn.Module) -> dict[str, Behind]:
+    """What the layers of ``model`` have absorbed stood behind them in the original."""
+    layers = {path: m for path, m in model.named_modules() if isinstance(m, ConvertedLayer) and m.absorbed}
+    return {path: Behind(original=absorbed_parts(layer.absorbed)) for path, layer in layers.items()}
 
 
 def _layers(model: nn.Module | None) -> list[nn.Module]:

@@ -15,7 +15,7 @@ from saconv_surgeon.models.inputs import Inputs
 from saconv_surgeon.models.state import preserved
 from saconv_surgeon.records import Explained, LayerFit
 from saconv_surgeon.surgery.equivalence import run
-from saconv_surgeon.surgery.watching import follower, watched
+from saconv_surgeon.surgery.watching import absorbed_parts, follower, watched
 
 
 @dataclass
@@ -91,7 +91,7 @@ def explain(
         def of_original(path: str, given: Tensor, output: Tensor, wanted: dict[str, list[Tensor]] = wanted) -> None:
             layer = converted.get_submodule(path)
             absorbed = layer.absorbed if isinstance(layer, ConvertedLayer) else {}
-            output = follower(original, absorbed)(output)
+            output = follower(original, absorbed_parts(absorbed))(output)
             wanted[path].append(output.clone())
             alone[path].add(output, layer(given.clone()))
 

@@ -46,7 +46,7 @@ def apply(model: nn.Module, plan: Plan) -> nn.Module:
     if layer is not None:
         return layer
     rebind(copied)
-    _protect(copied)
+    protect(copied)
     return copied
 
 
@@ -81,7 +81,7 @@ def revert(model: nn.Module) -> nn.Module:
         ModelError: Some layers have been trained; names them.
     """
     copied = copy_model(unwrapped(model))
-    _unprotect(copied)
+    unprotect(copied)
     layers = [module for module in copied.modules() if isinstance(module, ConvertedLayer)]
     paths = paths_of(copied)
     trained = [paths[id(layer)][0] for layer in layers if not layer.is_at_rest()]
@@ -118,20 +118,22 @@ def new_parameters(model: nn.Module) -> Iterator[nn.Parameter]:
                     yield parameter
 
 
-def _protect(model: nn.Module) -> None:
-    """Keeps libraries that rewrite models themselves from corrupting converted layers."""
-    parents = (parent for parent in model.modules() if any(isinstance(c, ConvertedLayer) for c in parent.children()))
+def protect(model: nn.Module) -> None:
+    """Keeps libraries that rewrite models themselves from corrupting converted layers, and from looking for norms that are gone."""
+    changed = (ConvertedLayer, nn.Identity)
+    parents = (parent for parent in model.modules() if any(isinstance(c, changed) for c in parent.children()))
     if any(base.__module__.startswith("ultralytics.") for parent in parents for base in type(parent).__mro__):
-        from saconv_surgeon.integrations.ultralytics import protect  # the library is there, but takes seconds to import
+        from saconv_surgeon.integrations import ultralytics  # the library is there, but takes seconds to import
 
-        protect(model)
+        ultralytics.protect(model)
 
 
-def _unprotect(model: nn.Module) -> None:
+def unprotect(model: nn.Module) -> None:
+    """Undoes :func:`protect`, in place."""
     if any(type(module).__module__ == "saconv_surgeon.integrations.ultralytics" for module in model.modules()):
-        from saconv_surgeon.integrations.ultralytics import unprotect
+        from saconv_surgeon.integrations import ultralytics
 
-        unprotect(model)
+        ultralytics.unprotect(model)
 
 
 def _check_absorbs(target: Target, sites: Iterable[PlannedSite]) -> None:

@@ -22,9 +22,14 @@ class _Enough(BaseException):
     """Ends a run that has shown what was wanted; no ``except Exception`` of a model catches it."""
 
 
-def follower(original: nn.Module, absorbed: Mapping[str, str]) -> Callable[[Tensor], Tensor]:
-    """What an absorbing layer does to the output of the convolution: the norm and the activation, where they were."""
-    parts = [original.get_submodule(absorbed[name]) for name in (NORM, ACTIVATION) if name in absorbed]
+def absorbed_parts(absorbed: Mapping[str, str]) -> tuple[str, ...]:
+    """Where the parts that a layer has absorbed were, in the order in which they run."""
+    return tuple(absorbed[name] for name in (NORM, ACTIVATION) if name in absorbed)
+
+
+def follower(model: nn.Module, paths: Iterable[str]) -> Callable[[Tensor], Tensor]:
+    """The modules of ``model`` at ``paths``, one behind the other."""
+    parts = [model.get_submodule(path) for path in paths]
 
     def follow(output: Tensor) -> Tensor:
         for part in parts:

@@ -1,0 +1,121 @@
+"""Taking out of trained layers what hardly contributes, before they are folded."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from saconv_surgeon.comparing.freedom import freedom
+from saconv_surgeon.convs.saconv import SAConv2d
+from saconv_surgeon.models.copying import copy_model
+from saconv_surgeon.models.inputs import Inputs
+from saconv_surgeon.surgery.equivalence import run
+from saconv_surgeon.surgery.watching import watched
+
+
+@dataclass(frozen=True)
+class Removed:
+    """What was taken out of a layer, and how far its output moved: |y-y0| / |y0| in the 2-norm."""
+
+    parts: tuple[str, ...] = ()
+    cost: float = 0.0
+
+
+def simplify(
+    model: nn.Module, inputs: Inputs, tolerance: float, seed: int = 0, on_step: Callable[[float], None] = lambda done: None
+) -> tuple[nn.Module, dict[str, Removed]]:
+    """A copy of ``model`` whose switchable layers lack what they can do without. ``model`` is left as it was.
+
+    Tried one after the other, the dearest first: a switch of 1 (no wide branch), of 0 (no narrow one), or of its own mean; no
+    offsets; no post-context; no pre-context. Each stays out if the output of the layer, for the inputs that it gets in ``model``,
+    is then within ``tolerance`` of what it was with everything in, relative, in the 2-norm.
+    """
+    simplified = copy_model(model)
+    layers = {path: m for path, m in simplified.named_modules() if isinstance(m, SAConv2d) and not m.is_at_rest()}
+    means = {f.path: f.switch_mean for f in freedom(model, inputs, seed)}
+    removed = {path: Removed() for path, layer in layers.items() if means.get(path) is not None}
+    for i, (what, change) in enumerate(STEPS):
+        on_step(i / len(STEPS))
+        tried = {path: _changed(layers[path], change, means[path] or 0.0) for path in removed}
+        costs = _costs(model, {path: layer for path, layer in tried.items() if layer is not None}, inputs, seed)
+        for path, cost in costs.items():
+            trial = tried[path]
+            if trial is not None and cost <= tolerance:
+                layers[path].load_state_dict(trial.state_dict())
+                removed[path] = Removed((*removed[path].parts, what), cost)
+    return simplified, {path: out for path, out in removed.items() if out.parts}
+
+
+Change = Callable[[Any, float], bool]
+"""Takes something out of a layer, in place, given the mean of its switch; False where there is nothing to take out."""
+
+
+def _switch_to(value: float | None) -> Change:
+    def change(layer: SAConv2d, mean: float) -> bool:
+        bias = layer.switch.bias
+        assert bias is not None
+        if not bool(layer.switch.weight.any()) and (value is None or bias.item() in (0.0, 1.0)):
+            return False
+        layer.switch.weight.zero_()
+        bias.fill_(mean if value is None else value)
+        return True
+
+    return change
+
+
+def _without(*names: str) -> Change:
+    def change(layer: SAConv2d, mean: float) -> bool:
+        parts = [p for name in names if (part := getattr(layer, name, None)) is not None for p in part.parameters()]
+        there = any(bool(p.any()) for p in parts)
+        for parameter in parts:
+            parameter.zero_()
+        return there
+
+    return change
+
+
+STEPS: tuple[tuple[str, Change], ...] = (
+    ("wide branch", _switch_to(1.0)),
+    ("narrow branch", _switch_to(0.0)),
+    ("switch", _switch_to(None)),
+    ("offsets", _without("offset_s", "offset_l")),
+    ("post-context", _without("post_context")),
+    ("pre-context", _without("pre_context")),
+)
+
+
+def _changed(layer: SAConv2d, change: Change, mean: float) -> SAConv2d | None:
+    trial = copy.deepcopy(layer)
+    with torch.no_grad():
+        return trial if change(trial, mean) else None
+
+
+def _costs(model: nn.Module, tried: Mapping[str, SAConv2d], inputs: Inputs, seed: int) -> dict[str, float]:
+    """How far each changed layer is from that of ``model`` at its place, over all its calls."""
+    moved, whole = dict.fromkeys(tried, 0.0), dict.fromkeys(tried, 0.0)
+
+    def look(path: str, given: Tensor, output: Tensor) -> None:
+        # without a norm or an activation of its own, which hides or magnifies
+        x = given.unsqueeze(0) if given.dim() == 3 else given
+        layer = model.get_submodule(path)
+        assert isinstance(layer, SAConv2d)
+        before = layer.blended(x).double()
+        moved[path] += float((tried[path].blended(x).double() - before).square().sum())
+        whole[path] += float(before.square().sum())
+
+    if tried:
+        with watched(model, tried, look), torch.no_grad():
+            run(model, inputs, seed)
+    return dict(_ratios(moved, whole))
+
+
+def _ratios(moved: Mapping[str, float], whole: Mapping[str, float]) -> Iterator[tuple[str, float]]:
+    for path, part in moved.items():
+        ratio = 0.0 if part == 0 else math.sqrt(part / whole[path]) if whole[path] > 0 else math.inf
+        yield path, ratio if math.isfinite(ratio) else math.inf
