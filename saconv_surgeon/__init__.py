@@ -35,14 +35,13 @@ if TYPE_CHECKING:
         UsageError,
         UserCodeError,
     )
-    from saconv_surgeon.folding.files import save_folded
     from saconv_surgeon.folding.result import Folding
     from saconv_surgeon.records import Timing
+    from saconv_surgeon.saving import save
     from saconv_surgeon.surgery.conversion import Conversion
     from saconv_surgeon.surgery.published import load_published, published_state
     from saconv_surgeon.surgery.restoring import restore
     from saconv_surgeon.surgery.rewriting import apply, new_parameters, revert
-    from saconv_surgeon.surgery.saving import save
     from saconv_surgeon.surgery.training import carry_optimizer
 
 _HOMES = {
@@ -58,11 +57,10 @@ _HOMES = {
         *("ArtefactError", "ModelError", "NoEffectWarning", "NotEquivalentError", "SurgeonError"),
         *("UntrustedError", "UsageError", "UserCodeError"),
     ),
-    "folding.files": ("save_folded",),
     "folding.result": ("Folding",),
     "records": ("Timing",),
     "surgery.restoring": ("restore",),
-    "surgery.saving": ("save",),
+    "saving": ("save",),
     "surgery.conversion": ("Conversion",),
     "surgery.published": ("load_published", "published_state"),
     "surgery.rewriting": ("apply", "new_parameters", "revert"),
@@ -107,7 +105,6 @@ __all__ = [
     "restore",
     "revert",
     "save",
-    "save_folded",
 ]
 
 

@@ -22,9 +22,13 @@ from saconv_surgeon.comparing.freedom import freedom
 from saconv_surgeon.comparing.outputs import compare_outputs
 from saconv_surgeon.comparing.structure import tree
 from saconv_surgeon.comparing.weights import compare_weights
-from saconv_surgeon.convs.target import Init, Reason
+from saconv_surgeon.convs.target import Init
 from saconv_surgeon.convs.targets import find_target
-from saconv_surgeon.errors import ModelError, NoEffectWarning, first_line
+from saconv_surgeon.errors import ModelError, NoEffectWarning, UsageError, first_line
+from saconv_surgeon.folding.folding import allowed_for, fold_reached, folded_twin
+from saconv_surgeon.folding.operating import fold_layers
+from saconv_surgeon.folding.result import Folding
+from saconv_surgeon.folding.simplifying import Removed, simplify
 from saconv_surgeon.models.abstract import is_abstract
 from saconv_surgeon.models.census import Census, take_census
 from saconv_surgeon.models.exported import program_of, program_of_script
@@ -33,9 +37,6 @@ from saconv_surgeon.models.state import exact_convolutions, preserved_randomness
 from saconv_surgeon.models.tracing import add_context
 from saconv_surgeon.models.weights import fingerprint
 from saconv_surgeon.models.wrappers import unwrapped
-from saconv_surgeon.folding.operating import Operated, fold_layers
-from saconv_surgeon.folding.result import Folding
-from saconv_surgeon.folding.simplifying import simplify
 from saconv_surgeon.profiling.together import OnStep, profile_together
 from saconv_surgeon.records import (
     Base,
@@ -50,17 +51,12 @@ from saconv_surgeon.records import (
 )
 from saconv_surgeon.surgery import planning
 from saconv_surgeon.surgery.conversion import Conversion
-from saconv_surgeon.surgery.eligibility import Eligibility
-from saconv_surgeon.surgery.equivalence import TOLERANCE, TRIALS, prove, run, unreached, worse_of
+from saconv_surgeon.surgery.eligibility import HELD_OUTSIDE, Eligibility
+from saconv_surgeon.surgery.equivalence import TOLERANCE, TRIALS, prove, unreached, worse_of
 from saconv_surgeon.surgery.planning import Selection
 from saconv_surgeon.surgery.restoring import plan_of, read_plan_file
 from saconv_surgeon.surgery.rewriting import apply
 from saconv_surgeon.surgery.starting import begin, chosen_init
-
-HELD_OUTSIDE = Reason(
-    "held-outside-tree",
-    "the model calls it through something other than its module tree (a plain list, a closure), so it stays",
-)
 
 
 def _silent(step: str, done: float) -> None:
@@ -282,13 +278,15 @@ def fold(
     _check_weights(model)
     if example_inputs is None:
         operated = fold_layers(model, None, fold_norms=fold_norms)
-        return Folding(operated.model, operated.layers, base=base or Base())
-    subject, removed, cost = model, {}, None
+        again = partial(folded_twin, inputs=None, fold_norms=fold_norms)
+        return Folding(operated.model, operated.layers, again, base=base or Base())
+    subject, cost = model, None
+    removed: dict[str, Removed] = {}
     if tolerance is not None:
         subject, removed = simplify(model, inputs, tolerance, seed, lambda done: on_step("simplifying", done))
         cost = compare_outputs(model, subject, align(tree(model), tree(subject)), inputs, seed)
     on_step("folding", 0.0)
-    operated = _fold(subject, inputs, fold_norms, seed)
+    operated = fold_reached(subject, inputs, fold_norms, seed)
     on_step("proving", 0.0)
     with exact_convolutions():
         equivalence = prove(
@@ -297,7 +295,7 @@ def fold(
             inputs,
             paths=list(operated.behind),
             trials=trials,
-            tolerance=_allowed(model) if allowed is None else allowed,
+            tolerance=allowed_for(model) if allowed is None else allowed,
             seed=seed,
             behind=operated.behind,
             on_trial=lambda done: on_step("proving", done / trials),
@@ -306,7 +304,8 @@ def fold(
         replace(row, removed=removed[row.path].parts, cost=removed[row.path].cost) if row.path in removed else row
         for row in operated.layers
     )
-    return Folding(operated.model, layers, equivalence, tolerance, cost, base or Base())
+    again = partial(folded_twin, inputs=inputs, fold_norms=fold_norms, tolerance=tolerance, seed=seed)
+    return Folding(operated.model, layers, again, equivalence, tolerance, cost, base or Base())
 
 
 C = TypeVar("C", Conversion, Folding)
@@ -470,37 +469,6 @@ def _operate(model: nn.Module, inputs: Inputs, plan: Plan, seed: int) -> tuple[n
         return converted, plan
     plan = planning.refuse(plan, lost, HELD_OUTSIDE)
     return operated(plan), plan
-
-
-def _fold(model: nn.Module, inputs: Inputs, fold_norms: bool, seed: int) -> Operated:
-    """Folds; leaves alone what turns out not to be called, and the norms where something else looks at them."""
-    made = fold_layers(model, inputs, fold_norms=fold_norms)
-    leave: dict[str, str] = {}
-    for _ in range(2):
-        try:
-            lost = unreached(made.model, inputs, made.calls, seed=seed)
-        except Exception as error:
-            why = f"the model cannot be run without its norms ({type(error).__name__}: {first_line(error)})"
-            made = fold_layers(model, inputs, fold_norms=fold_norms, leave=leave, leave_norms=why)
-            break
-        if not lost:
-            return made
-        leave |= dict.fromkeys(lost, HELD_OUTSIDE.text)
-        made = fold_layers(model, inputs, fold_norms=fold_norms, leave=leave)
-    try:
-        run(made.model, inputs, seed)
-    except Exception as error:
-        raise ModelError(
-            f"the folded {type(model).__name__} cannot be run, although the original can ({type(error).__name__}: "
-            f"{first_line(error)}); does it look for its layers' own attributes?"
-        ) from error
-    return made
-
-
-def _allowed(model: nn.Module) -> float:
-    """What passes as equal where kernels were rounded once more: ten units in the last place of the coarsest dtype, at least 1e-5."""
-    kinds = {p.dtype for p in model.parameters() if p.is_floating_point()}
-    return max([TOLERANCE, *(10 * torch.finfo(kind).eps for kind in kinds)])
 
 
 __all__ = ["Equivalence", "convert", "diff", "fold", "inspect", "make_plan", "price", "profile"]

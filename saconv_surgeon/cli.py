@@ -13,6 +13,7 @@ from saconv_surgeon._version import __version__
 from saconv_surgeon.cli_checks import (
     check_counted,
     check_finite,
+    check_folded_outputs,
     check_gates_alone,
     check_outputs,
     check_plan_alone,
@@ -27,6 +28,7 @@ from saconv_surgeon.cli_options import (
     mode_option,
     overwrite_option,
     pretrained_option,
+    proof_options,
     result_options,
     selection_options,
     start_options,
@@ -54,6 +56,7 @@ from saconv_surgeon.errors import NoEffectWarning, SurgeonError, UsageError, Use
 from saconv_surgeon.records import to_dict
 
 if TYPE_CHECKING:
+    from saconv_surgeon.folding.result import Folding
     from saconv_surgeon.opening import Opened
     from saconv_surgeon.surgery.conversion import Conversion
 
@@ -86,6 +89,7 @@ def cli() -> None:
     saconv-surgeon convert sample_models/tiny_resnet.py:build -o out
     saconv-surgeon profile my.nets:make(depth=18) --input 1x3x224x224
     saconv-surgeon diff    sample_models/tiny_resnet.py:build out
+    saconv-surgeon fold    out --weights trained.pt -o fast.onnx
 
     Exit codes: 0 done, 1 a check failed, 2 usage, 3 a model cannot be found, loaded, run or saved, 4 nothing eligible,
     130 interrupted.
@@ -151,11 +155,7 @@ def inspect(model: str, verbose: bool, **options: Any) -> None:
     type=click.Path(path_type=Path),
     help="Follow the decisions in this JSON instead of selecting.",
 )
-@click.option("--dry-run", is_flag=True, help="Everything but saving.")
-@click.option("--force", is_flag=True, help="Save even if the outputs moved; the exit code stays 1.")
-@click.option(
-    "--trials", type=click.IntRange(min=1), default=3, show_default=True, help="Inputs that the proof compares on."
-)
+@proof_options
 @click.option(
     "--tolerance",
     type=click.FloatRange(min=0),
@@ -334,6 +334,84 @@ def diff(a: str, b: str, weights_pair: tuple[Path, ...], verbose: bool, **option
 
 
 @cli.command()
+@click.argument("model")
+@click.option(
+    "-o",
+    "--output",
+    "outputs",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="file.pt, file.pt2, file.onnx, or file.aoti.pt2 (compiled by AOTInductor); repeatable.",
+)
+@weights_option
+@base_option
+@trust_option
+@input_options
+@click.option(
+    "--fold-norms",
+    is_flag=True,
+    help="Fold the norms behind layers that never moved, and behind plain convolutions, as well.",
+)
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(min=0, max=1, max_open=True),
+    callback=finite,
+    metavar="SHARE",
+    help="Also take out parts of a layer that move its output by no more than this share, as in 0.001. Give real images.",
+)
+@proof_options
+@overwrite_option
+@timing_options
+@layer_latency_option
+@result_options
+@talk_options
+def fold(
+    model: str,
+    outputs: tuple[Path, ...],
+    dry_run: bool,
+    force: bool,
+    overwrite: bool,
+    verbose: bool,
+    **options: Any,
+) -> None:
+    """Make the trained converted MODEL the fastest equal one for inference, prove it equal, price it, and export it."""
+    check_folded_outputs(outputs, dry_run, overwrite)
+    wanted = Wanted.of(options | {"outputs": outputs})
+    quiet = wanted.quiet
+    from saconv_surgeon import api
+    from saconv_surgeon.report import delivery
+
+    timing = timing_of(options)
+    opened = _open(model, options)
+    check_finite(opened)
+    with progress(quiet) as on_step:
+        folding = api.fold(
+            opened.model,
+            opened.inputs,
+            **{name: options[name] for name in ("fold_norms", "tolerance", "trials", "seed")},
+            base=opened.base,
+            on_step=on_step,
+        )
+        if folding.changed:
+            folding = api.price(folding, opened.model, opened.inputs, name=opened.name, timing=timing, on_step=on_step)
+    if not folding.changed:
+        why = f": {folding.layers[0].reason}" if folding.layers else ": it has no converted layers"
+        norms = "" if options["fold_norms"] else "; --fold-norms folds the norms behind plain convolutions"
+        fail(f"nothing to fold in {opened.name}{why}{norms}", EXIT_NOTHING_ELIGIBLE)
+    gates = wanted.judge(folding.to_dict())
+    wanted.deliver(folding.to_dict() | {"gates": to_dict(gates)}, delivery.of_folding(folding, opened.name, gates))
+    acceptable = folding.acceptable and not any(gate.failed for gate in gates)
+    if not dry_run and (acceptable or force):
+        _save_each(folding, opened, outputs, overwrite=overwrite, force=force, quiet=quiet)
+    saved = "saved all the same (--force)" if force and outputs and not dry_run else "nothing was saved"
+    if not folding.acceptable:
+        fail(f"the outputs moved: {saved}", EXIT_CHECK_FAILED)
+    fail_where(gates, saved)
+    if folding.before is not None and folding.after is not None:
+        check_counted(options["strict"], folding.before, folding.after)
+
+
+@cli.command()
 @json_option
 def env(json_to: str | None) -> None:
     """Show versions, devices and optional packages: what a bug report needs."""
@@ -394,12 +472,34 @@ def _data(spec: str | None) -> Any:
 def _save_all(
     conversion: Conversion, opened: Opened, outputs: tuple[Path, ...], *, overwrite: bool, force: bool, quiet: bool
 ) -> None:
-    from saconv_surgeon.surgery.saving import FILES, save
+    from saconv_surgeon.surgery.saving import FILES
+
+    _save_each(conversion, opened, outputs, overwrite=overwrite, force=force, quiet=quiet)
+    talk = talk_console(quiet)
+    if type(conversion.model).__module__.startswith("ultralytics."):
+        hint = "train it with saconv_surgeon.integrations.ultralytics.YOLO: Ultralytics' own trainer would drop the surgery"
+        talk.print(hint, markup=False, highlight=False, soft_wrap=True)
+    folder = next((path for path in outputs if path.suffix not in FILES), None)
+    if folder is not None:
+        call = f"model = saconv_surgeon.restore(build_your_model(), {str(folder)!r})"
+        talk.print(f"in your training script: {call}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _save_each(
+    done: Conversion | Folding,
+    opened: Opened,
+    outputs: tuple[Path, ...],
+    *,
+    overwrite: bool,
+    force: bool,
+    quiet: bool,
+) -> None:
+    from saconv_surgeon.saving import save
 
     talk = talk_console(quiet)
     for path in outputs:
         notes = save(
-            conversion,
+            done,
             path,
             overwrite=overwrite,
             force=force,
@@ -409,10 +509,3 @@ def _save_all(
         )
         for line in (f"saved {path}", *notes):
             talk.print(line, markup=False, highlight=False, soft_wrap=True)
-    if type(conversion.model).__module__.startswith("ultralytics."):
-        hint = "train it with saconv_surgeon.integrations.ultralytics.YOLO: Ultralytics' own trainer would drop the surgery"
-        talk.print(hint, markup=False, highlight=False, soft_wrap=True)
-    folder = next((path for path in outputs if path.suffix not in FILES), None)
-    if folder is not None:
-        call = f"model = saconv_surgeon.restore(build_your_model(), {str(folder)!r})"
-        talk.print(f"in your training script: {call}", markup=False, highlight=False, soft_wrap=True)

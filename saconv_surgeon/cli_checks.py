@@ -63,6 +63,21 @@ def check_outputs(outputs: tuple[Path, ...], dry_run: bool, overwrite: bool) -> 
             check_output(path, overwrite=overwrite)
 
 
+def check_folded_outputs(outputs: tuple[Path, ...], dry_run: bool, overwrite: bool) -> None:
+    """Before anything slow is done."""
+    if not outputs and not dry_run:
+        raise UsageError(
+            "where to? give -o file.pt, file.pt2, file.onnx or file.aoti.pt2, or --dry-run to see what would happen"
+        )
+    if len({p.resolve() for p in outputs}) < len(outputs):
+        raise UsageError("the same -o was given twice")
+    if outputs and not dry_run:
+        from saconv_surgeon.folding.files import check_folded_output
+
+        for path in outputs:
+            check_folded_output(path, overwrite=overwrite)
+
+
 def check_plan_alone(plan_file: Path | None, options: dict[str, Any]) -> None:
     """A plan has decided already."""
     names = ("include", "exclude", "min_stride", "allow_depthwise", "absorb", "ratio", "settings")

@@ -100,6 +100,22 @@ def result_options(command: F) -> F:
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
 
 
+def proof_options(command: F) -> F:
+    """How equality is proved, and what happens where it is not."""
+    return _chain(
+        command,
+        click.option("--dry-run", is_flag=True, help="Everything but saving."),
+        click.option("--force", is_flag=True, help="Save even if the outputs moved; the exit code stays 1."),
+        click.option(
+            "--trials",
+            type=click.IntRange(min=1),
+            default=3,
+            show_default=True,
+            help="Inputs that the proof compares on.",
+        ),
+    )
+
+
 def input_options(command: F) -> F:
     """What the model is run on, and where."""
     return _chain(
@@ -264,9 +280,9 @@ def is_given(context: click.Context, name: str) -> bool:
     return context.get_parameter_source(name) is ParameterSource.COMMANDLINE
 
 
-def finite(context: click.Context, parameter: click.Parameter, value: float) -> float:
+def finite(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
     """A number that is one: ranges let nan through."""
-    if not math.isfinite(value):
+    if value is not None and not math.isfinite(value):
         raise click.BadParameter(f"{value} is no number to work with")
     return value
 

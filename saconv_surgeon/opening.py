@@ -18,8 +18,10 @@ from saconv_surgeon.models.exported import Program, program_of_script
 from saconv_surgeon.models.factories import is_place, split_factory
 from saconv_surgeon.models.inputs import Inputs
 from saconv_surgeon.models.libraries.registry import split_library
+from saconv_surgeon.models.readers import read_weights
 from saconv_surgeon.models.source import LoadedModel, is_data, load_model, make_inputs, offered_inputs
 from saconv_surgeon.models.state import preserved
+from saconv_surgeon.models.weights import fit_weights
 from saconv_surgeon.models.wrappers import unwrapped
 from saconv_surgeon.records import Base, Mode
 from saconv_surgeon.report.text import shape
@@ -114,10 +116,8 @@ def _load(request: Request) -> LoadedModel:
     folder = Path(request.spec)
     if not is_place(folder, Path.is_dir):
         return load_model(request.spec, weights=request.weights, trust=request.trust, pretrained=request.pretrained)
-    if request.weights is not None or request.pretrained:
-        raise UsageError(
-            f"{folder} is a conversion and has its own weights; --weights and --pretrained are for other models"
-        )
+    if request.pretrained:
+        raise UsageError(f"{folder} is a conversion and has its own weights; --pretrained is for a library's models")
     content = read_plan_file(folder)
     spec = request.base or _recorded_base(content, folder)
     if is_place(Path(spec), Path.is_dir):
@@ -128,7 +128,10 @@ def _load(request: Request) -> LoadedModel:
             f"If you know that code, give it as --base {shlex.quote(spec)}; if you trust whoever made the folder, give --trust"
         )
     original = load_model(spec, trust=request.trust)  # its weights come from the folder, pretrained or not
-    return LoadedModel(restore(original.module, folder), request.spec, original.example_inputs)
+    converted = restore(original.module, folder)
+    if request.weights is not None:  # what a training made of it
+        fit_weights(converted, read_weights(request.weights, trust=request.trust), str(request.weights))
+    return LoadedModel(converted, request.spec, original.example_inputs)
 
 
 def _recorded_base(content: Mapping[str, Any], folder: Path) -> str:

@@ -63,7 +63,7 @@ def remainder(norm: nn.Module) -> nn.Module:
 
 FROZEN = {"FrozenBatchNorm2d": ("torchvision.", "detectron2.")}
 """Classes that may not be here to be asked, by name, and the libraries that they are of."""
-WITH_ACTIVATION = {name: ("timm.",) for name in ("BatchNormAct2d", "SyncBatchNormAct", "FrozenBatchNormAct2d")}
+WITH_ACTIVATION = dict.fromkeys(("BatchNormAct2d", "SyncBatchNormAct", "FrozenBatchNormAct2d"), ("timm.",))
 """Those that pass what they normalise through ``drop`` and ``act``, their only parts, in this order."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from torch import nn
@@ -19,6 +19,7 @@ from saconv_surgeon.models.tracing import add_context, census_of_trace
 from saconv_surgeon.models.wrappers import rebind
 from saconv_surgeon.records import ConvSite, FoldedLayer
 from saconv_surgeon.surgery.absorbing import NORM, followed_by_norm
+from saconv_surgeon.surgery.eligibility import changed_by_hand
 from saconv_surgeon.surgery.equivalence import Behind
 from saconv_surgeon.surgery.rewriting import protect, unprotect
 from saconv_surgeon.surgery.watching import absorbed_parts
@@ -65,14 +66,16 @@ def fold_layers(
     for path, layer in _layers(copied):
         if path not in untouched:
             give_back(copied, layer)
-    norms = _Norms(copied, inputs, {path: parts[NORM] for path, parts in absorbed.items() if NORM in parts}, leave_norms)
+    norms = _Norms(
+        copied, inputs, {path: parts[NORM] for path, parts in absorbed.items() if NORM in parts}, leave_norms
+    )
     work = _Work(copied, norms, fold_norms, untouched)
     rows, behind = [], {}
-    for path, layer in list(_in_order(copied, norms.sites)):
-        if not isinstance(layer, ConvertedLayer) and not (fold_norms and _is_plain(layer)):
+    for path, module in list(_in_order(copied, norms.sites)):
+        if not isinstance(module, ConvertedLayer) and not (fold_norms and type(module) is nn.Conv2d):
             continue
-        row, norm = work.fold(path, layer)
-        if isinstance(layer, ConvertedLayer) or norm is not None:
+        row, norm = work.fold(path, module)
+        if isinstance(module, ConvertedLayer) or norm is not None:
             rows.append(row)
         if row.changed:
             behind[path] = _behind(absorbed.get(path, {}), norm)
@@ -109,13 +112,17 @@ class _Work:
     def fold(self, path: str, layer: Foldable) -> tuple[FoldedLayer, str | None]:
         """What became of ``layer``, and the path of the norm that went into it."""
         name = type(layer).__name__
-        why = self.untouched.get(path) or (None if isinstance(layer, ConvertedLayer) else why_untouchable(layer))
+        why = self.untouched.get(path) or (None if isinstance(layer, ConvertedLayer) else _changed(layer))
         if why is not None:
             return FoldedLayer(path, name, name, reason=why), None
         norm_path, affine, stays = self._norm(path, layer)
         at_rest = isinstance(layer, ConvertedLayer) and layer.is_at_rest()
         own_norm = self.fold_norms or not at_rest
-        new = layer.folded(affine, own_norm=own_norm) if isinstance(layer, ConvertedLayer) else _with_affine(layer, affine)
+        new = (
+            layer.folded(affine, own_norm=own_norm)
+            if isinstance(layer, ConvertedLayer)
+            else _with_affine(layer, affine)
+        )
         self._put(self.paths[id(layer)], new)
         described = _own_norm_gone(path, layer, new)
         if norm_path is not None:
@@ -202,8 +209,9 @@ def _in_order(model: nn.Module, sites: Mapping[str, ConvSite]) -> Iterator[tuple
         yield path, there[path]
 
 
-def _is_plain(layer: nn.Module) -> bool:
-    return type(layer) is nn.Conv2d
+def _changed(conv: nn.Conv2d) -> str | None:
+    reason = changed_by_hand(conv)
+    return None if reason is None else reason.text
 
 
 def _with_affine(conv: nn.Conv2d, affine: Affine | None) -> nn.Conv2d:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -27,16 +28,18 @@ from saconv_surgeon.records import (
 class Folding:
     """A folded model in eval mode, what became of every layer, and the proof that it computes the same.
 
-    ``equivalence`` is None where there were no inputs to prove anything on. With a ``tolerance``, it is about the model without
-    the parts that were removed, and ``cost`` says how far the outputs moved by that. The rest is None until it was priced.
+    ``twin`` folds another copy of the model in the same way. ``equivalence`` is None where there were no inputs to prove anything
+    on. With a ``tolerance``, it is about the model without what was removed, and ``cost`` says how far the outputs moved
+    by that. The rest is None until it was priced.
     """
 
     model: nn.Module
     layers: tuple[FoldedLayer, ...]
+    twin: Callable[[nn.Module], nn.Module] = field(repr=False)
     equivalence: Equivalence | None = None
     tolerance: float | None = None
     cost: OutputDiff | None = None
-    base: Base = Base()
+    base: Base = Base()  # noqa: RUF009 - frozen
     before: Profile | None = None
     after: Profile | None = None
     latency_ratio: LatencyRatio | None = None

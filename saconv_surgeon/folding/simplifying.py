@@ -28,7 +28,11 @@ class Removed:
 
 
 def simplify(
-    model: nn.Module, inputs: Inputs, tolerance: float, seed: int = 0, on_step: Callable[[float], None] = lambda done: None
+    model: nn.Module,
+    inputs: Inputs,
+    tolerance: float,
+    seed: int = 0,
+    on_step: Callable[[float], None] = lambda done: None,
 ) -> tuple[nn.Module, dict[str, Removed]]:
     """A copy of ``model`` whose switchable layers lack what they can do without. ``model`` is left as it was.
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from torch.export import Dim
+from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree
 
 from saconv_surgeon.errors import ModelError, first_line
@@ -35,23 +35,54 @@ def write_program(
     Raises:
         ModelError: torch cannot export the model.
     """
+    program = exported(model, ((inputs, shapes) for shapes in _attempts(dynamic_shapes)), "save to a folder instead")
+    with quiet():
+        torch.export.save(program, path, extra_files={PLAN_ENTRY: plan} if plan else None)
+    return ranges_of(program)
+
+
+def open_program(model: nn.Module, inputs: Inputs) -> ExportedProgram:
+    """``model`` in eval mode as a program that takes any batch and any size of map, as far as the model does.
+
+    Raises:
+        ModelError: torch cannot export the model.
+    """
+    several = inputs.with_batch(2) if inputs.batch == 1 else inputs  # a size of one is taken for a constant
+    return exported(model, [(several, _open_shapes(several)), (inputs, _open_shapes(inputs)), (inputs, None)])
+
+
+def exported(model: nn.Module, attempts: Iterable[tuple[Inputs, Any]], advice: str = "") -> ExportedProgram:
+    """The first of the ``attempts``, inputs and dynamic shapes, that torch can export. ``model`` is left as it was.
+
+    Raises:
+        ModelError: There is none; ``advice`` is what to do then.
+    """
     errors: list[Exception] = []
-    for shapes in _attempts(dynamic_shapes):
+    for inputs, shapes in attempts:
         try:
             with preserved(model), quiet(), torch.no_grad(), _named_arguments(model, inputs):
-                program = torch.export.export(
-                    model, inputs.args, dict(inputs.kwargs), dynamic_shapes=_for_signature(model, inputs, shapes)
-                )
-                torch.export.save(program, path, extra_files={PLAN_ENTRY: plan} if plan else None)
-            return ranges_of(program)
+                arguments = _for_signature(model, inputs, shapes)
+                return torch.export.export(model, inputs.args, dict(inputs.kwargs), dynamic_shapes=arguments)
         except OSError:
             raise
         except Exception as error:
             errors.append(error)
+    why = f"{type(errors[-1]).__name__}: {first_line(errors[-1])}"
     raise ModelError(
-        f"torch.export cannot export {type(model).__name__} ({type(errors[-1]).__name__}: {first_line(errors[-1])}); "
-        "save to a folder instead"
+        "; ".join(part for part in (f"torch.export cannot export {type(model).__name__} ({why})", advice) if part)
     ) from errors[-1]
+
+
+def _open_shapes(inputs: Inputs) -> Any:
+    """``(args, kwargs)`` with the batch and the sides of every image left to be found."""
+
+    def sides(leaf: Any) -> Any:
+        if not isinstance(leaf, torch.Tensor) or leaf.dim() == 0:
+            return None
+        images = (leaf.dim() - 2, leaf.dim() - 1) if leaf.is_floating_point() and leaf.dim() >= 3 else ()
+        return dict.fromkeys({0, *images}, Dim.AUTO)
+
+    return pytree.tree_map(sides, (inputs.args, dict(inputs.kwargs)))
 
 
 def narrowed(before: Ranges, after: Ranges) -> list[str]:

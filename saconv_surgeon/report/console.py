@@ -9,8 +9,18 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from saconv_surgeon.records import Diff, Equivalence, Explained, GateResult, Plan, Priced, Profile
-from saconv_surgeon.report import differences, fits, layers, price, sites, text
+from saconv_surgeon.records import (
+    Diff,
+    Equivalence,
+    Explained,
+    FoldedLayer,
+    GateResult,
+    OutputDiff,
+    Plan,
+    Priced,
+    Profile,
+)
+from saconv_surgeon.report import differences, fits, foldings, layers, price, sites, text
 from saconv_surgeon.report.proofs import proof
 
 
@@ -40,6 +50,25 @@ def conversion(
         parts += sites.refusals(plan.sites)
     parts += [Text(), sites.ledger(plan), Text()]
     parts += [proof(equivalence)] if explained is None else fits.explained(explained, equivalence)
+    if priced is not None:
+        parts += [Text(), *price.of_two(priced, ("before", "after"), width)]
+    return Group(*parts, *_gates(gates))
+
+
+def folding(
+    folded: Sequence[FoldedLayer],
+    equivalence: Equivalence | None,
+    tolerance: float | None,
+    cost: OutputDiff | None,
+    priced: Priced | None,
+    name: str,
+    width: int,
+    gates: Sequence[GateResult] = (),
+) -> RenderableType:
+    """What ``fold`` prints."""
+    parts: list[RenderableType] = [_title("fold", name), foldings.table(folded, width), Text(), foldings.ledger(folded)]
+    parts += [*foldings.norms_that_stay(folded), Text()]
+    parts += [*foldings.cost(tolerance, cost, folded), *([] if equivalence is None else [proof(equivalence)])]
     if priced is not None:
         parts += [Text(), *price.of_two(priced, ("before", "after"), width)]
     return Group(*parts, *_gates(gates))

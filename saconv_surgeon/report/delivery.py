@@ -11,7 +11,18 @@ from typing import Protocol, TypeVar
 from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console, RenderableType
 
-from saconv_surgeon.records import Diff, Equivalence, Explained, GateResult, Plan, Priced, Profile, with_strings
+from saconv_surgeon.records import (
+    Diff,
+    Equivalence,
+    Explained,
+    FoldedLayer,
+    GateResult,
+    OutputDiff,
+    Plan,
+    Priced,
+    Profile,
+    with_strings,
+)
 from saconv_surgeon.report import console, markdown, pages, tabular, text
 from saconv_surgeon.report.page import Page
 
@@ -36,6 +47,30 @@ class Converted(Protocol):
     @property
     def explained(self) -> Explained | None:
         """What is left, where it cannot be equal."""
+
+    @property
+    def priced(self) -> Priced | None:
+        """What it costs."""
+
+
+class Folded(Protocol):
+    """What is told of a folded model."""
+
+    @property
+    def layers(self) -> tuple[FoldedLayer, ...]:
+        """What became of each."""
+
+    @property
+    def equivalence(self) -> Equivalence | None:
+        """The proof."""
+
+    @property
+    def tolerance(self) -> float | None:
+        """How far a layer was allowed to move by what was taken out of it."""
+
+    @property
+    def cost(self) -> OutputDiff | None:
+        """How far the outputs moved by that."""
 
     @property
     def priced(self) -> Priced | None:
@@ -90,6 +125,17 @@ def of_conversion(done: Converted, name: str, gates: Sequence[GateResult] = (), 
         lambda width: console.conversion(*shown, width, gates, every_site=every_site),
         pages.of_conversion(*shown, gates),
         pages.of_conversion(*raw, gates),
+    )
+
+
+def of_folding(done: Folded, name: str, gates: Sequence[GateResult] = ()) -> Report:
+    """Of ``fold``."""
+    raw = (done.layers, done.equivalence, done.tolerance, done.cost, done.priced, name)
+    shown = _shown(raw)
+    return Report(
+        lambda width: console.folding(*shown, width, gates),
+        pages.of_folding(*shown, gates),
+        pages.of_folding(*raw, gates),
     )
 
 

@@ -13,15 +13,17 @@ from saconv_surgeon.records import (
     Diff,
     Equivalence,
     Explained,
+    FoldedLayer,
     Freedom,
     GateResult,
     LayerCost,
     LayerPair,
+    OutputDiff,
     Plan,
     Priced,
     Profile,
 )
-from saconv_surgeon.report import differences, fits, price, sites, text
+from saconv_surgeon.report import differences, fits, foldings, price, sites, text
 from saconv_surgeon.report.page import FIGURES, ROOT, Layer, Line, Page, Table, Tone, Total
 from saconv_surgeon.report.proofs import proof
 
@@ -87,6 +89,31 @@ def of_conversion(
     verdicts += [Line(" ".join(sites.ledger(plan).plain.splitlines()[0].split()))]
     tables = (*_explained(explained), *_decisions(plan))
     page = Page("convert", name, ("before", "after"), (name, f"{name}, converted"), (), (), (), (), tables)
+    return _with_price(page, verdicts, priced, gates)
+
+
+def of_folding(
+    folded: Sequence[FoldedLayer],
+    equivalence: Equivalence | None,
+    tolerance: float | None,
+    cost: OutputDiff | None,
+    priced: Priced | None,
+    name: str,
+    gates: Sequence[GateResult] = (),
+) -> Page:
+    """What ``fold`` did."""
+    verdicts = [Line(line, "warn") for line in plain(foldings.cost(tolerance, cost, folded))]
+    if equivalence is not None:
+        first, *rest = plain([proof(equivalence)])
+        verdicts += [Line(first.lstrip("✓✗ "), "good" if equivalence.passed else "bad"), *map(Line, rest)]
+    verdicts += map(Line, plain([foldings.ledger(folded), *foldings.norms_that_stay(folded)]))
+    table = Table("What became of each layer", foldings.COLUMNS, tuple(map(foldings.cells, folded)))
+    page = Page("fold", name, ("before", "after"), (name, f"{name}, folded"), (), (), (), (), (table,))
+    return _with_price(page, verdicts, priced, gates)
+
+
+def _with_price(page: Page, verdicts: Sequence[Line], priced: Priced | None, gates: Sequence[GateResult]) -> Page:
+    """``page`` with what two models cost, where that is known."""
     if priced is None:
         return _page(replace(page, verdicts=(*verdicts, *_gate_lines(gates))), ())
     rows_a, rows_b = ({row.path: row for row in p.layers} for p in (priced.a, priced.b))
@@ -94,8 +121,8 @@ def of_conversion(
         Layer(None if p.a is None else rows_a[p.a], None if p.b is None else rows_b[p.b], p.change)
         for p in _pairs_by_path(priced.a.layers, priced.b.layers)
     )
-    verdicts += [*_latency_lines(priced), *_gate_lines(gates)]
-    return _page(replace(page, verdicts=tuple(verdicts), totals=_totals(priced), layers=layers), (priced.a, priced.b))
+    lines = (*verdicts, *_latency_lines(priced), *_gate_lines(gates))
+    return _page(replace(page, verdicts=lines, totals=_totals(priced), layers=layers), (priced.a, priced.b))
 
 
 def plain(parts: Iterable[RenderableType]) -> list[str]:

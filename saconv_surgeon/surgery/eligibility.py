@@ -18,6 +18,11 @@ HOOKS = (
     *("_state_dict_hooks", "_state_dict_pre_hooks", "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks"),
 )
 
+HELD_OUTSIDE = Reason(
+    "held-outside-tree",
+    "the model calls it through something other than its module tree (a plain list, a closure), so it stays",
+)
+
 
 class Eligibility:
     """Answers for one model and its census; the questions that need the whole model are worked out once."""
@@ -41,7 +46,7 @@ class Eligibility:
             return wrong
         return (
             self._not_called(site)
-            or _changed_by_hand(module)
+            or changed_by_hand(module)
             or self._shared_weight(site, module)
             or self.target.refuses(module, site.shapes, {**self.options, "allow_depthwise": allow_depthwise})
         )
@@ -78,7 +83,7 @@ def _wrong_kind(module: nn.Module) -> Reason | None:
     return None
 
 
-def _changed_by_hand(module: nn.Module) -> Reason | None:
+def changed_by_hand(module: nn.Module) -> Reason | None:
     """Things on a plain ``nn.Conv2d`` that a replacement would lose."""
     if "forward" in vars(module):
         return Reason("patched-forward", "its forward was replaced on the object")

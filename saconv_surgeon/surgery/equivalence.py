@@ -65,8 +65,8 @@ def prove(
         tolerance: The largest ``max_rel`` that passes where the outputs are not equal to the bit.
         seed: For the random inputs and for random numbers drawn by the models.
         mode: ``"train"`` runs the models as in training, where parts may run that otherwise do not.
-        behind: Of the layers among ``paths`` that give what another place gave in the original; by default those that have absorbed
-            what was behind them.
+        behind: Of layers that give what another place gave in the original; by default of those that have absorbed what was
+            behind them.
         on_trial: Called after each trial with the number done.
     """
     worst, noise = Difference(), Difference()

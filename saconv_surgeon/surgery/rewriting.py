@@ -119,7 +119,7 @@ def new_parameters(model: nn.Module) -> Iterator[nn.Parameter]:
 
 
 def protect(model: nn.Module) -> None:
-    """Keeps libraries that rewrite models themselves from corrupting converted layers, and from looking for norms that are gone."""
+    """Keeps libraries that rewrite models themselves from corrupting converted layers and from missing folded norms."""
     changed = (ConvertedLayer, nn.Identity)
     parents = (parent for parent in model.modules() if any(isinstance(c, changed) for c in parent.children()))
     if any(base.__module__.startswith("ultralytics.") for parent in parents for base in type(parent).__mro__):

@@ -38,7 +38,7 @@ from saconv_surgeon.surgery.rewriting import apply
 FILES = (".pt", ".pth", ".pt2")
 
 
-def save(
+def save_conversion(
     conversion: Conversion,
     path: str | Path,
     *,
@@ -120,12 +120,17 @@ def _save_pickle(conversion: Conversion, path: Path, checkpoint: Mapping[str, An
             "part of each kernel that they can express"
             for name in others
         )
-    with _writing(path) as written:
-        written(path, lambda temporary: _pickle(content, temporary, path))
+    with writing(path, folder=False) as written:
+        written(path, lambda temporary: pickle_to(temporary, content, path))
     return notes
 
 
-def _pickle(content: Any, file: Path, path: Path) -> None:
+def pickle_to(file: Path, content: Any, path: Path) -> None:
+    """Writes ``content`` to ``file``, which will be ``path``.
+
+    Raises:
+        ModelError: It cannot be pickled.
+    """
     try:
         torch.save(content, file)
     except (pickle.PicklingError, AttributeError, TypeError, RecursionError, RuntimeError) as error:
@@ -169,7 +174,7 @@ def _save_program(conversion: Conversion, path: Path, example_inputs: Any, progr
         ranges.update(write_program(conversion.model, inputs, temporary, shapes, plan=plan))
         _check_program(conversion, inputs, temporary)
 
-    with _writing(path) as written:
+    with writing(path, folder=False) as written:
         written(path, write)
     return tuple(f"{path}: {change}" for change in narrowed(program.ranges if program is not None else {}, ranges))
 
@@ -197,7 +202,7 @@ def _save_folder(conversion: Conversion, folder: Path) -> None:
         raise ModelError(
             f"the state of the model holds more than tensors (first: {strange[0]}); save to a .pt file instead"
         )
-    with _writing(folder) as written:
+    with writing(folder, folder=True) as written:
         written(folder / WEIGHTS, lambda temporary: save_model(model, str(temporary), metadata={"format": "pt"}))
         written(folder / REPORT, lambda temporary: _write_json(temporary, conversion.to_dict()))
         written(folder / PLAN, lambda temporary: _write_json(temporary, _plan_content(conversion, temporary.parent)))
@@ -218,13 +223,13 @@ Written = Callable[[Path, Callable[[Path], object]], None]
 
 
 @contextmanager
-def _writing(target: Path) -> Iterator[Written]:
-    """Collects files under temporary names and renames them all at the end, in the order of writing.
+def writing(target: Path, *, folder: bool) -> Iterator[Written]:
+    """Collects files under temporary names, in a ``folder`` or beside it, and renames them at the end, in the order of writing.
 
     Whatever happens before that, a full disk or an interruption, what was there stays and what was begun is removed.
     """
-    folder = target if target.suffix not in FILES else target.parent
-    created = [p for p in (folder, *folder.parents) if not p.exists()]
+    place = target if folder else target.parent
+    created = [p for p in (place, *place.parents) if not p.exists()]
     done: list[tuple[Path, Path]] = []
 
     def write(path: Path, writer: Callable[[Path], object]) -> None:
@@ -236,7 +241,7 @@ def _writing(target: Path) -> Iterator[Written]:
 
     finished = False
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        place.mkdir(parents=True, exist_ok=True)
         yield write
         for temporary, path in done:
             temporary.replace(path)
