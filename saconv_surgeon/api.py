@@ -300,6 +300,8 @@ def fold(
             behind=operated.behind,
             on_trial=lambda done: on_step("proving", done / trials),
         )
+    if equivalence.passed:  # every folded layer moves by rounding
+        equivalence = replace(equivalence, first_moved=None)
     layers = tuple(
         replace(row, removed=removed[row.path].parts, cost=removed[row.path].cost) if row.path in removed else row
         for row in operated.layers

@@ -79,8 +79,9 @@ def save_folded(
     if example_inputs is None:
         raise UsageError(f"{path}: the model is exported by running it; give example_inputs")
     inputs = Inputs.of(example_inputs)
-    with preserved(folding.model):
-        program = open_program(folding.model, inputs)
+    larger = _larger(inputs)
+    sides = larger is None or _runs(folding.model, larger)
+    program = open_program(folding.model, inputs, sides=sides)
     kind = _kind_of(path)
     notes: list[str] = []
 
@@ -236,7 +237,7 @@ def _checked(kind: Kind, folding: Folding, program: ExportedProgram, inputs: Inp
         except Exception as error:
             raise ModelError(f"the file cannot be opened by {kind.engine} ({first_line(error)})") from error
         worst, ran = 0.0, 0
-        for given in _varied(folding.model, program, inputs):
+        for given in _varied(program, inputs):
             wanted = _outputs(folding.model, given)
             try:
                 found = runner(given)
@@ -269,28 +270,38 @@ def _outputs(model: nn.Module, inputs: Inputs) -> list[Tensor]:
         return tensors(inputs.run(model))
 
 
-def _varied(model: nn.Module, program: ExportedProgram, inputs: Inputs) -> Iterator[Inputs]:
-    """The inputs, and others of a size that the program says it takes, where the model itself takes them too."""
+def _runs(model: nn.Module, inputs: Inputs) -> bool:
+    try:
+        _outputs(model, inputs)
+    except Exception:  # a size that only this model knows to be wrong
+        return False
+    return True
+
+
+def _varied(program: ExportedProgram, inputs: Inputs) -> Iterator[Inputs]:
+    """The inputs, and others of a size that the program says it takes."""
     yield inputs
     ranges = ranges_of(program)
     if "input[0] dimension 0" in ranges:
         yield from (inputs.with_batch(n) for n in (1, 3) if n != inputs.batch)
-    larger = _larger(inputs, ranges)
-    if larger is not None:
-        try:
-            _outputs(model, larger)
-        except Exception:  # a size that only this model knows to be wrong
-            return
+    larger = _larger(inputs)
+    if larger is not None and all(_within(n, ranges.get(f"input[0] dimension {d}")) for d, n in _sides(larger)):
         yield larger
 
 
-def _larger(inputs: Inputs, ranges: Ranges) -> Inputs | None:
-    """With maps that are larger by 64 pixels, where their sides are free."""
+def _sides(inputs: Inputs) -> list[tuple[int, int]]:
+    """The last two dimensions of the only tensor, and their sizes."""
+    return list(enumerate(inputs.tensors[0].shape))[-2:]
+
+
+def _within(size: int, limits: tuple[int, int | None] | None) -> bool:
+    return limits is not None and (limits[1] is None or size <= limits[1])
+
+
+def _larger(inputs: Inputs) -> Inputs | None:
+    """With maps that are larger by 64 pixels; None where it is not a single image tensor that goes in."""
     first = next(iter(inputs.tensors), None)
-    if first is None or len(inputs.tensors) != 1 or first.dim() < 3:
-        return None
-    sides = [ranges.get(f"input[0] dimension {first.dim() - 2 + i}") for i in (0, 1)]
-    if any(side is None or (side[1] is not None and side[1] < first.shape[i - 2] + 64) for i, side in enumerate(sides)):
+    if first is None or len(inputs.tensors) != 1 or first.dim() < 3 or not first.is_floating_point():
         return None
     shape = (*first.shape[:-2], first.shape[-2] + 64, first.shape[-1] + 64)
     grown = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(first.device, first.dtype)

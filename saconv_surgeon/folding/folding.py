@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from saconv_surgeon.errors import ModelError, first_line
-from saconv_surgeon.folding.operating import Operated, fold_layers
+from saconv_surgeon.folding.operating import WITHOUT_NORMS, Operated, fold_layers
 from saconv_surgeon.folding.simplifying import simplify
 from saconv_surgeon.models.inputs import Inputs
 from saconv_surgeon.surgery.eligibility import HELD_OUTSIDE
@@ -21,7 +21,7 @@ def fold_reached(model: nn.Module, inputs: Inputs, fold_norms: bool, seed: int) 
         try:
             lost = unreached(made.model, inputs, made.calls, seed=seed)
         except Exception as error:
-            why = f"the model cannot be run without its norms ({type(error).__name__}: {first_line(error)})"
+            why = f"{WITHOUT_NORMS} ({type(error).__name__}: {first_line(error)})"
             made = fold_layers(model, inputs, fold_norms=fold_norms, leave=leave, leave_norms=why)
             break
         if not lost:

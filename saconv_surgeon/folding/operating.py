@@ -25,6 +25,7 @@ from saconv_surgeon.surgery.rewriting import protect, unprotect
 from saconv_surgeon.surgery.watching import absorbed_parts
 
 AT_REST = "the layer never moved and keeps its norm, as it was before surgery"
+WITHOUT_NORMS = "the model cannot be run without its norms"
 NO_GRAPH = "no graph shows its norm; give example_inputs"
 Foldable = ConvertedLayer | nn.Conv2d
 
@@ -82,6 +83,8 @@ def fold_layers(
     calls = {row.path: norms.sites[row.path].calls for row in rows if row.changed and row.path in norms.sites}
     if work.root is not copied:
         return Operated(work.root, tuple(rows), behind, calls)
+    if inputs is None and any(row.norm for row in rows) and census_of_trace(copied) is None:
+        return fold_layers(model, None, fold_norms=fold_norms, leave=leave, leave_norms=WITHOUT_NORMS)
     rebind(copied)
     protect(copied)
     return Operated(copied, tuple(rows), behind, calls)
@@ -186,11 +189,16 @@ class _Norms:
             return None, NO_GRAPH
         if not site.executed:
             return None, "it did not run" if self.ran else NO_GRAPH
-        if path in self.census.weights_used_elsewhere:
-            return None, f"{self.census.weights_used_elsewhere[path] or 'the model itself'} uses its kernel too"
         if site.norm is None:
             return None, None if site.found_by != "census" else "no graph shows its norm"
-        return followed_by_norm(self.model, self.census, site)
+        found, why = followed_by_norm(self.model, self.census, site)
+        used = self.census.weights_used_elsewhere
+        reader = next((place for place in (path, found) if place in used), None)
+        return (
+            (found, why)
+            if reader is None
+            else (None, f"{used[reader] or 'the model'} uses the tensors of {reader} too")
+        )
 
 
 def _layers(model: nn.Module) -> list[tuple[str, ConvertedLayer]]:

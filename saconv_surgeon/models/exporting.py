@@ -41,14 +41,15 @@ def write_program(
     return ranges_of(program)
 
 
-def open_program(model: nn.Module, inputs: Inputs) -> ExportedProgram:
-    """``model`` in eval mode as a program that takes any batch and any size of map, as far as the model does.
+def open_program(model: nn.Module, inputs: Inputs, *, sides: bool) -> ExportedProgram:
+    """``model`` in eval mode as a program that takes any batch and, with ``sides``, any size of map, as far as the model does.
 
     Raises:
         ModelError: torch cannot export the model.
     """
     several = inputs.with_batch(2) if inputs.batch == 1 else inputs  # a size of one is taken for a constant
-    return exported(model, [(several, _open_shapes(several)), (inputs, _open_shapes(inputs)), (inputs, None)])
+    attempts = [(several, _open_shapes(several, sides)), (inputs, _open_shapes(inputs, sides)), (inputs, None)]
+    return exported(model, attempts)
 
 
 def exported(model: nn.Module, attempts: Iterable[tuple[Inputs, Any]], advice: str = "") -> ExportedProgram:
@@ -73,16 +74,16 @@ def exported(model: nn.Module, attempts: Iterable[tuple[Inputs, Any]], advice: s
     ) from errors[-1]
 
 
-def _open_shapes(inputs: Inputs) -> Any:
-    """``(args, kwargs)`` with the batch and the sides of every image left to be found."""
+def _open_shapes(inputs: Inputs, sides: bool) -> Any:
+    """``(args, kwargs)`` with the batch, and the ``sides`` of every image, left to be found."""
 
-    def sides(leaf: Any) -> Any:
+    def free(leaf: Any) -> Any:
         if not isinstance(leaf, torch.Tensor) or leaf.dim() == 0:
             return None
-        images = (leaf.dim() - 2, leaf.dim() - 1) if leaf.is_floating_point() and leaf.dim() >= 3 else ()
-        return dict.fromkeys({0, *images}, Dim.AUTO)
+        image = sides and leaf.is_floating_point() and leaf.dim() >= 3
+        return dict.fromkeys({0, *((leaf.dim() - 2, leaf.dim() - 1) if image else ())}, Dim.AUTO)
 
-    return pytree.tree_map(sides, (inputs.args, dict(inputs.kwargs)))
+    return pytree.tree_map(free, (inputs.args, dict(inputs.kwargs)))
 
 
 def narrowed(before: Ranges, after: Ranges) -> list[str]:

@@ -81,12 +81,14 @@ def census_of_trace(model: nn.Module) -> Census | None:
     arguments: dict[str, dict[str, Any]] = {
         first[str(node.target)]: {str(i): Given() for i, _ in enumerate(node.all_input_nodes)} for node in called
     }
+    read = {first.get(str(node.target).rpartition(".")[0], "") for node in graph.nodes if node.op == "get_attr"}
     convolutions = dict.fromkeys(first[str(node.target)] for node in _conv_nodes(graph, skeleton))
     return Census(
         sites=tuple(ConvSite(path, type(model.get_submodule(path)).__name__, calls[path], ()) for path in convolutions),
         calls={**calls, "": 1},
         calls_within={"": Counter({path: calls[path] for path in convolutions})},
         arguments={**arguments, "": defaults},
+        weights_used_elsewhere=dict.fromkeys(read, ""),
     )
 
 
