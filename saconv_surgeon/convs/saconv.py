@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from saconv_surgeon.convs.affine import Affine
 from saconv_surgeon.convs.aws import ConvAWS2d
+from saconv_surgeon.convs.context import GlobalContext
 from saconv_surgeon.convs.geometry import switch_at, wide_dilation, wide_forward, wide_padding
 from saconv_surgeon.convs.gradients import as_dtype, blended, shifted, spatial_mean
 
@@ -55,8 +56,8 @@ class SAConv2d(ConvAWS2d):
         self.weight_diff = nn.Parameter(torch.empty_like(self.weight))
         with torch.random.fork_rng(devices=[]):  # their random initial values are thrown away
             self.switch = nn.Conv2d(self.in_channels, 1, 1, **where)
-            self.pre_context = nn.Conv2d(self.in_channels, self.in_channels, 1, **where)
-            self.post_context = nn.Conv2d(self.out_channels, self.out_channels, 1, **where)
+            self.pre_context = GlobalContext(self.in_channels, **where)
+            self.post_context = GlobalContext(self.out_channels, **where)
         self.register_module("bn", bn)
         self.register_module("act", act)
         self._reset_new_parameters()
