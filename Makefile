@@ -47,6 +47,8 @@ benchmarks: $(ZOO_STAMP) $(BROWSER_STAMP)
 	$(BIN)/python -m benchmarks.starts
 	$(BIN)/python -m benchmarks.finetuning
 	$(BIN)/python -m benchmarks.reports
+	$(BIN)/python -m benchmarks.layer
+	$(BIN)/python -m benchmarks.tool
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -6,7 +6,7 @@ standardisation (Qiao et al., arXiv 1903.10520).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 import torch
@@ -46,12 +46,24 @@ class ConvAWS2d(ConvertedLayer, nn.Conv2d):
         ``requires_grad`` (the parameters that are new follow the kernel's), the training flag, and attributes that
         somebody else's code has put on the object.
         """
+        return cls._around(conv, {name: tensor.clone() for name, tensor in conv.state_dict().items()}, **options)
+
+    @classmethod
+    def taking(cls, conv: nn.Conv2d, **options: Any) -> Self:
+        """See :class:`ConvertedLayer`."""
+        return cls._around(conv, conv.state_dict(), **options)
+
+    @classmethod
+    def _around(cls, conv: nn.Conv2d, state: Mapping[str, Tensor], **options: Any) -> Self:
+        """A layer in the place of ``conv``, whose tensors in ``state`` become its own."""
         # Built on "meta" and filled afterwards: no random number is drawn and no kernel is initialised in vain.
         layer = cls._like(conv, **options)
-        layer.to_empty(device=conv.weight.device)
-        layer.weight = nn.Parameter(torch.empty_like(conv.weight))
+        layer.load_state_dict(state, strict=False, assign=True)
+        for part in layer.children():  # as to_empty() does, which takes 60 µs for a tensor on "meta"
+            for name, p in part._parameters.items():
+                if p is not None:
+                    part._parameters[name] = nn.Parameter(torch.empty(p.shape, dtype=p.dtype, device=conv.weight.device))
         layer._reset_new_parameters()
-        layer.load_state_dict(conv.state_dict(), strict=False)
         for name, parameter in layer.named_parameters():
             old = conv.get_parameter(name) if name in ("weight", "bias") else conv.weight
             parameter.requires_grad_(old.requires_grad)
@@ -140,6 +152,10 @@ class ConvAWS2d(ConvertedLayer, nn.Conv2d):
 
     def _rest_statistics(self) -> tuple[Tensor, Tensor]:
         """The gamma and beta with which the layer uses its kernel as it is."""
+        if self.weight.is_meta:  # where torch computes shapes in Python, at length
+            shape = (self.weight.shape[0], 1, 1, 1)
+            gamma, beta = (torch.empty(shape, dtype=statistics_dtype(self.weight), device="meta") for _ in STATISTICS)
+            return gamma, beta
         with torch.no_grad():
             return filter_statistics(self.weight)
 
@@ -205,6 +221,10 @@ class ConvAWS2d(ConvertedLayer, nn.Conv2d):
             at_rest = (kept[0] == sigma) & (kept[1] == mean)
         super()._apply(fn, recurse)
         if _placement(self.weight) == before and self.weight_gamma.dtype == kept[0].dtype:
+            return self
+        if at_rest is None and not self.weight.is_meta:  # out of nothing: there are no values yet
+            dtype = statistics_dtype(self.weight)
+            self._set_statistics((as_dtype(self.weight_gamma, dtype), as_dtype(self.weight_beta, dtype)))
             return self
         rest = self._rest_statistics()
         moved = [

@@ -37,6 +37,11 @@ class ConvertedLayer(nn.Module):
         """
         raise NotImplementedError
 
+    @classmethod
+    def taking(cls, conv: nn.Conv2d, **options: Any) -> Self:
+        """As :meth:`from_conv2d`, of a convolution that is thrown away: the layer may have its very tensors."""
+        return cls.from_conv2d(conv, **options)
+
     def options(self) -> dict[str, str]:
         """The options that the layer was made with, as a plan records them."""
         return {}

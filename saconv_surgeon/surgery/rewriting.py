@@ -59,7 +59,7 @@ def _replace(
         conv = copied.get_submodule(site.path)
         assert isinstance(conv, nn.Conv2d)
         try:
-            layer = target.layer.from_conv2d(conv, **options)
+            layer = target.layer.taking(conv, **options)  # it is a copy already
         except ValueError as error:
             raise ArtefactError(f"{site.path!r} cannot become a {target.layer.__name__}: {error}") from error
         layer.path = site.path or type(layer).__name__
