@@ -12,8 +12,20 @@ from saconv_surgeon import records
 
 PACKAGE = Path(surgeon.__file__).parent
 LAYERS = (
-    *("_version", "errors", "records", "convs", "models", "integrations", "surgery", "profiling", "comparing", "api"),
-    *("report", "opening", "cli_options", "cli_talk", "cli_results", "cli_checks", "cli", "__main__"),
+    *("_version", "errors", "records", "convs", "models", "integrations", "surgery", "profiling", "comparing"),
+    *(
+        "folding",
+        "saving",
+        "api",
+        "report",
+        "opening",
+        "cli_options",
+        "cli_talk",
+        "cli_results",
+        "cli_checks",
+        "cli",
+        "__main__",
+    ),
 )
 """From the bottom up: a file imports from its own layer or from one before it."""
 

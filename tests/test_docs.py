@@ -23,7 +23,7 @@ def test_every_option_in_the_readme_exists():
     known = {option for command in cli.commands.values() for p in command.params for option in p.opts}
     for text in (
         README,
-        *((ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8") for name in ("targets", "reports")),
+        *((ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8") for name in ("targets", "reports", "folding")),
     ):
         assert set(re.findall(r"(--[a-z][a-z-]+)", text)) <= known
 

@@ -62,7 +62,9 @@ class ConvAWS2d(ConvertedLayer, nn.Conv2d):
         for part in layer.children():  # as to_empty() does, which takes 60 µs for a tensor on "meta"
             for name, p in part._parameters.items():
                 if p is not None:
-                    part._parameters[name] = nn.Parameter(torch.empty(p.shape, dtype=p.dtype, device=conv.weight.device))
+                    part._parameters[name] = nn.Parameter(
+                        torch.empty(p.shape, dtype=p.dtype, device=conv.weight.device)
+                    )
         layer._reset_new_parameters()
         for name, parameter in layer.named_parameters():
             old = conv.get_parameter(name) if name in ("weight", "bias") else conv.weight

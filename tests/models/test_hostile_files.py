@@ -700,9 +700,9 @@ def test_a_plan_with_one_convolution_twice(place, saved):
 
 
 def test_options_that_mean_nothing_to_a_conversion(place, saved):
-    save_file(state(), place / "w.safetensors")
-    for options in (("--weights", "w.safetensors"), ("--pretrained",)):
-        assert "has its own weights" in refused(place, "inspect", "saved", *options, code=2)
+    assert "has its own weights" in refused(place, "inspect", "saved", "--pretrained", code=2)
+    save_file(state(), place / "w.safetensors")  # of the original, not of a training of the conversion
+    assert "missing in the file" in refused(place, "inspect", "saved", "--weights", "w.safetensors", code=3)
 
 
 @pytest.mark.parametrize(
