@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from torch.nn.modules.utils import _pair
 
 from saconv_surgeon.convs.folded import FoldedSAConv2d
-from saconv_surgeon.convs.geometry import POOL, RATE, check_size, narrow_padding, pad_edges, settings_of
+from saconv_surgeon.convs.geometry import POOL, RATE, check_size, narrow_padding, pad_edges, settings_of, smallest_map
 from saconv_surgeon.convs.gradients import as_dtype
 from saconv_surgeon.convs.saconv import SAConv2d
 
@@ -122,10 +122,18 @@ class DeformedBranch(nn.Conv2d):
 class FoldedDeformableSAConv2d(FoldedSAConv2d):
     """:class:`FoldedSAConv2d` with at least one deformable branch."""
 
-    def _branches(self, x: Tensor) -> list[Tensor]:
+    def _branches(
+        self, x: Tensor, narrow: nn.Module | None, wide: nn.Module | None
+    ) -> tuple[Tensor | None, Tensor | None]:
         seen = averaged(x)
-        there = [branch for branch in (self.narrow, self.wide) if branch is not None]
-        return [branch(x, seen) if isinstance(branch, DeformedBranch) else branch(x) for branch in there]
+
+        def through(branch: nn.Module | None) -> Tensor | None:
+            if branch is None:
+                return None
+            y: Tensor = branch(x, seen) if isinstance(branch, DeformedBranch) else branch(x)
+            return y
+
+        return through(narrow), through(wide)
 
 
 def averaged(x: Tensor) -> Tensor:
@@ -140,7 +148,7 @@ def deformed(conv: nn.Conv2d, x: Tensor, offset: Tensor, weight: Tensor, rate: i
     vertical, horizontal = (rate * d for d in _pair(conv.dilation))  # the padding too: they are equal here
     padding = (vertical, horizontal)
     if conv.padding_mode != "zeros":
-        check_size(conv, x)
+        check_size(smallest_map(conv), x, conv)
         x = F.pad(x, (horizontal, horizontal, vertical, vertical), mode=conv.padding_mode)
         padding = (0, 0)
     # under autocast the offsets come in half precision, which the operator does not mix with others

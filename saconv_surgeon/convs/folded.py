@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from saconv_surgeon.convs.affine import Affine
 from saconv_surgeon.convs.aws import ConvAWS2d
 from saconv_surgeon.convs.converted import ConvertedLayer
-from saconv_surgeon.convs.geometry import check_size, switch_at
+from saconv_surgeon.convs.geometry import Centres, check_size, narrow_padding, smallest_padded, switch_at
 from saconv_surgeon.convs.gradients import as_dtype, blended, shifted, spatial_mean
 
 if TYPE_CHECKING:
@@ -52,7 +52,13 @@ class FoldedSAConv2d(ConvertedLayer):
         scale: Tensor | None = None,
     ) -> None:
         super().__init__()
-        self.narrow, self.wide, self.pre_context, self.post_context = narrow, wide, pre_context, post_context
+        modules = {"narrow": narrow, "wide": wide, "pre_context": pre_context, "post_context": post_context}
+        for name, module in modules.items():
+            self.register_module(name, module)
+        self.centres = Centres.of(narrow) if isinstance(narrow, nn.Conv2d) else None
+        self.padding_mode = wide.padding_mode if isinstance(wide, nn.Conv2d) else "zeros"
+        padded = type(wide) is nn.Conv2d and wide.padding_mode != "zeros"
+        self.smallest = smallest_padded(narrow_padding(wide), wide.padding_mode) if padded else None  # type: ignore[arg-type, union-attr]
         weight, bias = switch or (None, None)
         tensors = {"switch_weight": weight, "switch_bias": bias, "pre_shift": pre_shift, "scale": scale}
         for name, tensor in tensors.items():
@@ -67,31 +73,34 @@ class FoldedSAConv2d(ConvertedLayer):
         """
         if input.dim() == 3:
             return self.forward(input.unsqueeze(0)).squeeze(0)
+        # a module's own way to its parts takes a microsecond for each, of which there are a dozen
+        parts, constants = self._modules, self._parameters
+        before, after, shift = parts["pre_context"], parts["post_context"], constants["pre_shift"]
         x = input
-        if self.pre_context is not None:
-            x = x + self.pre_context(spatial_mean(x))
-        elif self.pre_shift is not None:
-            x = x + self.pre_shift
-        y = self._blend(x)
-        if self.post_context is None:
-            return y
-        return shifted(y, self.post_context(spatial_mean(y)), self.scale)
+        if before is not None:
+            x = x + before(spatial_mean(x))
+        elif shift is not None:
+            x = x + shift
+        y = self._blend(x, constants["switch_weight"], constants["switch_bias"])
+        return y if after is None else shifted(y, after(spatial_mean(y)), constants["scale"])
 
-    def _blend(self, x: Tensor) -> Tensor:
-        branches = self._branches(x)
-        if len(branches) == 1:
-            return branches[0]
-        small, large = branches
-        if self.switch_weight is None or self.switch_bias is None:
+    def _blend(self, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+        small, large = self._branches(x, self._modules["narrow"], self._modules["wide"])
+        if small is None or large is None:
+            alone = large if small is None else small
+            assert alone is not None
+            return alone
+        if weight is None or bias is None or self.centres is None:
             return shifted(small, large)
-        assert isinstance(self.narrow, nn.Conv2d)
-        switch = switch_at(self.narrow, x, small, self.switch_weight, self.switch_bias)
+        switch = switch_at(self.centres, x, small, weight, bias)
         return blended(small, large, as_dtype(switch, small.dtype))
 
-    def _branches(self, x: Tensor) -> list[Tensor]:
-        if isinstance(self.narrow, nn.Conv2d) and self.wide is not None and self.narrow.padding_mode != "zeros":
-            check_size(self.narrow, x, self)
-        return [branch(x) for branch in (self.narrow, self.wide) if branch is not None]
+    def _branches(
+        self, x: Tensor, narrow: nn.Module | None, wide: nn.Module | None
+    ) -> tuple[Tensor | None, Tensor | None]:
+        if self.smallest is not None:
+            check_size(self.smallest, x, self)
+        return None if narrow is None else narrow(x), None if wide is None else wide(x)
 
     @property
     def weight(self) -> Tensor:

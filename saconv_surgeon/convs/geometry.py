@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -35,49 +35,65 @@ def wide_forward(conv: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None
     left, right, top, bottom = wide_padding(conv)
     padding: tuple[int, int] = (top, left)
     if conv.padding_mode != "zeros":
-        check_size(conv, x)
+        check_size(smallest_map(conv), x, conv)
         x = F.pad(x, (left, right, top, bottom), mode=conv.padding_mode)
         padding = (0, 0)
     return F.conv2d(x, weight, bias, conv.stride, padding, dilation, conv.groups)
 
 
-def switch_at(conv: nn.Conv2d, x: Tensor, like: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """S at the centre of every output of ``conv``, (N, 1, H_out, W_out) as ``like``, the output, has them.
+class Centres(NamedTuple):
+    """Where the outputs of a convolution have their centres: how far apart, and how far the first is from the first input.
+
+    ``aligned`` says that pooling over every ``stride``-th window gives one value for every output.
+    """
+
+    stride: tuple[int, int]
+    offset: tuple[int, int]
+    aligned: bool
+
+    @classmethod
+    def of(cls, conv: nn.Conv2d) -> Centres:
+        """From the arguments of ``conv``, as they are now."""
+        left, right, top, bottom = narrow_padding(conv)
+        span = [d * (k - 1) for d, k in zip(_pair(conv.dilation), conv.kernel_size, strict=True)]
+        offset = (span[0] // 2 - top, span[1] // 2 - left)
+        aligned = offset == (0, 0) and [top + bottom, left + right] == span
+        return cls(_pair(conv.stride), offset, aligned)
+
+
+def switch_at(centres: Centres, x: Tensor, like: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """S at the centre of every output, (N, 1, H_out, W_out) as ``like``, the output, has them.
 
     The published order averages x over 5×5 and then projects C channels to one; both steps are linear and act on
     different axes, so projecting first gives the same S to rounding without two copies of x.
 
     Args:
-        conv: Says where the outputs are.
+        centres: Says where the outputs are.
         x: (N, C_in, H, W), after the pre-context.
         like: (N, C_out, H_out, W_out).
         weight: (1, C_in, 1, 1).
         bias: (1,).
     """
-    stride = _pair(conv.stride)
-    left, right, top, bottom = narrow_padding(conv)
-    span = [d * (k - 1) for d, k in zip(_pair(conv.dilation), conv.kernel_size, strict=True)]
-    centre = [span[0] // 2 - top, span[1] // 2 - left]
     seen = pad_edges(projected(x, weight), POOL // 2)
-    if centre == [0, 0] and [top + bottom, left + right] == span:
-        pooled = F.avg_pool2d(seen, POOL, stride)
+    if centres.aligned:
+        pooled = F.avg_pool2d(seen, POOL, centres.stride)
     else:
         pooled = F.avg_pool2d(seen, POOL, 1)
-        for axis, step, offset in zip((-2, -1), stride, centre, strict=True):
+        for axis, step, offset in zip((-2, -1), centres.stride, centres.offset, strict=True):
             last = _positions(x, axis)[-1]
             pooled = pooled.index_select(axis, (_positions(like, axis) * step + offset).clamp(min=0).minimum(last))
-    return pooled + bias.reshape(1, 1, 1, 1)
+    return pooled + bias
 
 
-def check_size(conv: nn.Conv2d, x: Tensor, layer: nn.Module | None = None) -> None:
-    """Raises ``ValueError`` where a map is too small for the padding mode of the wide branch; ``layer`` is what to name."""
-    height, width = smallest_map(conv)
+def check_size(smallest: tuple[int, int], x: Tensor, layer: nn.Module) -> None:
+    """Raises ``ValueError`` where a map is smaller than the padding mode of the layer's wide branch can pad."""
+    height, width = smallest
     if x.shape[-2] >= height and x.shape[-1] >= width:
         return
-    kind, path = type(layer or conv).__name__, getattr(layer or conv, "path", None)
-    name = f"{kind} at {path!r}" if path else f"{kind}({conv.extra_repr()})"
+    kind, path = type(layer).__name__, getattr(layer, "path", None)
+    name = f"{kind} at {path!r}" if path else f"{kind}({layer.extra_repr()})"
     raise ValueError(
-        f"{name}: a map of {x.shape[-2]}x{x.shape[-1]} is too small for padding_mode={conv.padding_mode!r} of its wide "
+        f"{name}: a map of {x.shape[-2]}x{x.shape[-1]} is too small for padding_mode={layer.padding_mode!r} of its wide "
         f"branch, which needs at least {height}x{width}; use larger inputs or leave this convolution out of the conversion"
     )
 
@@ -108,10 +124,15 @@ def wide_padding(conv: nn.Conv2d) -> tuple[int, int, int, int]:
 
 def smallest_map(conv: nn.Conv2d) -> tuple[int, int]:
     """The smallest (H, W) that the padding mode of the wide branch can pad."""
-    extra = {"reflect": 1, "circular": 0}.get(conv.padding_mode)
+    return smallest_padded(wide_padding(conv), conv.padding_mode)
+
+
+def smallest_padded(padding: tuple[int, int, int, int], mode: str) -> tuple[int, int]:
+    """The smallest (H, W) that can be padded so much, (left, right, top, bottom)."""
+    extra = {"reflect": 1, "circular": 0}.get(mode)
     if extra is None:
         return 1, 1
-    left, right, top, bottom = wide_padding(conv)
+    left, right, top, bottom = padding
     return max(top, bottom, 1 - extra) + extra, max(left, right, 1 - extra) + extra
 
 
@@ -122,9 +143,10 @@ def pad_edges(x: Tensor, size: int) -> Tensor:
         for axis in (-2, -1):
             x = x.index_select(axis, _edge_indices(x, axis, size))
         return x
-    modes = ["reflect" if side > size else "replicate" for side in x.shape[-2:]]
-    if modes[0] == modes[1]:
-        return F.pad(x, (size,) * 4, mode=modes[0])
+    height, width = x.shape[-2:]
+    if height > size and width > size:
+        return F.pad(x, (size, size, size, size), mode="reflect")
+    modes = ["reflect" if side > size else "replicate" for side in (height, width)]
     x = F.pad(x, (0, 0, size, size), mode=modes[0])
     return F.pad(x, (size, size, 0, 0), mode=modes[1])
 

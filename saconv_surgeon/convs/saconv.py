@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from saconv_surgeon.convs.affine import Affine
 from saconv_surgeon.convs.aws import ConvAWS2d
 from saconv_surgeon.convs.context import GlobalContext
-from saconv_surgeon.convs.geometry import switch_at, wide_dilation, wide_forward, wide_padding
+from saconv_surgeon.convs.geometry import Centres, switch_at, wide_dilation, wide_forward, wide_padding
 from saconv_surgeon.convs.gradients import as_dtype, blended, shifted, spatial_mean
 
 if TYPE_CHECKING:
@@ -180,4 +180,4 @@ class SAConv2d(ConvAWS2d):
     def switch_at(self, x: Tensor, like: Tensor) -> Tensor:
         """S at the centre of every output, (N, 1, H_out, W_out) as ``like``, the output, has them; x is after the pre-context."""
         assert self.switch.bias is not None
-        return switch_at(self, x, like, self.switch.weight, self.switch.bias)
+        return switch_at(Centres.of(self), x, like, self.switch.weight, self.switch.bias)

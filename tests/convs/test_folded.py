@@ -213,6 +213,18 @@ def test_unbatched_empty_and_small_maps():
             folded(X[..., :3, :].double())
 
 
+def test_small_maps_where_only_the_wide_branch_is_left():
+    layer, _ = in_state("switch of 0", kernel_size=3, padding=1, padding_mode="reflect")
+    with torch.no_grad():
+        layer.post_context.bias.fill_(1)
+        layer.pre_context.weight.fill_(0.1)
+        folded = layer.folded()
+        assert folded.parts == ("wide", "pre-context")
+        assert oracle.relative_error(folded(X[..., :5, :6].double()), oracle.saconv(layer, X[..., :5, :6])) < 1e-13
+        with pytest.raises(ValueError, match="a map of 3x11 is too small for padding_mode='reflect'"):
+            folded(X[..., :3, :].double())
+
+
 @pytest.mark.parametrize("state", ["everything lives", "switch of 0.3"])
 def test_copies_pickles_and_graphs(state):
     layer, _ = in_state(state, kernel_size=3, stride=2, padding=1)
