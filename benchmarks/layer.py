@@ -283,8 +283,9 @@ def print_row(shape: str, batch: int, seconds: dict[str, float], kept: dict[str,
 
 def verdicts(rows: list[dict[str, Any]], setting: Setting) -> dict[str, Any]:
     """The goals beside what was measured."""
-    dense = [r for r in rows if "depthwise" not in r["shape"]]
-    depthwise = [r for r in rows if "depthwise" in r["shape"]]
+    dense = [r for r in rows if GRID[r["shape"]][3] == 1]
+    depthwise = [r for r in rows if GRID[r["shape"]][3] == GRID[r["shape"]][0]]
+    grouped = [r for r in rows if r not in dense and r not in depthwise]
     first = [r for r in rows if r["shape"] == next(iter(GRID)) and r["batch"] == max(BATCHES)]
     found = {
         "training, published / ours": mean(rows, "training, published", "training, ours"),
@@ -299,6 +300,7 @@ def verdicts(rows: list[dict[str, Any]], setting: Setting) -> dict[str, Any]:
         "folded without contexts / two convolutions, depthwise": mean(
             depthwise, "folded, no contexts", "two convolutions", best="folded, no contexts, compiled"
         ),
+        "folded / two convolutions, grouped": mean(grouped, "folded", "two convolutions", best="folded, compiled"),
         "folded, compiled / two convolutions": mean(rows, "folded, compiled", "two convolutions"),
         "inference, published / folded, dense": mean(dense, "published", "folded"),
         "training, ours / two convolutions": mean(rows, "training, ours", "training, two convolutions"),

@@ -25,8 +25,8 @@ from saconv_surgeon.comparing.weights import compare_weights
 from saconv_surgeon.convs.target import Init
 from saconv_surgeon.convs.targets import find_target
 from saconv_surgeon.errors import ModelError, NoEffectWarning, UsageError, first_line
-from saconv_surgeon.folding.folding import allowed_for, fold_reached, folded_twin
-from saconv_surgeon.folding.operating import fold_layers
+from saconv_surgeon.folding.folding import allowed_for, fold_proved, folded_twin
+from saconv_surgeon.folding.operating import Operated, fold_layers
 from saconv_surgeon.folding.result import Folding
 from saconv_surgeon.folding.simplifying import Removed, simplify
 from saconv_surgeon.models.abstract import is_abstract
@@ -256,13 +256,14 @@ def fold(
 
     Args:
         model: Any module that has converted layers, of whatever target.
-        example_inputs: What to look at the model with and to prove on. Without them, norms are folded only where a torch.fx trace
-            of the whole model shows them, and nothing is proved.
+        example_inputs: What to look at the model with and to prove on. Without them nothing is proved, and norms are folded only
+            where a torch.fx trace of the whole model shows them; a model that takes optional arguments is not traced.
         fold_norms: Fold the norms behind layers that never moved, and behind plain convolutions, as well.
         tolerance: Also take out parts of switchable layers, as long as the output of each layer moves by no more than this,
             relative, in the 2-norm, on ``example_inputs``; give real images. ``cost`` says what it did to the model's outputs.
         trials: On how many inputs the proof compares; the first is ``example_inputs``.
-        allowed: What passes as equal in the proof, relative to the largest output: 1e-5, more in half precision.
+        allowed: What passes as equal in the proof, relative to the largest output. Default: 1e-5, more in half precision, and
+            whatever float32 rounds where the same folding in float64 moves nothing.
         seed: Of the random inputs.
         base: Where the model came from, for the record.
         on_step: Told about progress.
@@ -271,8 +272,10 @@ def fold(
         UsageError: A tolerance without inputs, or one that is no share.
         ModelError: The model cannot be copied, or the folded one cannot be run.
     """
-    if tolerance is not None and (example_inputs is None or not 0 <= tolerance < 1):
-        seen = "no example_inputs" if example_inputs is None else f"{tolerance}"
+    if tolerance is not None and (
+        example_inputs is None or not isinstance(tolerance, (int, float)) or not 0 <= tolerance < 1
+    ):
+        seen = "no example_inputs" if example_inputs is None else repr(tolerance)
         raise UsageError(f"a tolerance is a share below 1 of the outputs for example_inputs; given was {seen}")
     model, inputs = _opened(model, () if example_inputs is None else example_inputs)
     _check_weights(model)
@@ -286,20 +289,23 @@ def fold(
         subject, removed = simplify(model, inputs, tolerance, seed, lambda done: on_step("simplifying", done))
         cost = compare_outputs(model, subject, align(tree(model), tree(subject)), inputs, seed)
     on_step("folding", 0.0)
-    operated = fold_reached(subject, inputs, fold_norms, seed)
-    on_step("proving", 0.0)
-    with exact_convolutions():
-        equivalence = prove(
+    limit = allowed_for(model) if allowed is None else allowed
+
+    def proved(made: Operated) -> Equivalence:
+        return prove(
             subject,
-            operated.model,
+            made.model,
             inputs,
-            paths=list(operated.behind),
+            paths=list(made.behind),
             trials=trials,
-            tolerance=allowed_for(model) if allowed is None else allowed,
+            tolerance=limit,
             seed=seed,
-            behind=operated.behind,
+            behind=made.behind,
             on_trial=lambda done: on_step("proving", done / trials),
         )
+
+    with exact_convolutions():
+        operated, equivalence = fold_proved(subject, inputs, fold_norms, seed, proved, rounding=allowed is None)
     if equivalence.passed:  # every folded layer moves by rounding
         equivalence = replace(equivalence, first_moved=None)
     layers = tuple(

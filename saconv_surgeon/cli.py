@@ -394,12 +394,12 @@ def fold(
         )
         if folding.changed:
             folding = api.price(folding, opened.model, opened.inputs, name=opened.name, timing=timing, on_step=on_step)
+    gates = wanted.judge(folding.to_dict()) if folding.changed else ()
+    wanted.deliver(folding.to_dict() | {"gates": to_dict(gates)}, delivery.of_folding(folding, opened.name, gates))
     if not folding.changed:
         why = f": {folding.layers[0].reason}" if folding.layers else ": it has no converted layers"
         norms = "" if options["fold_norms"] else "; --fold-norms folds the norms behind plain convolutions"
         fail(f"nothing to fold in {opened.name}{why}{norms}", EXIT_NOTHING_ELIGIBLE)
-    gates = wanted.judge(folding.to_dict())
-    wanted.deliver(folding.to_dict() | {"gates": to_dict(gates)}, delivery.of_folding(folding, opened.name, gates))
     acceptable = folding.acceptable and not any(gate.failed for gate in gates)
     if not dry_run and (acceptable or force):
         _save_each(folding, opened, outputs, overwrite=overwrite, force=force, quiet=quiet)

@@ -26,7 +26,7 @@ class Affine:
         """
         state = {**norm._parameters, **norm._buffers}
         mean, var, eps = state.get("running_mean"), state.get("running_var"), getattr(norm, "eps", None)
-        if not _is_known(norm) or mean is None or var is None or not isinstance(eps, float):
+        if not is_known(norm) or mean is None or var is None or not isinstance(eps, float):
             return None
         mean, var = mean.detach().double(), var.detach().double()
         weight, bias = state.get("weight"), state.get("bias")
@@ -67,9 +67,11 @@ WITH_ACTIVATION = dict.fromkeys(("BatchNormAct2d", "SyncBatchNormAct", "FrozenBa
 """Those that pass what they normalise through ``drop`` and ``act``, their only parts, in this order."""
 
 
-def _is_known(norm: nn.Module) -> bool:
+def is_known(norm: nn.Module) -> bool:
+    """Whether ``norm`` is of a class of which it is known what it computes, and nobody has changed that."""
     plain = type(norm).forward in (nn.BatchNorm2d.forward, nn.SyncBatchNorm.forward)
-    return "forward" not in vars(norm) and (plain or _is_of(norm, FROZEN) or _is_of(norm, WITH_ACTIVATION))
+    known = plain or _is_of(norm, FROZEN) or _is_of(norm, WITH_ACTIVATION)
+    return known and "forward" not in vars(norm) and type(norm).__call__ is nn.Module.__call__
 
 
 def _is_of(norm: nn.Module, known: Mapping[str, tuple[str, ...]]) -> bool:

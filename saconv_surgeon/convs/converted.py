@@ -62,6 +62,11 @@ class ConvertedLayer(nn.Module):
         raise ValueError(f"{type(self).__name__} equals no plain convolution")
 
     @property
+    def is_folded(self) -> bool:
+        """Whether the layer is what :meth:`folded` gives: there is nothing more to fold."""
+        return False
+
+    @property
     def takes_norm(self) -> bool:
         """Whether :meth:`folded` can take in the norm behind the layer."""
         return False

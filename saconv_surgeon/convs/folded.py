@@ -103,6 +103,11 @@ class FoldedSAConv2d(ConvertedLayer):
         return None if narrow is None else narrow(x), None if wide is None else wide(x)
 
     @property
+    def is_folded(self) -> bool:
+        """See :class:`ConvertedLayer`."""
+        return True
+
+    @property
     def weight(self) -> Tensor:
         """The kernel of a branch, for code that asks a layer's kernel for its dtype or device."""
         branch = self.narrow if self.wide is None else self.wide
@@ -164,11 +169,15 @@ def fold_saconv(layer: SAConv2d, then: Affine | None = None) -> nn.Module:
         post_context=_context(post, then) if post_lives else None,
         scale=then.scale.reshape(-1, 1, 1).to(layer.weight.dtype) if post_lives and then is not None else None,
     )
-    folded.path = layer.path
-    for name, value in vars(layer).items():  # the settings, and what somebody else's code has put on the object
+    carry_attributes(layer, folded)
+    return folded.requires_grad_(False).train(layer.training)
+
+
+def carry_attributes(layer: nn.Module, folded: nn.Module) -> None:
+    """Gives ``folded`` the settings of ``layer``, and what somebody else's code has put on the object."""
+    for name, value in vars(layer).items():
         if name not in vars(folded) and name != "absorbed":
             setattr(folded, name, value)
-    return folded.requires_grad_(False).train(layer.training)
 
 
 def _constant_switch(layer: SAConv2d) -> float | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from saconv_surgeon.convs.affine import Affine
+from saconv_surgeon.convs.affine import Affine, remainder
 from saconv_surgeon.convs.aws import ConvAWS2d
 from saconv_surgeon.convs.context import GlobalContext
 from saconv_surgeon.convs.geometry import Centres, switch_at, wide_dilation, wide_forward, wide_padding
@@ -132,13 +132,17 @@ class SAConv2d(ConvAWS2d):
 
     def folded(self, then: Affine | None = None, *, own_norm: bool = True) -> nn.Module:
         """See :class:`ConvertedLayer` and :func:`~saconv_surgeon.convs.folded.fold_saconv`."""
-        from saconv_surgeon.convs.folded import fold_saconv  # it needs this class
+        from saconv_surgeon.convs.folded import carry_attributes, fold_saconv  # they need this class
 
         norm = Affine.of(self.bn) if own_norm and self.bn is not None else None
         core = fold_saconv(self, norm or then)
-        behind = {"bn": None if norm is not None else self.bn, "act": self.act}
-        parts = {name: copy.deepcopy(part) for name, part in behind.items() if part is not None}
-        return nn.Sequential(OrderedDict(conv=core, **parts)) if parts else core
+        behind = {"bn": self.bn if norm is None or self.bn is None else remainder(self.bn), "act": self.act}
+        parts = {n: copy.deepcopy(p) for n, p in behind.items() if p is not None and type(p) is not nn.Identity}
+        if not parts:
+            return core
+        block = nn.Sequential(OrderedDict(conv=core, **parts)).train(self.training)
+        carry_attributes(self, block)
+        return block
 
     def branch(self, kernel: Tensor, bias: Tensor | None, *, wide: bool) -> nn.Conv2d:
         """One of the two branches as a module of its own, with this kernel."""

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.utils import _pair
 
-from saconv_surgeon.convs.affine import Affine
+from saconv_surgeon.convs.affine import Affine, remainder
 from saconv_surgeon.convs.converted import ConvertedLayer
 from saconv_surgeon.convs.geometry import narrow_padding, settings_of
 
@@ -178,16 +178,21 @@ class SPConv2d(ConvertedLayer):
         layer = copy.deepcopy(self).requires_grad_(False)
         first, second = Affine.of(layer.bn1), Affine.of(layer.bn2)
         if first is not None:
-            layer.bn1 = nn.Identity()  # type: ignore[assignment]
+            layer.bn1 = remainder(layer.bn1)  # type: ignore[assignment]
             start = 0
             for conv in layer.spatial:  # their output channels side by side
                 first.part(start, start + conv.out_channels).into(conv, shift=False)
                 start += conv.out_channels
             first.into(layer.pwc)
         if second is not None:
-            layer.bn2 = nn.Identity()  # type: ignore[assignment]
+            layer.bn2 = remainder(layer.bn2)  # type: ignore[assignment]
             second.into(layer.conv1x1)
         return layer
+
+    @property
+    def is_folded(self) -> bool:
+        """See :class:`ConvertedLayer`."""
+        return Affine.of(self.bn1) is None and Affine.of(self.bn2) is None
 
     def forward(self, input: Tensor) -> Tensor:
         """(N, C_in, H, W) → (N, C_out, H_out, W_out), sizes as in ``nn.Conv2d``; (C_in, H, W) without a batch too.

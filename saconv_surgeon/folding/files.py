@@ -216,9 +216,11 @@ def _failing(what: str) -> Iterator[None]:
     except (OSError, ModelError):
         raise
     except Exception as error:
-        raise ModelError(
-            f"{what} ({type(error).__name__}: {first_line(error)}); save to a .pt2 file instead"
-        ) from error
+        cause: BaseException = error
+        while cause.__cause__ is not None:  # what torch.onnx says first is how to report it
+            cause = cause.__cause__
+        why = f"{type(cause).__name__}: {first_line(cause)}"
+        raise ModelError(f"{what} ({why}); save to a .pt2 file instead") from error
 
 
 # ------------------------------------------------------------------ run again
@@ -235,7 +237,9 @@ def _checked(kind: Kind, folding: Folding, program: ExportedProgram, inputs: Inp
         try:
             runner = kind.open(path)
         except Exception as error:
-            raise ModelError(f"the file cannot be opened by {kind.engine} ({first_line(error)})") from error
+            raise ModelError(
+                f"the file cannot be opened by {kind.engine} ({first_line(error)}); save to a .pt2 file, or fold in float32"
+            ) from error
         worst, ran = 0.0, 0
         for given in _varied(program, inputs):
             wanted = _outputs(folding.model, given)
@@ -309,15 +313,14 @@ def _larger(inputs: Inputs) -> Inputs | None:
 
 
 def _sizes(ranges: Ranges) -> str:
-    """Which sizes of the inputs the file leaves open."""
+    """Which sizes of the inputs the file leaves open: ``input[0] dimensions 0, 2 (from 9), 3 (from 9)``."""
     if not ranges:
         return "takes inputs of this size only"
-    # torch takes 0 and 1 for sizes apart and writes 2 for the smallest of a free one; a batch of 1 has been run
-    open_ends = (
-        f"{name} {'any' if low <= 2 and high is None else _interval(low, high)}" for name, (low, high) in ranges.items()
-    )
-    return f"takes other sizes: {', '.join(open_ends)}"
-
-
-def _interval(low: int, high: int | None) -> str:
-    return f"from {low}" if high is None else f"{low} to {high}"
+    found: dict[str, list[str]] = {}
+    for name, (low, high) in ranges.items():
+        tensor, _, dimension = name.partition(" dimension ")
+        # torch takes 0 and 1 for sizes apart and writes 2 for the smallest of a free one; a batch of 1 has been run
+        limits = "" if low <= 2 and high is None else f" (from {low})" if high is None else f" ({low} to {high})"
+        found.setdefault(tensor, []).append(dimension + limits)
+    each = (f"{tensor} dimension{'s' if len(free) > 1 else ''} {', '.join(free)}" for tensor, free in found.items())
+    return f"takes other sizes: {'; '.join(each)}"

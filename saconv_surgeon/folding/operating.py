@@ -11,7 +11,7 @@ from torch.nn.utils import parametrize
 from saconv_surgeon.convs.affine import Affine, remainder
 from saconv_surgeon.convs.converted import ConvertedLayer
 from saconv_surgeon.convs.folded import FoldedSAConv2d
-from saconv_surgeon.models.absorption import give_back
+from saconv_surgeon.models.absorption import give_back, places_left
 from saconv_surgeon.models.census import Census, take_census
 from saconv_surgeon.models.copying import copy_model, paths_of
 from saconv_surgeon.models.inputs import Inputs
@@ -60,12 +60,15 @@ def fold_layers(
         leave: Layers that stay as they are, by path, and why.
         leave_norms: Why no norm is folded, where none is to be.
     """
-    copied = copy_model(model).eval()
+    copied = copy_model(model)
+    copied.eval()  # which a model may answer with anything
     unprotect(copied)
-    absorbed = {path: dict(layer.absorbed) for path, layer in _layers(copied) if layer.absorbed}
     untouched = dict(leave or {}) | {path: why for path, layer in _layers(copied) if (why := why_untouchable(layer))}
+    absorbed: dict[str, dict[str, str]] = {}
     for path, layer in _layers(copied):
-        if path not in untouched:
+        places = None if path in untouched or not layer.absorbed else places_left(copied, layer)
+        if places is not None:
+            absorbed[path] = places
             give_back(copied, layer)
     norms = _Norms(
         copied, inputs, {path: parts[NORM] for path, parts in absorbed.items() if NORM in parts}, leave_norms
@@ -83,7 +86,7 @@ def fold_layers(
     calls = {row.path: norms.sites[row.path].calls for row in rows if row.changed and row.path in norms.sites}
     if work.root is not copied:
         return Operated(work.root, tuple(rows), behind, calls)
-    if inputs is None and any(row.norm for row in rows) and census_of_trace(copied) is None:
+    if inputs is None and leave_norms is None and any(row.norm for row in rows) and census_of_trace(copied) is None:
         return fold_layers(model, None, fold_norms=fold_norms, leave=leave, leave_norms=WITHOUT_NORMS)
     rebind(copied)
     protect(copied)
@@ -92,8 +95,13 @@ def fold_layers(
 
 def why_untouchable(module: nn.Module) -> str | None:
     """Why a module cannot be replaced by another that computes the same; None where it can."""
-    if isinstance(module, FoldedSAConv2d):
-        return "it is folded already"
+    if isinstance(module, ConvertedLayer):
+        if module.is_folded:
+            return "it is folded already"
+        if _computes_otherwise(type(module)):
+            return f"{type(module).__name__} has a forward of its own"
+        if any(isinstance(part, ConvertedLayer) for part in module.modules() if part is not module):
+            return "it holds other converted layers"
     for part in module.modules():
         if part._forward_hooks or part._forward_pre_hooks:
             return "it has forward hooks, which would be lost"
@@ -102,6 +110,16 @@ def why_untouchable(module: nn.Module) -> str | None:
         if parametrize.is_parametrized(part):
             return "its tensors are parametrised"
     return None
+
+
+def _computes_otherwise(kind: type[ConvertedLayer]) -> bool:
+    """Whether a class changes what its base computes, but not how that is folded."""
+    if kind.folded is ConvertedLayer.folded:
+        return False
+    order = {
+        name: next(i for i, base in enumerate(kind.__mro__) if name in vars(base)) for name in ("forward", "folded")
+    }
+    return order["forward"] < order["folded"] or kind.__call__ is not nn.Module.__call__
 
 
 class _Work:
@@ -120,6 +138,9 @@ class _Work:
             return FoldedLayer(path, name, name, reason=why), None
         norm_path, affine, stays = self._norm(path, layer)
         at_rest = isinstance(layer, ConvertedLayer) and layer.is_at_rest()
+        reader = self.norms.reader(path)
+        if reader is not None and not (at_rest and affine is None):
+            return FoldedLayer(path, name, name, reason=reader), None
         own_norm = self.fold_norms or not at_rest
         new = (
             layer.folded(affine, own_norm=own_norm)
@@ -146,6 +167,8 @@ class _Work:
 
     def _norm(self, path: str, layer: Foldable) -> tuple[str | None, Affine | None, str | None]:
         """The norm that goes into ``layer`` and what it does, or why one behind it stays."""
+        if getattr(layer, NORM, None) is not None:  # it has its own
+            return None, None, None
         found, why = self.norms.behind(path)
         if found is None:
             return None, None, why
@@ -156,6 +179,8 @@ class _Work:
                 return None, None, f"a {type(layer).__name__} cannot take it in"
         norm = self.model.get_submodule(found)
         affine, why = Affine.of(norm), why_untouchable(norm)
+        if norm.training:
+            why = "it stays in training mode"
         if affine is None or why is not None:
             return None, None, f"{found} ({type(norm).__name__}): {why or 'not a constant scale and shift'}"
         return found, affine, None
@@ -192,13 +217,13 @@ class _Norms:
         if site.norm is None:
             return None, None if site.found_by != "census" else "no graph shows its norm"
         found, why = followed_by_norm(self.model, self.census, site)
-        used = self.census.weights_used_elsewhere
-        reader = next((place for place in (path, found) if place in used), None)
-        return (
-            (found, why)
-            if reader is None
-            else (None, f"{used[reader] or 'the model'} uses the tensors of {reader} too")
-        )
+        reader = None if found is None else self.reader(found)
+        return (found, why) if reader is None else (None, f"{found}: {reader}")
+
+    def reader(self, path: str) -> str | None:
+        """Who else uses the tensors of a module."""
+        used = {} if self.census is None else self.census.weights_used_elsewhere
+        return f"{used[path] or 'the model'} uses its tensors too" if path in used else None
 
 
 def _layers(model: nn.Module) -> list[tuple[str, ConvertedLayer]]:

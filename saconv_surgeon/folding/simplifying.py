@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from saconv_surgeon.comparing.freedom import freedom
 from saconv_surgeon.convs.saconv import SAConv2d
-from saconv_surgeon.models.copying import copy_model
+from saconv_surgeon.folding.operating import why_untouchable
+from saconv_surgeon.models.copying import copy_model, paths_of
 from saconv_surgeon.models.inputs import Inputs
 from saconv_surgeon.surgery.equivalence import run
 from saconv_surgeon.surgery.watching import watched
@@ -41,7 +42,8 @@ def simplify(
     is then within ``tolerance`` of what it was with everything in, relative, in the 2-norm.
     """
     simplified = copy_model(model)
-    layers = {path: m for path, m in simplified.named_modules() if isinstance(m, SAConv2d) and not m.is_at_rest()}
+    layers = {path: m for path, m in simplified.named_modules() if isinstance(m, SAConv2d) and _can_change(m)}
+    places = {path: paths_of(simplified)[id(layer)] for path, layer in layers.items()}
     means = {f.path: f.switch_mean for f in freedom(model, inputs, seed)}
     removed = {path: Removed() for path, layer in layers.items() if means.get(path) is not None}
     for i, (what, change) in enumerate(STEPS):
@@ -51,9 +53,19 @@ def simplify(
         for path, cost in costs.items():
             trial = tried[path]
             if trial is not None and cost <= tolerance:
-                layers[path].load_state_dict(trial.state_dict())
+                layers[path] = trial  # with tensors of its own, whoever shared them
                 removed[path] = Removed((*removed[path].parts, what), cost)
-    return simplified, {path: out for path, out in removed.items() if out.parts}
+    removed = {path: out for path, out in removed.items() if out.parts}
+    for path in removed:
+        for place in places[path]:
+            if not place:
+                return layers[path], removed
+            simplified.set_submodule(place, layers[path])
+    return simplified, removed
+
+
+def _can_change(layer: SAConv2d) -> bool:
+    return not layer.is_at_rest() and why_untouchable(layer) is None
 
 
 Change = Callable[[Any, float], bool]

@@ -30,14 +30,38 @@ def absorb(model: nn.Module, layer: ConvertedLayer, parts: Mapping[str, str]) ->
         layer.absorbed = dict(parts)
 
 
+def places_left(model: nn.Module, layer: ConvertedLayer) -> dict[str, str] | None:
+    """Where in ``model``, which may be around the one that was converted, the absorbed parts of ``layer`` were, by name.
+
+    None where they cannot go back: the layer, or the identity that was left there, is not where surgery put it or was changed.
+    """
+    path = layer.path or ""
+    prefixes = [name.removesuffix(path) for name in paths_of(model).get(id(layer), ()) if path and name.endswith(path)]
+    for prefix in prefixes:
+        places = {name: prefix + place for name, place in layer.absorbed.items()}
+        if all(_is_left(model, place) for place in places.values()) and all(
+            isinstance(getattr(layer, name, None), nn.Module) for name in places
+        ):
+            return places
+    return None
+
+
+def _is_left(model: nn.Module, place: str) -> bool:
+    try:
+        placeholder = model.get_submodule(place)
+    except AttributeError:
+        return False
+    return type(placeholder) is nn.Identity and not placeholder._forward_hooks and not placeholder._forward_pre_hooks
+
+
 def give_back(model: nn.Module, layer: ConvertedLayer) -> None:
-    """Puts what ``layer`` has absorbed where it was, in place."""
-    for name, path in layer.absorbed.items():
+    """Puts what ``layer`` has absorbed where it was, in place; nothing is changed where that cannot be."""
+    for name, path in (places_left(model, layer) or {}).items():
         part, placeholder = getattr(layer, name), model.get_submodule(path)
         setattr(layer, name, None)
         for place in paths_of(model)[id(placeholder)]:
             model.set_submodule(place, part)
-    layer.absorbed = {}
+        layer.absorbed = {other: place for other, place in layer.absorbed.items() if other != name}
 
 
 def absorbed_places(model: nn.Module) -> dict[str, str]:

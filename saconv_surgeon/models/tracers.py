@@ -10,6 +10,7 @@ from torch.fx.proxy import ParameterProxy
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
+from saconv_surgeon.convs.affine import is_known
 from saconv_surgeon.convs.converted import ConvertedLayer
 
 NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
@@ -53,7 +54,8 @@ class ConvTracer(fx.Tracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """See ``torch.fx.Tracer``."""
-        return isinstance(m, (_ConvNd, ConvertedLayer, *NORMS)) or super().is_leaf_module(m, module_qualified_name)
+        whole = isinstance(m, (_ConvNd, ConvertedLayer, *NORMS)) or is_known(m)
+        return whole or super().is_leaf_module(m, module_qualified_name)
 
     def create_proxy(
         self,

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from saconv_surgeon.convs.affine import is_known
 from saconv_surgeon.errors import ModelError
 from saconv_surgeon.models.census import CONVOLUTIONS, Census, Given
 from saconv_surgeon.models.copying import copy_model, paths_of
@@ -55,24 +56,26 @@ def add_context(model: nn.Module, census: Census, mode: Mode = "eval") -> tuple[
 
     ``model`` is not touched: a copy is traced, since tracing leaves its placeholders behind in attributes.
     """
-    found = {path: (context, root) for path, context, root in _traced_contexts(model, census, mode)}
+    found: dict[str, tuple[Context, str]] = {}
+    for path, context, root in _traced_contexts(model, census, mode):
+        known, place = found.get(path, (context, root))
+        found[path] = (context if known == context else Context(None, None), place)
     return tuple(_with_context(site, *found[site.path]) if site.path in found else site for site in census.sites)
 
 
 def census_of_trace(model: nn.Module) -> Census | None:
-    """What a trace of ``model``, called with its positional arguments alone, says that a run would show: which convolutions and
-    norms are called, and how often. Maps have no sizes. None where it cannot be traced whole.
+    """What a trace of ``model`` says that a run would show: which convolutions and norms are called, and how often. Maps have no
+    sizes. None where it cannot be traced whole, or takes arguments that a call may leave out: it would be traced for one of both.
     """
-    skeleton = copy_model(model, share_parameters=True).eval()
+    skeleton = copy_model(model, share_parameters=True)
+    skeleton.eval()
     try:
-        defaults = {
-            name: parameter.default
-            for name, parameter in inspect.signature(skeleton.forward).parameters.items()
-            if parameter.default is not parameter.empty
-        }
+        arguments_of = inspect.signature(skeleton.forward).parameters.values()
     except (TypeError, ValueError):
         return None
-    graph = _trace(ConvTracer(), skeleton, defaults)
+    if any(p.default is not p.empty or p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL) for p in arguments_of):
+        return None
+    graph = _trace(ConvTracer(), skeleton, {})
     if graph is None:
         return None
     first = {path: names[0] for names in paths_of(model).values() for path in names}
@@ -87,7 +90,7 @@ def census_of_trace(model: nn.Module) -> Census | None:
         sites=tuple(ConvSite(path, type(model.get_submodule(path)).__name__, calls[path], ()) for path in convolutions),
         calls={**calls, "": 1},
         calls_within={"": Counter({path: calls[path] for path in convolutions})},
-        arguments={**arguments, "": defaults},
+        arguments=arguments,
         weights_used_elsewhere=dict.fromkeys(read, ""),
     )
 
@@ -100,9 +103,10 @@ def _with_context(site: ConvSite, context: Context, root: str) -> ConvSite:
 
 def _traced_contexts(model: nn.Module, census: Census, mode: Mode) -> Iterator[tuple[str, Context, str]]:
     try:
-        skeleton = copy_model(model, share_parameters=True).train(mode == "train")
+        skeleton = copy_model(model, share_parameters=True)
     except ModelError:
         return
+    skeleton.train(mode == "train")
     first = {path: names[0] for names in paths_of(model).values() for path in names}
     for root, graph in _graphs(skeleton, census):
         part = skeleton.get_submodule(root)
@@ -186,7 +190,10 @@ def _only_user(node: fx.Node, part: nn.Module) -> fx.Node | None:
     if len(node.users) != 1:
         return None
     user = next(iter(node.users))
-    if isinstance(_module_of(user, part), nn.Identity):
+    module = _module_of(user, part)
+    if type(module) is nn.Identity and not (
+        module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
+    ):
         return _only_user(user, part)
     return user
 
@@ -195,7 +202,7 @@ def _is_norm(node: fx.Node, part: nn.Module) -> bool:
     module = _module_of(node, part)
     if module is None:
         return _function_name(node) in NORM_FUNCTIONS
-    return isinstance(module, NORMS) or type(module).__name__.endswith(("Norm", "Norm2d"))
+    return isinstance(module, NORMS) or is_known(module) or type(module).__name__.endswith(("Norm", "Norm2d"))
 
 
 def _is_activation(node: fx.Node, part: nn.Module) -> bool:

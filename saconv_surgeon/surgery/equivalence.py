@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from saconv_surgeon.convs.converted import ConvertedLayer
+from saconv_surgeon.errors import UsageError
 from saconv_surgeon.models.comparison import Difference, Leaf, compare
 from saconv_surgeon.models.inputs import Inputs
 from saconv_surgeon.models.outputs import leaves
@@ -68,7 +69,12 @@ def prove(
         behind: Of layers that give what another place gave in the original; by default of those that have absorbed what was
             behind them.
         on_trial: Called after each trial with the number done.
+
+    Raises:
+        UsageError: No trials.
     """
+    if trials < 1:
+        raise UsageError(f"{trials} trials prove nothing; at least one is needed")
     worst, noise = Difference(), Difference()
     behind = _absorbing(converted) if behind is None else behind
     for trial in range(trials):

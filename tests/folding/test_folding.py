@@ -7,9 +7,11 @@ import torch
 from torch import nn
 
 import saconv_surgeon as surgeon
+from saconv_surgeon.convs import folded
 from saconv_surgeon.convs.folded import FoldedSAConv2d
 from saconv_surgeon.errors import ModelError, UsageError
 from saconv_surgeon.folding import operating
+from saconv_surgeon.folding.folding import MOVED
 from tests import oracle
 from tests.test_samples_converted import sample, samples, shake_all
 
@@ -176,8 +178,12 @@ def test_without_inputs_and_without_a_trace_norms_stay():
     assert oracle.relative_error(folding.model(X), outputs(model).double()) < 1e-6
     model = trained(Optional())
     folding = surgeon.fold(model)
-    assert folding.ledger.norms == 2
-    assert oracle.relative_error(folding.model(X), outputs(model).double()) < 1e-6
+    assert folding.ledger.norms == 0
+    mask = torch.rand(2, 1, 16, 16)
+    with torch.no_grad():
+        for rest in ((), (mask,)):
+            assert oracle.relative_error(folding.model(X, *rest), copy.deepcopy(model).eval()(X, *rest).double()) < 1e-6
+    assert surgeon.fold(model, X).ledger.norms == 2
 
 
 def test_root_that_is_itself_a_layer():
@@ -382,14 +388,192 @@ def test_models_that_differ_from_run_to_run_and_wrapped_ones():
 
 
 def test_wrong_folding_is_seen(monkeypatch):
-    """A norm whose shift is lost: the proof says so, and which layer it was."""
+    """A kernel that is a thousandth too large: the proof says so, and which layer it was."""
     model = trained(Pair())
-    right = operating.Affine.of
-    monkeypatch.setattr(operating.Affine, "of", lambda norm: operating.Affine(right(norm).scale, 0 * right(norm).shift))
+    right = folded._kernel
+    monkeypatch.setattr(folded, "_kernel", lambda *arguments: 1.001 * right(*arguments))
     folding = surgeon.fold(model, X)
     assert not folding.equivalence.passed
     assert folding.equivalence.first_moved == "conv1"
     assert not folding.acceptable
+
+
+def test_norm_that_cannot_go_in_for_a_reason_nobody_knows_stays(monkeypatch):
+    """A shift that is lost stands for it: what a norm behind a layer looks like is no proof of what it is used for."""
+    model = trained(Pair())
+    right = operating.Affine.of
+    monkeypatch.setattr(operating.Affine, "of", lambda norm: operating.Affine(right(norm).scale, 0 * right(norm).shift))
+    folding = surgeon.fold(model, X)
+    assert_equal(folding, model)
+    assert folding.ledger.norms == 0
+    assert {row.norm_stays for row in folding.layers} == {MOVED}
+
+
+class Magnifying(Pair):
+    """Small differences of large numbers."""
+
+    def forward(self, x):
+        y = super().forward(x)
+        return (1 + 1e-4 * y) - 1
+
+
+def test_rounding_that_a_model_magnifies_is_told_from_a_mistake(monkeypatch):
+    model = trained(Magnifying())
+    folding = surgeon.fold(model, X)
+    assert folding.equivalence.max_rel > 1e-5
+    assert folding.equivalence.passed
+    assert "in float64 nothing moves" in folding.equivalence.note
+    assert folding.ledger.norms == 2
+    assert surgeon.fold(model, X, allowed=1e-5).ledger.norms == 0  # a stricter proof than rounding lets through
+    right = folded._kernel
+    monkeypatch.setattr(folded, "_kernel", lambda *arguments: (1 + 1e-5) * right(*arguments))
+    assert not surgeon.fold(model, X).equivalence.passed
+
+
+# ------------------------------------------------------------------ what others do to their models
+
+
+class Reader(Pair):
+    """Uses the kernel of its layer by itself."""
+
+    def forward(self, x):
+        return super().forward(x) + nn.functional.conv2d(x, self.conv1.weight, padding=1)
+
+
+class OwnForward(surgeon.ConvAWS2d):
+    def forward(self, x):
+        return super().forward(x).relu()
+
+
+class KeptInTraining(Pair):
+    def train(self, mode=True):
+        super().train(mode)
+        self.norm1.train()
+        return self
+
+
+class Between(Pair):
+    """An identity that is none any more."""
+
+    def __init__(self):
+        super().__init__()
+        self.between = nn.Identity()
+        self.between.register_forward_hook(lambda module, args, output: output + 1)
+
+    def forward(self, x):
+        return self.norm2(self.conv2(self.norm1(self.between(self.conv1(x)))))
+
+
+class Hidden(Pair):
+    """Its norm is also held, and called, through a plain list."""
+
+    def __init__(self):
+        super().__init__()
+        self.steps = [self.norm1]
+
+    def forward(self, x):
+        return self.norm2(self.conv2(self.steps[0](self.conv1(x))))
+
+
+class SaysNothing(Pair):
+    def train(self, mode=True):
+        super().train(mode)
+
+
+@pytest.mark.parametrize("make", [Reader, KeptInTraining, Between, Hidden, SaysNothing])
+@pytest.mark.parametrize("inputs", [None, X], ids=["trace", "run"])
+def test_awkward_models_stay_equal(make, inputs):
+    model = trained(Pair())
+    awkward = make()
+    for name, part in model.named_children():
+        setattr(awkward, name, part)
+    awkward.steps = [awkward.norm1]
+    awkward.eval()
+    with torch.no_grad():
+        wanted = copy.deepcopy(awkward)(X)
+    folding = surgeon.fold(awkward, inputs)
+    assert folding.acceptable
+    assert oracle.relative_error(folding.model(X), wanted.double()) < 1e-5
+
+
+@pytest.mark.parametrize("inputs", [None, X], ids=["trace", "run"])
+def test_layers_of_other_classes_and_in_other_layers_are_left_alone(inputs):
+    own = oracle.shake(OwnForward(3, 4, 3, padding=1))
+    outer = surgeon.SPConv2d(4, 4, 3, padding=1)
+    outer.pwc = oracle.shake(surgeon.SAConv2d(2, 4, 1, bias=False))
+    model = nn.Sequential(own, outer).eval()
+    folding = surgeon.fold(model, inputs)
+    assert oracle.relative_error(folding.model(X), outputs(model).double()) < 1e-6
+    assert [row.reason for row in folding.layers] == [
+        "OwnForward has a forward of its own",
+        "it holds other converted layers",
+    ]
+
+
+@pytest.mark.parametrize("inputs", [None, X], ids=["trace", "run"])
+@pytest.mark.parametrize("moved", [False, True])
+def test_absorbing_models_inside_others(inputs, moved):
+    """Paths that surgery recorded are those of the model that was converted."""
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8)
+    ).eval()
+    converted = surgeon.convert(net, X, absorb=True).model
+    if moved:
+        for layer in (converted[0], converted[3]):
+            oracle.shake(layer, size=0.1)
+    alone = converted[0]
+    for model in (nn.Sequential(converted), nn.Sequential(nn.Conv2d(3, 3, 1), *converted), alone):
+        folding = surgeon.fold(model.eval(), inputs)
+        assert folding.acceptable
+        assert oracle.relative_error(folding.model(X), outputs(model).double()) < 1e-5
+        assert any(row.changed for row in folding.layers)
+
+
+def test_block_keeps_what_others_put_on_it():
+    block = oracle.shake(surgeon.SAConvBlock(3, 8, 3))
+    block.f, block.i = -1, 4
+    for inputs in (X, None):
+        folding = surgeon.fold(nn.Sequential(block).eval(), inputs)
+        assert (folding.model[0].f, folding.model[0].i) == (-1, 4)
+        assert folding.layers[0].norm == "0.bn (BatchNorm2d)"
+
+
+def test_block_in_a_model_that_cannot_be_traced():
+    """Its own norm goes in whatever a trace shows."""
+    model = Branching()
+    model.act = oracle.shake(surgeon.SAConvBlock(8, 8, 3))
+    folding = surgeon.fold(model.eval())
+    assert folding.layers[0].norm == "act.bn (BatchNorm2d)"
+    assert oracle.relative_error(folding.model(X), outputs(model).double()) < 1e-5
+
+
+def test_tolerance_is_for_each_layer_by_itself():
+    """Layers that share a switch, and layers that cannot be folded."""
+    model = trained(Pair())
+    with torch.no_grad():
+        model.conv1.weight_diff.zero_()
+        model.conv1.switch = model.conv2.switch = nn.Conv2d(8, 1, 1)
+        model.conv1 = oracle.shake(surgeon.SAConv2d(8, 8, 3, padding=1))
+        model.conv1.switch = model.conv2.switch
+        for layer in (model.conv1, model.conv2):
+            for part in (layer.pre_context, layer.post_context):
+                hardly(model, part, 0)
+        model.conv1.weight_diff.zero_()
+        model.conv2.weight_diff.mul_(1000)
+        model.conv1.switch.weight.mul_(0.01)
+        model.conv1.switch.bias.fill_(1.001)
+    x = torch.randn(2, 8, 16, 16)
+    folding = surgeon.fold(model, x, tolerance=0.01)
+    assert folding.layers[0].removed
+    assert not folding.layers[1].removed
+    assert folding.layers[1].parts == ("narrow", "wide", "switch")
+    model.conv1.register_forward_hook(lambda module, args, output: None)
+    assert not surgeon.fold(model, x, tolerance=0.01).layers[0].removed
+
+
+def test_no_trials_prove_nothing():
+    with pytest.raises(UsageError, match="0 trials prove nothing"):
+        surgeon.fold(trained(Pair()), X, trials=0)
 
 
 def test_messages():
