@@ -145,7 +145,8 @@ class ConvAWS2d(ConvertedLayer, nn.Conv2d):
 
     def reset_parameters(self) -> None:
         """Draws a new kernel as ``nn.Conv2d`` does and takes the statistics from it."""
-        super().reset_parameters()
+        if not self.weight.is_meta:  # where there is nothing to draw, which takes torch 0.1 ms
+            super().reset_parameters()
         if "weight_gamma" in self._buffers:  # nn.Conv2d's constructor calls this before they exist
             self._set_statistics(self._rest_statistics())
 
