@@ -4,8 +4,8 @@
 
 For each shape of the grid and batches of 1 and 16: the original convolution, the layer's two convolutions alone (nothing can be
 faster that computes both), the published order of operations, the layer, the folded layer with everything alive and without
-contexts, and the folded one compiled. All are called in turn, round after round, in one process; medians are compared. On one CPU
-thread in float32; on a CUDA device, where there is one, in float32 and in bfloat16 with channels_last as well.
+contexts, and the folded one compiled. All are called in turn, every round in another order, in one process; medians are compared.
+On one CPU thread in float32; on a CUDA device, where there is one, in float32 and in bfloat16 with channels_last as well.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from torch.nn import functional as F
 
 from benchmarks.recording import record
 from saconv_surgeon import SAConv2d
+from saconv_surgeon.convs.folded import FoldedSAConv2d
 from saconv_surgeon.models.state import exact_convolutions
 from tests import oracle, published
 
@@ -125,10 +126,12 @@ def inference(layer: SAConv2d, x: Tensor, setting: Setting) -> dict[str, Run]:
     """Everything that is compared in inference; all of it computes what the layer computes, but for the first two."""
     layer = copy.deepcopy(layer).eval()
     state = {**dict(layer.named_parameters()), **dict(layer.named_buffers())}
-    narrow, wide = (layer.standardised_weight().detach().to(x.dtype) for _ in (1, 2))
-    narrow, wide = (setting.place(kernel) for kernel in (narrow, wide + layer.weight_diff.detach()))
     arguments = (layer.stride, layer.groups)
     folded, bare = layer.folded(), without_contexts(layer).folded()
+    assert isinstance(folded, FoldedSAConv2d)
+    assert folded.narrow is not None
+    assert folded.wide is not None
+    narrow, wide = folded.narrow.weight, folded.wide.weight  # the same memory: neither is warmer than the other
     torch._dynamo.reset()
     compiled, bare_compiled = (torch.compile(module) for module in (folded, bare))
 
@@ -215,15 +218,15 @@ def saved_bytes(forward: Run, leaves: Iterable[Tensor]) -> int:
 
 
 def medians(runs: Sequence[Run], setting: Setting) -> list[float]:
-    """Seconds of each, called in turn."""
+    """Seconds of each, called in turn, in another order every time: who comes before decides what is in the caches."""
     for run in runs:
         for _ in range(3):
             run()
     times: list[list[float]] = [[] for _ in runs]
     end = time.perf_counter() + BUDGET_S
     while time.perf_counter() < end or len(times[0]) < FEWEST:
-        for run, seconds in zip(runs, times, strict=True):
-            seconds.append(timed(run, setting))
+        for i in torch.randperm(len(runs)).tolist():
+            times[i].append(timed(runs[i], setting))
     return [median(seconds) for seconds in times]
 
 
@@ -249,10 +252,7 @@ def breakdown(run: Run, setting: Setting) -> dict[str, float]:
     activities = [torch.profiler.ProfilerActivity.CUDA if on_device else torch.profiler.ProfilerActivity.CPU]
     n = 20
     with torch.profiler.profile(activities=activities) as profiler:
-        begin = time.perf_counter()
-        for _ in range(n):
-            run()
-        whole = (time.perf_counter() - begin) * 1e6
+        whole = n * 1e6 * median(timed(run, setting) for _ in range(n))
     name = "self_device_time_total" if on_device else "self_cpu_time_total"
     found = {event.key: float(getattr(event, name)) for event in profiler.key_averages()}
     whole = sum(found.values()) if on_device else whole
