@@ -36,7 +36,8 @@ def places_left(model: nn.Module, layer: ConvertedLayer) -> dict[str, str] | Non
     None where they cannot go back: the layer, or the identity that was left there, is not where surgery put it or was changed.
     """
     path = layer.path or ""
-    prefixes = [name.removesuffix(path) for name in paths_of(model).get(id(layer), ()) if path and name.endswith(path)]
+    names = paths_of(model).get(id(layer), ())
+    prefixes = [name.removesuffix(path) for name in names if path and (name == path or name.endswith(f".{path}"))]
     for prefix in prefixes:
         places = {name: prefix + place for name, place in layer.absorbed.items()}
         if all(_is_left(model, place) for place in places.values()) and all(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -51,16 +51,25 @@ class Context:
     activation: str | None
 
 
+@dataclass(frozen=True)
+class Traced:
+    """What a call in a graph shows: the convolution, what follows it there, the traced part, and how often that was called."""
+
+    path: str
+    context: Context
+    root: str
+    calls: int
+
+
 def add_context(model: nn.Module, census: Census, mode: Mode = "eval") -> tuple[ConvSite, ...]:
     """The census' sites, with what follows each where a graph shows it; ``found_by`` then names the traced part.
 
     ``model`` is not touched: a copy is traced, since tracing leaves its placeholders behind in attributes.
     """
-    found: dict[str, tuple[Context, str]] = {}
-    for path, context, root in _traced_contexts(model, census, mode):
-        known, place = found.get(path, (context, root))
-        found[path] = (context if known == context else Context(None, None), place)
-    return tuple(_with_context(site, *found[site.path]) if site.path in found else site for site in census.sites)
+    found: dict[str, list[Traced]] = {}
+    for traced in _traced_contexts(model, census, mode):
+        found.setdefault(traced.path, []).append(traced)
+    return tuple(_with_context(site, found[site.path]) if site.path in found else site for site in census.sites)
 
 
 def census_of_trace(model: nn.Module) -> Census | None:
@@ -95,13 +104,16 @@ def census_of_trace(model: nn.Module) -> Census | None:
     )
 
 
-def _with_context(site: ConvSite, context: Context, root: str) -> ConvSite:
+def _with_context(site: ConvSite, seen: Sequence[Traced]) -> ConvSite:
+    """``site`` with what follows it in every call; nothing where calls differ, or some were in parts that cannot be traced."""
+    agreed = len({traced.context for traced in seen}) == 1 and sum(traced.calls for traced in seen) == site.calls
+    context, root = seen[0].context if agreed else Context(None, None), seen[0].root
     return replace(
         site, norm=context.norm, activation=context.activation, found_by=f"fx, traced from {root!r}" if root else "fx"
     )
 
 
-def _traced_contexts(model: nn.Module, census: Census, mode: Mode) -> Iterator[tuple[str, Context, str]]:
+def _traced_contexts(model: nn.Module, census: Census, mode: Mode) -> Iterator[Traced]:
     try:
         skeleton = copy_model(model, share_parameters=True)
     except ModelError:
@@ -110,11 +122,9 @@ def _traced_contexts(model: nn.Module, census: Census, mode: Mode) -> Iterator[t
     first = {path: names[0] for names in paths_of(model).values() for path in names}
     for root, graph in _graphs(skeleton, census):
         part = skeleton.get_submodule(root)
-        found: dict[str, set[Context]] = {}
         for node in _conv_nodes(graph, part):
-            found.setdefault(first[_join(root, str(node.target))], set()).add(_context_of(node, part, root))
-        for path, contexts in found.items():
-            yield path, contexts.pop() if len(contexts) == 1 else Context(None, None), root
+            path = first[_join(root, str(node.target))]
+            yield Traced(path, _context_of(node, part, root), root, census.calls[root])
 
 
 def _graphs(skeleton: nn.Module, census: Census) -> Iterator[tuple[str, fx.Graph]]:

@@ -10,6 +10,7 @@ from torch import nn
 
 import saconv_surgeon as surgeon
 from saconv_surgeon import ConvAWS2d, DeformableSAConv2d, SAConv2d, SAConvBlock, SPConv2d
+from saconv_surgeon.convs import affine
 from saconv_surgeon.convs.affine import Affine, remainder
 from saconv_surgeon.convs.folded import FoldedSAConv2d
 from tests import oracle, oracle_targets
@@ -296,6 +297,33 @@ def test_norm_with_an_activation_leaves_it_behind():
     scaled = y * affine.scale[:, None, None] + affine.shift[:, None, None]
     assert torch.allclose(remainder(made)(scaled), made(y))
     assert isinstance(remainder(timm.BatchNormAct2d(8, apply_act=False)), nn.Identity)
+
+
+class Acting(nn.BatchNorm2d):
+    """As timm's: an activation behind the norm, in one module."""
+
+    def __init__(self, channels):
+        super().__init__(channels)
+        self.drop, self.act = nn.Identity(), nn.SiLU()
+
+    def forward(self, x):
+        return self.act(self.drop(super().forward(x)))
+
+
+def test_own_norm_with_an_activation_leaves_it_behind(monkeypatch):
+    monkeypatch.setitem(affine.WITH_ACTIVATION, "Acting", (__name__,))
+    block = oracle.shake(SAConvBlock(4, 8, 3, act=None)).double()
+    block.bn = Acting(8).double()
+    block.bn.load_state_dict(norm().state_dict())
+    block.eval()
+    folded = block.folded()
+    assert [name for name, _ in folded.named_children()] == ["conv", "bn"]
+    split = SPConv2d(4, 8, 3, padding=1).double().eval()
+    split.bn1 = block.bn
+    with torch.no_grad():
+        wanted = torch.nn.functional.silu(by_hand(oracle.saconv(block, X), norm()))
+        assert oracle.relative_error(folded(X.double()), wanted) < 1e-13
+        assert oracle.relative_error(split.folded()(X.double()), split(X.double())) < 1e-13
 
 
 def test_layer_of_a_third_party_is_copied_or_taken_back():

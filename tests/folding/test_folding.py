@@ -170,6 +170,16 @@ class Optional(Pair):
         return self.norm2(self.conv2(self.act(self.norm1(x))))
 
 
+class Doubling(Pair):
+    """A trace with a placeholder for ``mask`` leaves out what a call without it does."""
+
+    def forward(self, x, mask=None):
+        x = self.conv1(x)
+        if mask is None:
+            x = 2 * x
+        return self.norm2(self.conv2(self.act(self.norm1(x))))
+
+
 def test_without_inputs_and_without_a_trace_norms_stay():
     model = trained(Branching())
     folding = surgeon.fold(model)
@@ -184,6 +194,8 @@ def test_without_inputs_and_without_a_trace_norms_stay():
         for rest in ((), (mask,)):
             assert oracle.relative_error(folding.model(X, *rest), copy.deepcopy(model).eval()(X, *rest).double()) < 1e-6
     assert surgeon.fold(model, X).ledger.norms == 2
+    model = trained(Doubling())
+    assert oracle.relative_error(surgeon.fold(model).model(X), outputs(model).double()) < 1e-6
 
 
 def test_root_that_is_itself_a_layer():
@@ -527,6 +539,19 @@ def test_absorbing_models_inside_others(inputs, moved):
         assert folding.acceptable
         assert oracle.relative_error(folding.model(X), outputs(model).double()) < 1e-5
         assert any(row.changed for row in folding.layers)
+
+
+@pytest.mark.parametrize("inputs", [None, X], ids=["trace", "run"])
+def test_absorbing_models_that_were_changed_afterwards(inputs):
+    """Where the norm was, there is something else now."""
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU()).eval()
+    model = surgeon.convert(net, X, absorb=True).model
+    oracle.shake(model[0], size=0.1)
+    model[1] = nn.Conv2d(8, 8, 1)
+    folding = surgeon.fold(model, inputs)
+    assert isinstance(folding.model[1], nn.Conv2d)
+    assert folding.layers[0].norm == "0.bn (BatchNorm2d)"
+    assert oracle.relative_error(folding.model(X), outputs(model).double()) < 1e-5
 
 
 def test_block_keeps_what_others_put_on_it():

@@ -82,6 +82,38 @@ def test_parts_are_traced_where_the_root_cannot_be():
     assert sites["lone"].found_by == "census"
 
 
+class SharedByParts(nn.Module):
+    """One convolution in two parts of a root that cannot be traced; the second part may be one that cannot be traced either."""
+
+    def __init__(self, other):
+        super().__init__()
+        self.a = nn.Sequential(nn.Conv2d(2, 2, 3, padding=1), nn.BatchNorm2d(2))
+        self.b = other(self.a[0])
+
+    def forward(self, x):
+        x = self.a(x)
+        return self.b(x) if x.mean() > -1e9 else x
+
+
+class Untraceable(nn.Module):
+    def __init__(self, conv):
+        super().__init__()
+        self.conv = conv
+
+    def forward(self, x):
+        return self.conv(x).abs() if x.sum() > -1e9 else x
+
+
+def test_convolution_of_two_parts_needs_both_to_say_the_same():
+    for other in (lambda conv: nn.Sequential(conv, nn.ReLU()), Untraceable):
+        for _ in range(2):
+            model = SharedByParts(other)
+            assert contexts(model, 1, 2, 9, 9)["a.0"].norm is None, other
+    same = SharedByParts(lambda conv: nn.Sequential(conv))
+    same.b.append(same.a[1])
+    assert contexts(same, 1, 2, 9, 9)["a.0"].norm is None  # under two paths it is two norms
+
+
 def test_container_that_is_only_indexed_is_not_traced_as_if_it_ran():
     class Indexed(nn.Module):
         def __init__(self):
