@@ -308,6 +308,12 @@ def fold(
         operated, equivalence = fold_proved(subject, inputs, fold_norms, seed, proved, rounding=allowed is None)
     if equivalence.passed:  # every folded layer moves by rounding
         equivalence = replace(equivalence, first_moved=None)
+    if removed:
+        notes = [
+            *([equivalence.note] if equivalence.note else []),
+            "compared with the model without what was taken out of it",
+        ]
+        equivalence = replace(equivalence, note="; ".join(notes))
     layers = tuple(
         replace(row, removed=removed[row.path].parts, cost=removed[row.path].cost) if row.path in removed else row
         for row in operated.layers

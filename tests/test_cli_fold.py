@@ -73,6 +73,7 @@ def test_tolerance_says_what_it_cost(converted, tmp_path):
     assert record["cost"]["max_rel"] > 0
     assert "taken out of" in result.stderr
     assert "each within 50 % of its output" in result.stderr
+    assert "compared with the model without what was taken out of it" in result.stderr
 
 
 @pytest.mark.parametrize("kind", ["html", "md", "csv", "svg"])
