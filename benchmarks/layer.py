@@ -125,7 +125,7 @@ def made(shape: str, batch: int, setting: Setting) -> tuple[SAConv2d, Tensor]:
 def inference(layer: SAConv2d, x: Tensor, setting: Setting) -> dict[str, Run]:
     """Everything that is compared in inference; all of it computes what the layer computes, but for the first two."""
     layer = copy.deepcopy(layer).eval()
-    state = {**dict(layer.named_parameters()), **dict(layer.named_buffers())}
+    state = published_state(layer)
     arguments = (layer.stride, layer.groups)
     folded, bare = layer.folded(), without_contexts(layer).folded()
     assert isinstance(folded, FoldedSAConv2d)
@@ -162,6 +162,12 @@ def inference(layer: SAConv2d, x: Tensor, setting: Setting) -> dict[str, Run]:
     return runs
 
 
+def published_state(layer: SAConv2d) -> dict[str, Tensor]:
+    """What the published order reads; its buffers are in the dtype of the kernel."""
+    buffers = {name: buffer.to(layer.weight.dtype) for name, buffer in layer.named_buffers()}
+    return {**dict(layer.named_parameters()), **buffers}
+
+
 def without_contexts(layer: SAConv2d) -> SAConv2d:
     """A copy whose contexts are zero."""
     bare = copy.deepcopy(layer)
@@ -174,8 +180,7 @@ def without_contexts(layer: SAConv2d) -> SAConv2d:
 def training(layer: SAConv2d, x: Tensor) -> tuple[dict[str, Run], dict[str, int]]:
     """A forward and a backward pass in both orders and of two convolutions, and the bytes that autograd keeps for each."""
     x = x.detach().requires_grad_()
-    parameters = dict(layer.named_parameters())
-    state = {**parameters, **dict(layer.named_buffers())}
+    parameters, state = dict(layer.named_parameters()), published_state(layer)
     diff = nn.Parameter(layer.weight_diff.detach().clone())
     stride, groups = layer.stride, layer.groups
 

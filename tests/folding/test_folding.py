@@ -13,6 +13,7 @@ from saconv_surgeon.errors import ModelError, UsageError
 from saconv_surgeon.folding import operating
 from saconv_surgeon.folding.folding import MOVED
 from tests import oracle
+from tests.operators import operator  # noqa: F401 - a fixture
 from tests.test_samples_converted import sample, samples, shake_all
 
 X = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
@@ -140,6 +141,14 @@ def test_other_targets(target):
     (row,) = folding.layers
     assert row.after == {"aws": "Conv2d", "spconv": "SPConv2d"}[target]
     assert row.norm_stays == (None if target == "aws" else "a SPConv2d cannot take it in")
+
+
+def test_deformable_target(operator):  # noqa: F811
+    model = trained(Pair(), target="saconv-deform")
+    folding = surgeon.fold(model, X)
+    assert_equal(folding, model)
+    assert {row.after for row in folding.layers} == {"FoldedDeformableSAConv2d"}
+    assert folding.ledger.norms == 2
 
 
 def test_without_inputs_a_trace_shows_the_norms():
