@@ -13,7 +13,6 @@ from saconv_surgeon._version import __version__
 from saconv_surgeon.cli_checks import (
     check_counted,
     check_finite,
-    check_folded_outputs,
     check_gates_alone,
     check_outputs,
     check_plan_alone,
@@ -375,7 +374,7 @@ def fold(
     **options: Any,
 ) -> None:
     """Make the trained converted MODEL the fastest equal one for inference, prove it equal, price it, and export it."""
-    check_folded_outputs(outputs, dry_run, overwrite)
+    check_outputs(outputs, dry_run, overwrite, folded=True)
     wanted = Wanted.of(options | {"outputs": outputs})
     quiet = wanted.quiet
     from saconv_surgeon import api

@@ -50,32 +50,21 @@ def check_counted(strict: bool, *profiles: Profile) -> None:
             )
 
 
-def check_outputs(outputs: tuple[Path, ...], dry_run: bool, overwrite: bool) -> None:
-    """Before anything slow is done."""
+def check_outputs(outputs: tuple[Path, ...], dry_run: bool, overwrite: bool, *, folded: bool = False) -> None:
+    """Before anything slow is done; ``folded`` models go to other kinds of files."""
     if not outputs and not dry_run:
-        raise UsageError("where to? give -o FOLDER (or -o file.pt, -o file.pt2), or --dry-run to see what would happen")
-    if len({p.resolve() for p in outputs}) < len(outputs):
-        raise UsageError("the same -o was given twice")
-    if outputs and not dry_run:
-        from saconv_surgeon.surgery.saving import check_output
-
-        for path in outputs:
-            check_output(path, overwrite=overwrite)
-
-
-def check_folded_outputs(outputs: tuple[Path, ...], dry_run: bool, overwrite: bool) -> None:
-    """Before anything slow is done."""
-    if not outputs and not dry_run:
-        raise UsageError(
-            "where to? give -o file.pt, file.pt2, file.onnx or file.aoti.pt2, or --dry-run to see what would happen"
+        kinds = (
+            "-o file.pt, file.pt2, file.onnx or file.aoti.pt2" if folded else "-o FOLDER (or -o file.pt, -o file.pt2)"
         )
+        raise UsageError(f"where to? give {kinds}, or --dry-run to see what would happen")
     if len({p.resolve() for p in outputs}) < len(outputs):
         raise UsageError("the same -o was given twice")
     if outputs and not dry_run:
         from saconv_surgeon.folding.files import check_folded_output
+        from saconv_surgeon.surgery.saving import check_output
 
         for path in outputs:
-            check_folded_output(path, overwrite=overwrite)
+            (check_folded_output if folded else check_output)(path, overwrite=overwrite)
 
 
 def check_plan_alone(plan_file: Path | None, options: dict[str, Any]) -> None:
