@@ -239,9 +239,10 @@ def _torch_version(path: Path) -> str | None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without torch.export's warnings about itself and its logged tracebacks; errors still raise."""
+    """Without torch's warnings about its own exporters and their logged tracebacks; errors still raise."""
     loggers = [
-        logging.getLogger(name) for name in ("torch.export", "torch._export", "torch.export.pt2_archive._package")
+        logging.getLogger(name)
+        for name in ("torch.export", "torch._export", "torch.export.pt2_archive._package", "torch.onnx")
     ]
     levels = [logger.level for logger in loggers]
     try:
