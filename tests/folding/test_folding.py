@@ -451,6 +451,18 @@ def test_rounding_that_a_model_magnifies_is_told_from_a_mistake(monkeypatch):
     assert not surgeon.fold(model, X).equivalence.passed
 
 
+def test_float64_excuses_no_half_precision_and_no_large_movement(monkeypatch):
+    right = folded._kernel
+
+    def in_low_precision(layer, *rest):
+        kernel = right(layer, *rest)
+        return kernel if kernel.dtype == torch.float64 else kernel * 1.1
+
+    monkeypatch.setattr(folded, "_kernel", in_low_precision)
+    assert not surgeon.fold(trained(Pair()), X).equivalence.passed
+    assert not surgeon.fold(trained(Pair()).half(), X.half()).equivalence.passed
+
+
 # ------------------------------------------------------------------ what others do to their models
 
 
