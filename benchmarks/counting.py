@@ -20,10 +20,11 @@ from statistics import median
 import torch
 
 from benchmarks.recording import record
-from saconv_surgeon.models.inputs import Inputs
-from saconv_surgeon.models.source import load_model, offered_inputs
-from saconv_surgeon.profiling import counting
-from saconv_surgeon.profiling.traced import count_by_trace
+from saconv_surgeon.models.loading.input_spec import offered_inputs
+from saconv_surgeon.models.loading.model_spec import load_model
+from saconv_surgeon.models.running.inputs import Inputs
+from saconv_surgeon.profiling.counting import count as counting
+from saconv_surgeon.profiling.counting.fvcore_engine import count_by_trace
 
 PRELOAD = os.environ.get("BENCHMARK_PRELOAD")
 ROUNDS = 9

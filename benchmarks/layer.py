@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from benchmarks.recording import record
 from saconv_surgeon import SAConv2d
 from saconv_surgeon.convs.folded import FoldedSAConv2d
-from saconv_surgeon.models.state import exact_convolutions
+from saconv_surgeon.models.running.state import exact_convolutions
 from tests import oracle, published
 
 GRID = {

@@ -22,7 +22,8 @@ from playwright.sync_api import sync_playwright
 import saconv_surgeon as surgeon
 from benchmarks.recording import record
 from saconv_surgeon.records import Diff, LayerCost, LayerPair, Profile, to_dict
-from saconv_surgeon.report import delivery
+from saconv_surgeon.report.commands.diff import diff_report
+from saconv_surgeon.report.formats import FORMATS
 from sample_models import tiny_resnet
 
 ROUNDS = 15
@@ -59,7 +60,7 @@ def processes() -> dict[str, float]:
 
 def in_the_browser() -> dict[str, float]:
     """Medians over fresh pages: from the start of loading to its end, and from a click on a column to the next frame."""
-    source = delivery.of_diff(_large(), every_row=False).as_file(".html")
+    source = FORMATS[".html"].render(diff_report(_large(), every_row=False))
     opened, sorted_ = [], []
     with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
         file = Path(name) / "large.html"

@@ -19,7 +19,7 @@ from torch import Tensor
 import saconv_surgeon as surgeon
 from benchmarks.images import figures
 from benchmarks.recording import record
-from saconv_surgeon.models.inputs import Inputs
+from saconv_surgeon.models.running.inputs import Inputs
 from saconv_surgeon.records import Explained
 
 SAMPLES = ("tiny_resnet", "tiny_unet", "tiny_segmenter", "tiny_attention", "tiny_yolo", "awkward")

@@ -25,11 +25,12 @@ from torch import nn
 
 from benchmarks.recording import record
 from saconv_surgeon import SAConv2d
-from saconv_surgeon.models.census import Census, take_census
-from saconv_surgeon.models.inputs import Inputs
-from saconv_surgeon.models.tracing import add_context
+from saconv_surgeon.models.census.census import Census, take_census
+from saconv_surgeon.models.census.followers import add_context
+from saconv_surgeon.models.running.inputs import Inputs
 from saconv_surgeon.records import Plan
-from saconv_surgeon.surgery.planning import Selection, make_plan
+from saconv_surgeon.surgery.inspect import make_plan
+from saconv_surgeon.surgery.planning import Selection
 from saconv_surgeon.surgery.rewriting import apply
 
 PRELOAD = os.environ.get("BENCHMARK_PRELOAD")
@@ -43,9 +44,9 @@ if os.environ.get("BENCHMARK_PRELOAD"):
     importlib.import_module(os.environ["BENCHMARK_PRELOAD"])
 import psutil, torch
 from saconv_surgeon import api
-from saconv_surgeon.models.inputs import Inputs
-from saconv_surgeon.models.source import load_model
-import saconv_surgeon.profiling.together, saconv_surgeon.convs.targets, fvcore.nn, torch.fx
+from saconv_surgeon.models.running.inputs import Inputs
+from saconv_surgeon.models.loading.model_spec import load_model
+import saconv_surgeon.profiling.together, saconv_surgeon.convs.targets.known_targets, fvcore.nn, torch.fx
 torch.set_num_threads(1)
 rss = psutil.Process().memory_info
 x = torch.randn(1, 3, 224, 224)

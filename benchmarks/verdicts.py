@@ -16,8 +16,8 @@ import torch
 from torch import nn
 
 from benchmarks.recording import record
-from saconv_surgeon.models.inputs import Inputs
-from saconv_surgeon.profiling.timing import time_models
+from saconv_surgeon.models.running.inputs import Inputs
+from saconv_surgeon.profiling.timing.time_models import time_models
 from saconv_surgeon.records import LatencyRatio, Timing
 
 BLOCKS = 20

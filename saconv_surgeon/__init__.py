@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from saconv_surgeon.convs.deformable import DeformableSAConv2d
     from saconv_surgeon.convs.saconv import SAConv2d
     from saconv_surgeon.convs.spconv import SPConv2d
-    from saconv_surgeon.convs.target import Cost, Option, Reason, Target
+    from saconv_surgeon.convs.targets.target import Cost, Option, Reason, Target
     from saconv_surgeon.errors import (
         ArtefactError,
         ModelError,
@@ -35,14 +35,14 @@ if TYPE_CHECKING:
         UsageError,
         UserCodeError,
     )
-    from saconv_surgeon.folding.result import Folding
+    from saconv_surgeon.folding.folded_model import Folding
     from saconv_surgeon.records import Timing
-    from saconv_surgeon.saving import save
-    from saconv_surgeon.surgery.conversion import Conversion
-    from saconv_surgeon.surgery.published import load_published, published_state
-    from saconv_surgeon.surgery.restoring import restore
+    from saconv_surgeon.saving.restore import restore
+    from saconv_surgeon.saving.save import save
+    from saconv_surgeon.surgery.converted_model import Conversion
+    from saconv_surgeon.surgery.optimizer import carry_optimizer
+    from saconv_surgeon.surgery.published_checkpoints import load_published, published_state
     from saconv_surgeon.surgery.rewriting import apply, new_parameters, revert
-    from saconv_surgeon.surgery.training import carry_optimizer
 
 _HOMES = {
     "api": ("convert", "diff", "fold", "inspect", "price", "profile"),
@@ -52,19 +52,19 @@ _HOMES = {
     "convs.deformable": ("DeformableSAConv2d",),
     "convs.saconv": ("SAConv2d",),
     "convs.spconv": ("SPConv2d",),
-    "convs.target": ("Cost", "Option", "Reason", "Target"),
+    "convs.targets.target": ("Cost", "Option", "Reason", "Target"),
     "errors": (
         *("ArtefactError", "ModelError", "NoEffectWarning", "NotEquivalentError", "SurgeonError"),
         *("UntrustedError", "UsageError", "UserCodeError"),
     ),
-    "folding.result": ("Folding",),
+    "folding.folded_model": ("Folding",),
     "records": ("Timing",),
-    "surgery.restoring": ("restore",),
-    "saving": ("save",),
-    "surgery.conversion": ("Conversion",),
-    "surgery.published": ("load_published", "published_state"),
+    "saving.restore": ("restore",),
+    "saving.save": ("save",),
+    "surgery.converted_model": ("Conversion",),
+    "surgery.published_checkpoints": ("load_published", "published_state"),
     "surgery.rewriting": ("apply", "new_parameters", "revert"),
-    "surgery.training": ("carry_optimizer",),
+    "surgery.optimizer": ("carry_optimizer",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

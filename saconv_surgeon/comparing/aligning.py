@@ -9,19 +9,14 @@ one side only and is the same in all its settings was moved.
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import partial
 
-from saconv_surgeon.comparing.parts import Part
-from saconv_surgeon.records import LayerPair, StructureChange
+from saconv_surgeon.comparing.part_distance import GAP, are_strangers, inner_distance, own_distance
+from saconv_surgeon.comparing.part_tree import Part
 
-GAP = 1.0
-"""What it costs to say that a part was added or removed."""
-SIMILAR, DIFFERENT = 0.4, 1.5
-"""What it costs to match two parts that have the class or the settings in common, or nothing."""
 RENAMED, OTHER_WEIGHTS, SHIFTED = 0.25, 0.05, 1e-6
 """What another name costs, other weights (of each part), and another number."""
 CONTAINERS = ("Sequential", "ModuleList", "ModuleDict", "Module", "GraphModule")
@@ -49,49 +44,6 @@ def align(a: Part, b: Part) -> list[Match]:
     return _moves_found(list(_Aligner().roots(a, b)))
 
 
-def changes_of(matches: Sequence[Match]) -> tuple[StructureChange, ...]:
-    """What is not the same, each once: a part that was added or removed stands for everything inside it."""
-    found = []
-    counted: set[int] = set()
-    sides = {"removed": {id(m.a): m.a for m in matches if m.b is None and m.a is not None}}
-    sides["added"] = {id(m.b): m.b for m in matches if m.a is None and m.b is not None}
-    for match in matches:
-        a, b = match.a, match.b
-        if a is not None and b is not None:
-            if match.renamed:
-                found.append(StructureChange(a.path, "renamed", a.own, b.own, b.path, a.size))
-            elif match.differs:
-                moved = b.path if a.path != b.path else None
-                found.append(StructureChange(a.path, "changed", a.own, b.own, moved))
-            continue
-        part, change = (a, "removed") if a is not None else (b, "added")
-        assert part is not None
-        if id(part) in counted:
-            continue
-        together = [p for p in part.walk() if id(p) in sides[change]]
-        counted.update(map(id, together))
-        own = (part.own or f"({len(together)} parts)",)
-        left, right = (own[0], None) if change == "removed" else (None, own[0])
-        found.append(StructureChange(part.path, change, left, right, modules=len(together)))  # type: ignore[arg-type]
-    return tuple(found)
-
-
-def layer_pairs(matches: Sequence[Match], a: Collection[str], b: Collection[str]) -> tuple[LayerPair, ...]:
-    """The rows of two profiles, which have these paths, side by side."""
-    rows_a, rows_b = set(a), set(b)
-    pairs = []
-    for match in matches:
-        left = match.a.path if match.a is not None and match.a.path in rows_a else None
-        right = match.b.path if match.b is not None and match.b.path in rows_b else None
-        if left is not None and right is not None:
-            pairs.append(LayerPair(left, right, "changed" if match.differs else "same"))
-        elif left is not None:
-            pairs.append(LayerPair(left, None, "removed"))
-        elif right is not None:
-            pairs.append(LayerPair(None, right, "added"))
-    return tuple(pairs)
-
-
 class _Aligner:
     """Remembers how far apart parts are: deep models repeat their blocks."""
 
@@ -104,7 +56,7 @@ class _Aligner:
         """How much it costs to say that ``a`` became ``b``, whatever their names: 0 for the same."""
         key = (a.signature, b.signature)
         if key not in self.known:
-            self.known[key] = 0.0 if key[0] == key[1] else _own_distance(a, b) + _inner_distance(a, b)
+            self.known[key] = 0.0 if key[0] == key[1] else own_distance(a, b) + inner_distance(a, b)
         if not (a.children or b.children):
             return self.known[key] + OTHER_WEIGHTS * (a.mark != b.mark)
         marks = (a.identity, b.identity)
@@ -207,7 +159,7 @@ class _Aligner:
         """What it costs to say that ``a`` is ``b``."""
         if a.name == b.name:
             return self.distance(a, b)
-        return math.inf if renamed == RENAMED and _strangers(a, b) else self.distance(a, b) + renamed
+        return math.inf if renamed == RENAMED and are_strangers(a, b) else self.distance(a, b) + renamed
 
     def _table(self, a: Sequence[Part], b: Sequence[Part], renamed: float) -> list[tuple[Part | None, Part | None]]:
         """The cheapest alignment in order, from the end of the table of all prefixes."""
@@ -253,43 +205,6 @@ def _by_runs(a: Sequence[Part], b: Sequence[Part]) -> list[tuple[Part | None, Pa
         pairs += [(p, None) for p in a[i + both : i_end]]
         pairs += [(None, q) for q in b[j + both : j_end]]
     return pairs
-
-
-def _own_distance(a: Part, b: Part) -> float:
-    if a.own == b.own:
-        return 0.0
-    alike = a.kind == b.kind or (a.settings and a.settings == b.settings)
-    return SIMILAR if alike else DIFFERENT
-
-
-def _inner_distance(a: Part, b: Part) -> float:
-    """Of what is inside, whatever its order: the same cancel out, then those of the same settings, then of the same class.
-
-    The rest is added or removed.
-    """
-    left, right = a.inside - b.inside, b.inside - a.inside
-    alike = _cancelled(left, right, lambda own: own.partition("(")[2].rstrip(")"))
-    alike += _cancelled(left, right, lambda own: own.partition("(")[0])
-    return SIMILAR * alike + GAP * (left.total() + right.total())
-
-
-def _cancelled(left: Counter[str], right: Counter[str], key: Callable[[str], str]) -> int:
-    """Takes away, from both, the parts that have a key in common, and says how many pairs."""
-    mates: dict[str, list[str]] = {}
-    for own in right.elements():
-        mates.setdefault(key(own), []).append(own)
-    pairs = 0
-    for own in list(left.elements()):
-        if key(own) and mates.get(key(own)):
-            left[own] -= 1
-            right[mates[key(own)].pop()] -= 1
-            pairs += 1
-    return pairs
-
-
-def _strangers(a: Part, b: Part) -> bool:
-    """Whether two parts of different names have nothing in common that would make one the other."""
-    return a.kind != b.kind and (a.settings != b.settings or not a.settings)
 
 
 def _around(model: Part, inner: Part) -> list[Part]:

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from saconv_surgeon.comparing.aligning import Match
 from saconv_surgeon.comparing.weights import said_of
 from saconv_surgeon.convs.converted import ConvertedLayer
-from saconv_surgeon.models.comparison import Difference, Leaf, agreement, compare
-from saconv_surgeon.models.inputs import Inputs
-from saconv_surgeon.models.outputs import tensors
+from saconv_surgeon.models.running.difference import Difference, Leaf, agreement, compare
+from saconv_surgeon.models.running.inputs import Inputs
+from saconv_surgeon.models.running.output_leaves import tensors
+from saconv_surgeon.models.running.run import run
 from saconv_surgeon.records import Divergence, OutputDiff
-from saconv_surgeon.surgery.equivalence import run
 
 LARGEST = 512 * 2**20
 """Bytes of layer outputs that are kept at a time; where there are more, the models are run more often."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from saconv_surgeon.comparing.aligning import Match
-from saconv_surgeon.comparing.structure import kernel_of, parts_of
+from saconv_surgeon.comparing.parts_of_model import kernel_of, parts_of
 from saconv_surgeon.convs.converted import ConvertedLayer
 from saconv_surgeon.records import WeightChange, WeightDiff
 

@@ -13,8 +13,10 @@ from saconv_surgeon.convs.affine import Affine
 
 INHERITED = ("weight", "bias")
 """The parameters of an ``nn.Conv2d``."""
-BLOCK_PARTS = ("bn", "act")
-"""A norm and an activation that a block can have of its own."""
+NORM, ACTIVATION = "bn", "act"
+"""Names of the submodules of a layer that has a norm and an activation of its own, as in published blocks."""
+BLOCK_PARTS = (NORM, ACTIVATION)
+"""In the order in which they run."""
 
 
 class ConvertedLayer(nn.Module):

@@ -14,15 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.modules.utils import _pair
 
 from saconv_surgeon.convs.folded import FoldedSAConv2d
-from saconv_surgeon.convs.geometry import POOL, RATE, check_size, narrow_padding, pad_edges, settings_of, smallest_map
+from saconv_surgeon.convs.geometry import RATE, TAPS, check_size, offsets_line_up, pair, settings_of, smallest_map
 from saconv_surgeon.convs.gradients import as_dtype
 from saconv_surgeon.convs.saconv import SAConv2d
-
-TAPS = 9
-"""Of the only kernel that the published layer has offsets for, 3×3."""
+from saconv_surgeon.convs.switch import averaged
 
 
 @cache
@@ -37,11 +34,6 @@ def missing_operator() -> str | None:
     except AttributeError:
         return "this torchvision has no compiled deform_conv2d"
     return None
-
-
-def offsets_line_up(conv: nn.Conv2d) -> bool:
-    """Whether a 3×3 convolution with padding 1 and the stride of ``conv`` gives maps of the size of ``conv``'s."""
-    return narrow_padding(conv) == tuple(d for d in reversed(_pair(conv.dilation)) for _ in range(2))
 
 
 class DeformableSAConv2d(SAConv2d):
@@ -136,16 +128,11 @@ class FoldedDeformableSAConv2d(FoldedSAConv2d):
         return through(narrow), through(wide)
 
 
-def averaged(x: Tensor) -> Tensor:
-    """What the offsets are predicted from: (N, C, H, W) → (N, C, H, W), the mean over 5×5."""
-    return F.avg_pool2d(pad_edges(x, POOL // 2), POOL, 1)
-
-
 def deformed(conv: nn.Conv2d, x: Tensor, offset: Tensor, weight: Tensor, rate: int) -> Tensor:
     """The convolution at ``rate`` times the dilation of ``conv``, its samples moved by ``offset``, (N, 18, H_out, W_out)."""
     from torchvision.ops import deform_conv2d  # takes a second, and is not everywhere
 
-    vertical, horizontal = (rate * d for d in _pair(conv.dilation))  # the padding too: they are equal here
+    vertical, horizontal = (rate * d for d in pair(conv.dilation))  # the padding too: they are equal here
     padding = (vertical, horizontal)
     if conv.padding_mode != "zeros":
         check_size(smallest_map(conv), x, conv)

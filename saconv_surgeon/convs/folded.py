@@ -1,34 +1,31 @@
-"""``FoldedSAConv2d``: a trained switchable atrous convolution for inference, without what is constant, zero or one."""
+"""``FoldedSAConv2d``: a trained switchable atrous convolution for inference, without the parts that are constant, 0 or 1."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
+import torch
 from torch import Tensor, nn
 
 from saconv_surgeon.convs.affine import Affine
-from saconv_surgeon.convs.aws import ConvAWS2d
 from saconv_surgeon.convs.converted import ConvertedLayer
-from saconv_surgeon.convs.geometry import Centres, check_size, narrow_padding, smallest_padded, switch_at
+from saconv_surgeon.convs.geometry import Centres, check_size, narrow_padding, smallest_padded
 from saconv_surgeon.convs.gradients import as_dtype, blended, shifted, spatial_mean
-
-if TYPE_CHECKING:
-    from saconv_surgeon.convs.saconv import SAConv2d
+from saconv_surgeon.convs.switch import switch_at
 
 
 class FoldedSAConv2d(ConvertedLayer):
-    """What a :class:`SAConv2d` computes, (N, C_in, H, W) → (N, C_out, H_out, W_out), with less work; for inference.
+    """Computes the same as an ``SAConv2d``, (N, C_in, H, W) → (N, C_out, H_out, W_out), with less work; for inference.
 
-    ``narrow`` and ``wide`` are the two branches, whose kernels are constant: standardised, multiplied by the scale of the norm
-    behind the layer, and by the switch where that is constant. Each part is None where it would change nothing:
+    ``narrow`` and ``wide`` are the two branches. Their kernels are constant: standardised, multiplied by the scale of the norm
+    after the layer, and by the switch if that is constant. A part that would change nothing is None:
 
-    * ``narrow`` or ``wide``, where the switch is 0 or 1.
+    * ``narrow`` or ``wide``, if the switch is 0 or 1.
     * ``switch_weight`` (1, C_in, 1, 1) and ``switch_bias`` (1,); without them the branches are added.
-    * ``pre_context`` (1×1, C_in → C_in), or ``pre_shift`` (C_in, 1, 1) where the context does not depend on the input.
-    * ``post_context`` (1×1, C_out → C_out). It sees the blend before the norm, which is then not in the kernels: ``scale``
-      (C_out, 1, 1) is applied where the context is added.
+    * ``pre_context`` (1×1, C_in → C_in), or ``pre_shift`` (C_in, 1, 1) if the context does not depend on the input.
+    * ``post_context`` (1×1, C_out → C_out). It needs the blend before the norm, so the norm is not in the kernels then:
+      ``scale`` (C_out, 1, 1) is applied when the context is added.
     """
 
     narrow: nn.Module | None
@@ -69,11 +66,11 @@ class FoldedSAConv2d(ConvertedLayer):
         """(N, C_in, H, W) → (N, C_out, H_out, W_out); (C_in, H, W) without a batch too.
 
         Raises:
-            ValueError: The map is too small for the wide branch's ``padding_mode``.
+            ValueError: The map is too small for the ``padding_mode`` of the wide branch.
         """
         if input.dim() == 3:
             return self.forward(input.unsqueeze(0)).squeeze(0)
-        # a module's own way to its parts takes a microsecond for each, of which there are a dozen
+        # nn.Module.__getattr__ takes a microsecond for each of the dozen parts
         parts, constants = self._modules, self._parameters
         before, after, shift = parts["pre_context"], parts["post_context"], constants["pre_shift"]
         x = input
@@ -109,7 +106,7 @@ class FoldedSAConv2d(ConvertedLayer):
 
     @property
     def weight(self) -> Tensor:
-        """The kernel of a branch, for code that asks a layer's kernel for its dtype or device."""
+        """The kernel of a branch, for code that reads dtype or device from a layer's kernel."""
         branch = self.narrow if self.wide is None else self.wide
         assert branch is not None
         kernel: Tensor = branch.weight  # type: ignore[assignment]
@@ -117,95 +114,44 @@ class FoldedSAConv2d(ConvertedLayer):
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """What the layer still computes, of ``narrow``, ``wide``, ``switch``, ``pre-context`` and ``post-context``."""
+        """What the layer still computes: some of ``narrow``, ``wide``, ``switch``, ``pre-context`` and ``post-context``."""
         pre = self.pre_context if self.pre_context is not None else self.pre_shift
         parts = {"narrow": self.narrow, "wide": self.wide, "switch": self.switch_weight}
         parts |= {"pre-context": pre, "post-context": self.post_context}
         return tuple(name for name, part in parts.items() if part is not None)
 
     def extra_repr(self) -> str:
-        """What is left."""
+        """The parts that are left."""
         return ", ".join(self.parts)
 
 
-def fold_saconv(layer: SAConv2d, then: Affine | None = None) -> nn.Module:
-    """The fastest module that computes what ``layer``, without its own norm and activation, and ``then`` behind it compute.
-
-    That is an ``nn.Conv2d`` where one branch without contexts is left; the convolution that the layer was made from, to the
-    bit, if nothing has moved; else a :class:`FoldedSAConv2d`. ``layer`` is left unchanged and shares no tensor.
-
-    With S the switch and s, t the norm's scale and shift, ``s (S u + (1 - S) v) + t = S (s u + t) + (1 - S) (s v + t)``: a norm
-    goes into both branches alike, and so do biases. Behind a context B, c that lives, it is ``s y + (s B) GAP(y) + (s c + t)``,
-    where nothing is divided by s, which may be 0.
-    """
-    if then is None and layer.is_at_rest():
-        return ConvAWS2d.to_conv2d(layer)
-    switch, pre, post = _constant_switch(layer), layer.pre_context, layer.post_context
-    assert layer.switch.bias is not None
-    post_lives = bool(post.weight.any())
-    inside = None if post_lives else then
-    bias = _bias([layer.bias, None if post_lives else _live(post.bias)], inside)
-    factor = 1.0 if switch is None else switch
-    kernel = layer.standardised_weight().detach()
-    narrow = wide = None
-    if factor != 0:
-        narrow = layer.branch(_kernel(layer, kernel, factor, inside), bias, wide=False)
-    if factor != 1 or switch is None:
-        kernel = kernel + layer.weight_diff.detach()
-        rest = 1.0 if switch is None else 1.0 - switch
-        shared = bias if switch is None or narrow is None else None
-        wide = layer.branch(_kernel(layer, kernel, rest, inside), shared, wide=True)
-    pre_lives = bool(pre.weight.any())
-    shift = None if pre_lives else _live(pre.bias)
-    alone = narrow if wide is None else wide if narrow is None else None
-    if type(alone) is nn.Conv2d and not (pre_lives or post_lives) and shift is None:
-        return alone
-    folded = layer.folded_class(
-        narrow,
-        wide,
-        switch=(layer.switch.weight, layer.switch.bias) if switch is None else None,
-        pre_context=_context(pre, None) if pre_lives else None,
-        pre_shift=None if shift is None else shift.reshape(-1, 1, 1),
-        post_context=_context(post, then) if post_lives else None,
-        scale=then.scale.reshape(-1, 1, 1).to(layer.weight.dtype) if post_lives and then is not None else None,
-    )
-    carry_attributes(layer, folded)
-    return folded.requires_grad_(False).train(layer.training)
-
-
 def carry_attributes(layer: nn.Module, folded: nn.Module) -> None:
-    """Gives ``folded`` the settings of ``layer``, and what somebody else's code has put on the object."""
+    """Copies to ``folded`` the settings of ``layer``, and attributes that other code has put on the object."""
     for name, value in vars(layer).items():
         if name not in vars(folded) and name != "absorbed":
             setattr(folded, name, value)
 
 
-def _constant_switch(layer: SAConv2d) -> float | None:
-    """The switch, if it is the same whatever the input."""
-    bias = layer.switch.bias
-    assert bias is not None
-    return None if bool(layer.switch.weight.any()) else bias.item()
-
-
-def _live(bias: Tensor | None) -> Tensor | None:
+def live(bias: Tensor | None) -> Tensor | None:
+    """``bias``, or None if it is zero everywhere."""
     return bias.detach() if bias is not None and bool(bias.any()) else None
 
 
-def _kernel(layer: SAConv2d, kernel: Tensor, factor: float, then: Affine | None) -> Tensor:
-    """In the dtype of the layer, rounded once."""
+def kernel_through(then: Affine | None, kernel: Tensor, factor: float, dtype: torch.dtype) -> Tensor:
+    """``factor`` times a kernel, through the norm ``then``; computed in float64 and rounded once to ``dtype``."""
     exact = kernel.double() * factor
-    return (exact if then is None else then.kernel(exact)).to(layer.weight.dtype)
+    return (exact if then is None else then.kernel(exact)).to(dtype)
 
 
-def _bias(parts: Sequence[Tensor | None], then: Affine | None) -> Tensor | None:
-    """The sum, in float64, through the norm; None where there is none."""
-    there = [part.detach().double() for part in parts if part is not None]
-    total = sum(there[1:], there[0]) if there else None
+def bias_through(then: Affine | None, parts: Iterable[Tensor | None]) -> Tensor | None:
+    """The sum of some biases through the norm ``then``, in float64; None if there are none and no norm."""
+    known = [part.detach().double() for part in parts if part is not None]
+    total = sum(known[1:], known[0]) if known else None
     return total if then is None else then.bias(total)
 
 
-def _context(context: nn.Conv2d, then: Affine | None) -> nn.Conv2d:
-    """A copy, through the norm behind the addition."""
+def context_through(then: Affine | None, context: nn.Conv2d) -> nn.Conv2d:
+    """A copy of a context whose output is added after the norm ``then`` instead of before it."""
     copied = copy.deepcopy(context)
     if then is not None:
         then.into(copied)

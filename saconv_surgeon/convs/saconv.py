@@ -7,19 +7,27 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from saconv_surgeon.convs.affine import Affine, remainder
 from saconv_surgeon.convs.aws import ConvAWS2d
 from saconv_surgeon.convs.context import GlobalContext
-from saconv_surgeon.convs.geometry import Centres, switch_at, wide_dilation, wide_forward, wide_padding
+from saconv_surgeon.convs.converted import ACTIVATION, BLOCK_PARTS, NORM
+from saconv_surgeon.convs.folded import (
+    FoldedSAConv2d,
+    bias_through,
+    carry_attributes,
+    context_through,
+    kernel_through,
+    live,
+)
+from saconv_surgeon.convs.geometry import Centres, check_size, smallest_map, wide_dilation, wide_padding
 from saconv_surgeon.convs.gradients import as_dtype, blended, shifted, spatial_mean
-
-if TYPE_CHECKING:
-    from saconv_surgeon.convs.folded import FoldedSAConv2d
+from saconv_surgeon.convs.switch import switch_at
 
 
 class SAConv2d(ConvAWS2d):
@@ -58,8 +66,8 @@ class SAConv2d(ConvAWS2d):
             self.switch = nn.Conv2d(self.in_channels, 1, 1, **where)
             self.pre_context = GlobalContext(self.in_channels, **where)
             self.post_context = GlobalContext(self.out_channels, **where)
-        self.register_module("bn", bn)
-        self.register_module("act", act)
+        self.register_module(NORM, bn)
+        self.register_module(ACTIVATION, act)
         self._reset_new_parameters()
 
     def forward(self, input: Tensor) -> Tensor:
@@ -103,7 +111,7 @@ class SAConv2d(ConvAWS2d):
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
         if strict:
-            empty = tuple(f"{prefix}{name}." for name in ("bn", "act") if getattr(self, name, None) is None)
+            empty = tuple(f"{prefix}{name}." for name in BLOCK_PARTS if getattr(self, name, None) is None)
             unexpected_keys += [key for key in state_dict if key.startswith(empty) and key not in unexpected_keys]
 
     def is_at_rest(self) -> bool:
@@ -131,18 +139,66 @@ class SAConv2d(ConvAWS2d):
         return self.bn is None and self.act is None
 
     def folded(self, then: Affine | None = None, *, own_norm: bool = True) -> nn.Module:
-        """See :class:`ConvertedLayer` and :func:`~saconv_surgeon.convs.folded.fold_saconv`."""
-        from saconv_surgeon.convs.folded import carry_attributes, fold_saconv  # they need this class
-
+        """See :class:`ConvertedLayer`: an ``nn.Conv2d``, a :class:`FoldedSAConv2d`, or a block of one and what follows it."""
         norm = Affine.of(self.bn) if own_norm and self.bn is not None else None
-        core = fold_saconv(self, norm or then)
-        behind = {"bn": self.bn if norm is None or self.bn is None else remainder(self.bn), "act": self.act}
-        parts = {n: copy.deepcopy(p) for n, p in behind.items() if p is not None and type(p) is not nn.Identity}
+        core = self._folded_core(norm or then)
+        after = {NORM: self.bn if norm is None or self.bn is None else remainder(self.bn), ACTIVATION: self.act}
+        parts = {n: copy.deepcopy(p) for n, p in after.items() if p is not None and type(p) is not nn.Identity}
         if not parts:
             return core
         block = nn.Sequential(OrderedDict(conv=core, **parts)).train(self.training)
         carry_attributes(self, block)
         return block
+
+    def _folded_core(self, then: Affine | None) -> nn.Module:
+        """The layer without its own norm and activation, followed by ``then``.
+
+        That is an ``nn.Conv2d`` if one branch without contexts is left, and the convolution that the layer was made from, to
+        the bit, if nothing has moved.
+
+        With S the switch and s, t the norm's scale and shift, ``s (S u + (1 - S) v) + t = S (s u + t) + (1 - S) (s v + t)``:
+        the norm goes into both branches alike, and so does the bias. If there is a post-context B, c that is not zero, the
+        result is ``s y + (s B) GAP(y) + (s c + t)``; nothing is divided by s, which may be 0.
+        """
+        if then is None and self.is_at_rest():
+            return ConvAWS2d.to_conv2d(self)
+        dtype, pre, post = self.weight.dtype, self.pre_context, self.post_context
+        pre_lives, post_lives = bool(pre.weight.any()), bool(post.weight.any())
+        narrow, wide, switch = self._folded_branches(None if post_lives else then, None if post_lives else post.bias)
+        shift = None if pre_lives else live(pre.bias)
+        alone = narrow if wide is None else wide if narrow is None else None
+        if type(alone) is nn.Conv2d and not (pre_lives or post_lives) and shift is None:
+            return alone
+        folded = self.folded_class(
+            narrow,
+            wide,
+            switch=switch,
+            pre_context=context_through(None, pre) if pre_lives else None,
+            pre_shift=None if shift is None else shift.reshape(-1, 1, 1),
+            post_context=context_through(then, post) if post_lives else None,
+            scale=then.scale.reshape(-1, 1, 1).to(dtype) if post_lives and then is not None else None,
+        )
+        carry_attributes(self, folded)
+        return folded.requires_grad_(False).train(self.training)
+
+    def _folded_branches(
+        self, then: Affine | None, post_bias: Tensor | None
+    ) -> tuple[nn.Conv2d | None, nn.Conv2d | None, tuple[Tensor, Tensor] | None]:
+        """The narrow and the wide branch with constant kernels, and the switch unless it is constant and went into these."""
+        assert self.switch.bias is not None
+        varies = bool(self.switch.weight.any())
+        share = 1.0 if varies else self.switch.bias.item()
+        bias = bias_through(then, [self.bias, live(post_bias)])
+        kernel, dtype = self.standardised_weight().detach(), self.weight.dtype
+        narrow = wide = None
+        if share != 0:
+            narrow = self.branch(kernel_through(then, kernel, share, dtype), bias, wide=False)
+        if varies or share != 1:
+            kernel = kernel + self.weight_diff.detach()
+            rest = 1.0 if varies else 1.0 - share
+            own = bias if varies or narrow is None else None
+            wide = self.branch(kernel_through(then, kernel, rest, dtype), own, wide=True)
+        return narrow, wide, (self.switch.weight, self.switch.bias) if varies else None
 
     def branch(self, kernel: Tensor, bias: Tensor | None, *, wide: bool) -> nn.Conv2d:
         """One of the two branches as a module of its own, with this kernel."""
@@ -156,9 +212,7 @@ class SAConv2d(ConvAWS2d):
 
     @property
     def folded_class(self) -> type[FoldedSAConv2d]:
-        """What puts the branches together again."""
-        from saconv_surgeon.convs.folded import FoldedSAConv2d
-
+        """The class that joins the folded branches."""
         return FoldedSAConv2d
 
     def reset_parameters(self) -> None:
@@ -179,7 +233,21 @@ class SAConv2d(ConvAWS2d):
         return self._conv_forward(x, weight, self.bias), self._wide_forward(x, wide_weight)
 
     def _wide_forward(self, x: Tensor, weight: Tensor) -> Tensor:
-        return wide_forward(self, x, weight, self.bias)
+        """The convolution at three times the dilation, its outputs at the positions of the narrow one.
+
+        Raises:
+            ValueError: The map is too small for the padding mode.
+        """
+        dilation = wide_dilation(self)
+        if self.padding_mode == "zeros" and self.padding == "same":
+            return F.conv2d(x, weight, self.bias, 1, "same", dilation, self.groups)
+        left, right, top, bottom = wide_padding(self)
+        padding: tuple[int, int] = (top, left)
+        if self.padding_mode != "zeros":
+            check_size(smallest_map(self), x, self)
+            x = F.pad(x, (left, right, top, bottom), mode=self.padding_mode)
+            padding = (0, 0)
+        return F.conv2d(x, weight, self.bias, self.stride, padding, dilation, self.groups)
 
     def switch_at(self, x: Tensor, like: Tensor) -> Tensor:
         """S at the centre of every output, (N, 1, H_out, W_out) as ``like``, the output, has them; x is after the pre-context."""

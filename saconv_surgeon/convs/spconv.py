@@ -14,43 +14,15 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.modules.utils import _pair
 
 from saconv_surgeon.convs.affine import Affine, remainder
 from saconv_surgeon.convs.converted import ConvertedLayer
-from saconv_surgeon.convs.geometry import narrow_padding, settings_of
+from saconv_surgeon.convs.geometry import pair, settings_of
+from saconv_surgeon.convs.spconv_calibration import fit
+from saconv_surgeon.convs.spconv_geometry import first_window, halves, pools_exactly, representative_channels
+from saconv_surgeon.convs.spconv_projection import project
 
 DEFAULT_RATIO = Fraction(1, 2)
-
-
-def representative_channels(channels: int, ratio: Fraction) -> int:
-    """⌊αC⌋: how many of the first input channels are representative."""
-    return int(channels * ratio)
-
-
-def halves(n: int) -> tuple[int, int]:
-    """Sizes of the two groups of the k×k convolution; the first has the odd one."""
-    return n - n // 2, n // 2
-
-
-def first_window(conv: nn.Conv2d) -> tuple[int, int]:
-    """Where the pooling window of the first output begins, (y, x): the s×s pixels in the middle of the kernel's reach.
-
-    Where that is between two pixels, a window begins at the later one, as the published 2×2 pool does; the one pixel of stride 1
-    is the earlier one, as SAConv's centre is. Negative where the window begins outside the map.
-    """
-    left, _, top, _ = narrow_padding(conv)
-    span = [d * (k - 1) for d, k in zip(_pair(conv.dilation), conv.kernel_size, strict=True)]
-    steps = zip(span, _pair(conv.stride), strict=True)
-    margin = [reach // 2 if s == 1 else -((s - 1 - reach) // 2) for reach, s in steps]
-    return margin[0] - top, margin[1] - left
-
-
-def pools_exactly(conv: nn.Conv2d) -> bool:
-    """Whether pooling from the edge of the map gives one pixel for every output at any size: 2p = d(k-1), as published."""
-    left, right, top, bottom = narrow_padding(conv)
-    span = [d * (k - 1) for d, k in zip(_pair(conv.dilation), conv.kernel_size, strict=True)]
-    return first_window(conv) == (0, 0) and [top + bottom, left + right] == span
 
 
 class SPConv2d(ConvertedLayer):
@@ -125,19 +97,17 @@ class SPConv2d(ConvertedLayer):
         self.bn1 = nn.BatchNorm2d(out_channels, **where)
         self.bn2 = nn.BatchNorm2d(out_channels, **where)
         conv = self.spatial[0]
-        self.kernel_size, self.stride, self.dilation = conv.kernel_size, _pair(conv.stride), _pair(conv.dilation)
+        self.kernel_size, self.stride, self.dilation = conv.kernel_size, pair(conv.stride), pair(conv.dilation)
         self.padding, self.padding_mode = conv.padding, padding_mode
 
     @classmethod
     def from_conv2d(cls, conv: nn.Conv2d, **options: Any) -> Self:
         """The layer that comes closest to ``conv`` of those whose kernel is a part of its kernel (``init="project"``, see
-        :func:`~saconv_surgeon.convs.spconv_start.project`), or one with random weights (``init="random"``).
+        :func:`~saconv_surgeon.convs.spconv_projection.project`), or one with random weights (``init="random"``).
 
         ``conv`` is left unchanged and shares no tensor. Settings, dtype, device, memory format, training flag and
         ``requires_grad`` are carried over.
         """
-        from saconv_surgeon.convs.spconv_start import project  # it needs this class
-
         init = options.pop("init", "project")
         with nullcontext() if init == "random" else torch.random.fork_rng(devices=[]):
             layer = cls(**settings_of(conv), device=conv.weight.device, dtype=conv.weight.dtype, **options)
@@ -162,9 +132,7 @@ class SPConv2d(ConvertedLayer):
         return {"ratio": str(self.ratio)}
 
     def fit(self, inputs: list[Tensor], outputs: list[Tensor]) -> None:
-        """See :func:`~saconv_surgeon.convs.spconv_start.fit`."""
-        from saconv_surgeon.convs.spconv_start import fit
-
+        """See :func:`~saconv_surgeon.convs.spconv_calibration.fit`."""
         fit(self, inputs, outputs)
 
     def is_new(self, name: str) -> bool:

@@ -11,13 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from saconv_surgeon.comparing.freedom import freedom
+from saconv_surgeon.comparing.layer_use import layer_use
 from saconv_surgeon.convs.saconv import SAConv2d
-from saconv_surgeon.folding.operating import why_untouchable
-from saconv_surgeon.models.copying import copy_model, paths_of
-from saconv_surgeon.models.inputs import Inputs
-from saconv_surgeon.surgery.equivalence import run
-from saconv_surgeon.surgery.watching import watched
+from saconv_surgeon.folding.fold_layers import why_untouchable
+from saconv_surgeon.models.running.inputs import Inputs
+from saconv_surgeon.models.running.layer_io import watched
+from saconv_surgeon.models.running.run import run
+from saconv_surgeon.models.tree.copying import copy_model
+from saconv_surgeon.models.tree.paths import paths_of
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def simplify(
     simplified = copy_model(model)
     layers = {path: m for path, m in simplified.named_modules() if isinstance(m, SAConv2d) and _can_change(m)}
     places = {path: paths_of(simplified)[id(layer)] for path, layer in layers.items()}
-    means = {f.path: f.switch_mean for f in freedom(model, inputs, seed)}
+    means = {f.path: f.switch_mean for f in layer_use(model, inputs, seed)}
     removed = {path: Removed() for path, layer in layers.items() if means.get(path) is not None}
     for i, (what, change) in enumerate(STEPS):
         on_step(i / len(STEPS))

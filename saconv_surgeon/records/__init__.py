@@ -3,7 +3,27 @@
 ``to_dict`` and ``from_dict`` turn them into what the JSON contract says and back. Fields may be added; none is renamed.
 """
 
-from saconv_surgeon.records.comparing import (
+from saconv_surgeon.records.conversion import (
+    CONVERSION_SCHEMA,
+    INIT_MEANING,
+    INSPECTION_SCHEMA,
+    PLAN_SCHEMA,
+    Base,
+    CallShape,
+    ConvArguments,
+    ConvSite,
+    Decision,
+    Equivalence,
+    Explained,
+    Init,
+    LayerFit,
+    Ledger,
+    Mode,
+    Plan,
+    PlannedSite,
+    Shape,
+)
+from saconv_surgeon.records.diff import (
     DIFF_SCHEMA,
     Diff,
     Divergence,
@@ -17,7 +37,7 @@ from saconv_surgeon.records.comparing import (
     WeightDiff,
 )
 from saconv_surgeon.records.folding import FOLDING_SCHEMA, FoldedLayer, FoldLedger
-from saconv_surgeon.records.pricing import (
+from saconv_surgeon.records.profile import (
     PROFILE_SCHEMA,
     Comparison,
     ConditionChange,
@@ -34,30 +54,13 @@ from saconv_surgeon.records.pricing import (
     UncountedOp,
     Verdict,
 )
-from saconv_surgeon.records.serial import from_dict, to_dict, with_strings
-from saconv_surgeon.records.surgery import (
-    CONVERSION_SCHEMA,
-    INSPECTION_SCHEMA,
-    PLAN_SCHEMA,
-    Base,
-    CallShape,
-    ConvArguments,
-    ConvSite,
-    Decision,
-    Equivalence,
-    Explained,
-    LayerFit,
-    Ledger,
-    Mode,
-    Plan,
-    PlannedSite,
-    Shape,
-)
+from saconv_surgeon.records.serialization import from_dict, to_dict, unique_keys, with_strings
 
 __all__ = [
     "CONVERSION_SCHEMA",
     "DIFF_SCHEMA",
     "FOLDING_SCHEMA",
+    "INIT_MEANING",
     "INSPECTION_SCHEMA",
     "PLAN_SCHEMA",
     "PROFILE_SCHEMA",
@@ -79,6 +82,7 @@ __all__ = [
     "FoldedLayer",
     "Freedom",
     "GateResult",
+    "Init",
     "Latency",
     "LatencyRatio",
     "LayerCost",
@@ -102,5 +106,6 @@ __all__ = [
     "WeightDiff",
     "from_dict",
     "to_dict",
+    "unique_keys",
     "with_strings",
 ]

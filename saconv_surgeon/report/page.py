@@ -1,24 +1,14 @@
-"""A report before it is known whether as HTML, Markdown or CSV: names, numbers and sentences, no layout."""
+"""Everything that a report of one command says, for files: names, numbers and sentences, no layout."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
-from saconv_surgeon.records import LayerCost, PlannedSite
-from saconv_surgeon.report import text
-
-Tone = Literal["good", "bad", "warn", "plain"]
-ROOT = "(the model itself)"
-
-
-@dataclass(frozen=True)
-class Line:
-    """A sentence, and whether it is good news."""
-
-    text: str
-    tone: Tone = "plain"
+from saconv_surgeon.records import LayerCost, LayerPair, PlannedSite
+from saconv_surgeon.report import human
+from saconv_surgeon.report.blocks import ROOT, Line, Table
 
 
 @dataclass(frozen=True)
@@ -33,7 +23,7 @@ class Total:
 
 @dataclass(frozen=True)
 class Figure:
-    """A column of the layers: how it is called, where it is in a row, and how it is written."""
+    """A column of the layers: its label, its field in a row, and how it is written."""
 
     label: str
     field: str
@@ -41,18 +31,18 @@ class Figure:
 
 
 FIGURES = (
-    Figure("params", "parameters", text.count),
-    Figure("MACs", "macs", text.count),
-    Figure("time", "latency_s", text.seconds),
-    Figure("FLOPs", "flops", text.count),
-    Figure("activations", "activations", text.count),
-    Figure("bytes", "bytes_moved", text.memory),
+    Figure("params", "parameters", human.count),
+    Figure("MACs", "macs", human.count),
+    Figure("time", "latency_s", human.seconds),
+    Figure("FLOPs", "flops", human.count),
+    Figure("activations", "activations", human.count),
+    Figure("bytes", "bytes_moved", human.memory),
 )
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer in both models, or in the only one; None for the one that does not have it."""
+    """A layer in both models, or in the only one; None for a model that does not have it."""
 
     a: LayerCost | None
     b: LayerCost | None
@@ -72,7 +62,7 @@ class Layer:
 
     @property
     def new_path(self) -> str | None:
-        """In B, where it is another."""
+        """In B, if it is another."""
         other = self.row.path or ROOT
         return other if other != self.path else None
 
@@ -84,7 +74,7 @@ class Layer:
 
     @property
     def converted(self) -> bool:
-        """Whether it is a layer that surgery put there."""
+        """Whether surgery put it there."""
         return self.row.converted
 
     def figure(self, field: str) -> tuple[float | None, float | None]:
@@ -93,37 +83,19 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Table:
-    """Rows of text under titles."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    note: str = ""
-
-    @property
-    def without_empty_columns(self) -> Table:
-        """The same, without columns in which nothing is said."""
-        kept = [i for i in range(len(self.columns)) if any(row[i] for row in self.rows)]
-        rows = tuple(tuple(row[i] for i in kept) for row in self.rows)
-        return replace(self, columns=tuple(self.columns[i] for i in kept), rows=rows)
-
-
-@dataclass(frozen=True)
 class Page:
-    """Everything that a report of one command says. ``sides`` are what the models are called: one or two.
+    """``sides`` are what the models are called: one or two.
 
     ``sites`` are the convolutions of an inspection, which has no layers.
     """
 
     command: str
     subject: str
-    sides: tuple[str, ...]
-    models: tuple[str, ...]
-    verdicts: tuple[Line, ...]
-    totals: tuple[Total, ...]
-    layers: tuple[Layer, ...]
-    figures: tuple[Figure, ...]
+    sides: tuple[str, ...] = ("value",)
+    models: tuple[str, ...] = ()
+    verdicts: tuple[Line, ...] = ()
+    totals: tuple[Total, ...] = ()
+    layers: tuple[Layer, ...] = ()
     tables: tuple[Table, ...] = ()
     notes: tuple[str, ...] = ()
     sites: tuple[PlannedSite, ...] = ()
@@ -132,3 +104,40 @@ class Page:
     def is_pair(self) -> bool:
         """Whether two models are compared."""
         return len(self.sides) == 2
+
+    @property
+    def figures(self) -> tuple[Figure, ...]:
+        """The columns in which at least one layer has a figure."""
+        return tuple(f for f in FIGURES if any(value for layer in self.layers for value in layer.figure(f.field)))
+
+    @property
+    def filled_tables(self) -> tuple[Table, ...]:
+        """The tables that have rows, without their empty columns."""
+        return tuple(each.without_empty_columns for each in self.tables if each.rows)
+
+
+def paired_layers(a: Sequence[LayerCost], b: Sequence[LayerCost], pairs: Sequence[LayerPair] = ()) -> tuple[Layer, ...]:
+    """The rows of two profiles side by side; by their paths if ``pairs`` does not say how."""
+    rows_a, rows_b = ({row.path: row for row in side} for side in (a, b))
+    return tuple(
+        Layer(
+            None if p.a is None else rows_a[p.a],
+            None if p.b is None else rows_b[p.b],
+            p.change,
+        )
+        for p in pairs or _pairs_by_path(a, b)
+    )
+
+
+def _pairs_by_path(a: Sequence[LayerCost], b: Sequence[LayerCost]) -> list[LayerPair]:
+    left, right = ({row.path: row for row in side} for side in (a, b))
+    pairs = []
+    for path in dict.fromkeys([*left, *right]):
+        if path in left and path in right:
+            same = left[path].type == right[path].type
+            pairs.append(LayerPair(path, path, "same" if same else "changed"))
+        elif path in left:
+            pairs.append(LayerPair(path, None, "removed"))
+        else:
+            pairs.append(LayerPair(None, path, "added"))
+    return pairs

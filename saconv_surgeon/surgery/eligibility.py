@@ -9,8 +9,8 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from saconv_surgeon.convs.converted import ConvertedLayer
-from saconv_surgeon.convs.target import Options, Reason, Target
-from saconv_surgeon.models.census import Census
+from saconv_surgeon.convs.targets.target import Options, Reason, Target
+from saconv_surgeon.models.census.census import Census
 from saconv_surgeon.records import ConvSite
 
 HOOKS = (

@@ -3,33 +3,31 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from saconv_surgeon.convs.converted import ConvertedLayer
 from saconv_surgeon.errors import UsageError
-from saconv_surgeon.models.comparison import Difference, Leaf, compare
-from saconv_surgeon.models.inputs import Inputs
-from saconv_surgeon.models.outputs import leaves
-from saconv_surgeon.models.state import preserved, seed_all
+from saconv_surgeon.models.running.difference import Difference, Leaf, compare
+from saconv_surgeon.models.running.inputs import Inputs
+from saconv_surgeon.models.running.layer_io import absorbed_parts, follower, watched
+from saconv_surgeon.models.running.run import run
+from saconv_surgeon.models.running.state import preserved
 from saconv_surgeon.records import Equivalence, Mode
-from saconv_surgeon.surgery.watching import absorbed_parts, follower, watched
 
 TOLERANCE = 1e-5
 TRIALS = 3
 NOISE_RUNS = 6
 NOISE_MARGIN = 3.0
-PART_DEPTH = 2
 
 
 @dataclass(frozen=True)
-class Behind:
+class Following:
     """The modules, by path, that have to be applied to a layer's output in each model before the two can be compared."""
 
     original: tuple[str, ...] = ()
@@ -46,7 +44,7 @@ def prove(
     tolerance: float = TOLERANCE,
     seed: int = 0,
     mode: Mode = "eval",
-    behind: Mapping[str, Behind] | None = None,
+    following: Mapping[str, Following] | None = None,
     on_trial: Callable[[int], None] = lambda done: None,
 ) -> Equivalence:
     """Compares the outputs of both models. Both are left as they were.
@@ -66,7 +64,7 @@ def prove(
         tolerance: The largest ``max_rel`` that passes where the outputs are not equal to the bit.
         seed: For the random inputs and for random numbers drawn by the models.
         mode: ``"train"`` runs the models as in training, where parts may run that otherwise do not.
-        behind: Of layers that give what another place gave in the original; by default of those that have absorbed what was
+        following: Of layers that give what another place gave in the original; by default of those that have absorbed what was
             behind them.
         on_trial: Called after each trial with the number done.
 
@@ -76,7 +74,7 @@ def prove(
     if trials < 1:
         raise UsageError(f"{trials} trials prove nothing; at least one is needed")
     worst, noise = Difference(), Difference()
-    behind = _absorbing(converted) if behind is None else behind
+    following = _absorbing(converted) if following is None else following
     for trial in range(trials):
         batch = inputs if trial == 0 else inputs.redrawn(seed + trial)
         reference = run(original, batch, seed, mode)
@@ -84,13 +82,13 @@ def prove(
             noise = _noise(original, batch, reference, seed, mode)
         worst |= compare(reference, run(converted, batch, seed, mode))
         if _has_empty(reference):
-            moved_in = frozenset(place for path, b in behind.items() for place in (path, *b.original, *b.converted))
+            moved_in = frozenset(place for path, b in following.items() for place in (path, *b.original, *b.converted))
             pair = [run(model, batch, seed, mode, parts_but=moved_in) for model in (original, converted)]
             worst |= compare(pair[0], pair[1])
         on_trial(trial + 1)
     passed, problems, moved = worst.within(tolerance), worst.problems, None
     if not worst.bit_equal or not noise.bit_equal:
-        moves = layer_differences(original, converted, inputs, paths, seed, mode, behind)
+        moves = layer_differences(original, converted, inputs, paths, seed, mode, following)
         moved = next((path for path, difference in moves.items() if not difference.bit_equal), None)
         if not noise.bit_equal:
             layers_equal = all(difference.within(tolerance) for difference in moves.values())
@@ -131,20 +129,6 @@ def worse_of(a: Equivalence, b: Equivalence) -> Equivalence:
     )
 
 
-def run(
-    model: nn.Module, inputs: Inputs, seed: int, mode: Mode = "eval", *, parts_but: Set[str] | None = None
-) -> list[Leaf]:
-    """The leaves of the output for ``inputs``; random generators start from ``seed``, the state is restored.
-
-    With ``parts_but``, the leaves of what the model's parts return instead, in the order in which they do, those places left out.
-    """
-    wants_parts = parts_but is not None
-    with preserved(model, mode), _recording(model if wants_parts else None, parts_but or frozenset()) as recorded:
-        seed_all(seed)
-        output = inputs.run(model)
-        return recorded if wants_parts else _copied(output, "output")
-
-
 def layer_differences(
     original: nn.Module,
     converted: nn.Module,
@@ -152,17 +136,17 @@ def layer_differences(
     paths: Iterable[str],
     seed: int,
     mode: Mode = "eval",
-    behind: Mapping[str, Behind] | None = None,
+    following: Mapping[str, Following] | None = None,
 ) -> dict[str, Difference]:
     """How far each converted layer is from its convolution, with what is ``behind`` either, on the very inputs that this gets.
 
     In the order of execution.
     """
     found: dict[str, Difference] = {}
-    behind = _absorbing(converted) if behind is None else behind
+    following = _absorbing(converted) if following is None else following
 
     def differ(path: str, given: Tensor, output: Tensor) -> None:
-        after = behind.get(path, Behind())
+        after = following.get(path, Following())
         layer = follower(converted, (path, *after.converted))
         wanted = follower(original, after.original)(output)
         found[path] = found.get(path, Difference()) | compare([(path, wanted)], [(path, layer(given))])
@@ -200,37 +184,10 @@ def _counting(model: nn.Module, paths: Iterable[str]) -> Iterator[Counter[str]]:
         yield calls
 
 
-@contextmanager
-def _recording(model: nn.Module | None, left_out: Set[str]) -> Iterator[list[Leaf]]:
-    """What the parts of ``model`` return, down to two levels; nothing for None."""
-    recorded: list[Leaf] = []
-
-    def record(path: str) -> Callable[..., None]:
-        return lambda module, args, output: recorded.extend(_copied(output, path))
-
-    with ExitStack() as handles:
-        inside = {id(p) for m in _layers(model) for p in m.modules() if p is not m}  # no part of the original has these
-        for path, module in model.named_modules() if model is not None else ():
-            hookable = not isinstance(module, torch.jit.ScriptModule)
-            wanted = path and path not in left_out and path.count(".") < PART_DEPTH
-            if wanted and id(module) not in inside and hookable:
-                handles.callback(module.register_forward_hook(record(path)).remove)
-        yield recorded
-
-
-def _absorbing(model: nn.Module) -> dict[str, Behind]:
+def _absorbing(model: nn.Module) -> dict[str, Following]:
     """What the layers of ``model`` have absorbed stood behind them in the original."""
     layers = {path: m for path, m in model.named_modules() if isinstance(m, ConvertedLayer) and m.absorbed}
-    return {path: Behind(original=absorbed_parts(layer.absorbed)) for path, layer in layers.items()}
-
-
-def _layers(model: nn.Module | None) -> list[nn.Module]:
-    return [] if model is None else [module for module in model.modules() if isinstance(module, ConvertedLayer)]
-
-
-def _copied(output: Any, name: str) -> list[Leaf]:
-    """The leaves of ``output``, copied: a model may return its own buffers, which are put back, or work in place."""
-    return [(path, leaf.detach().clone() if isinstance(leaf, Tensor) else leaf) for path, leaf in leaves(output, name)]
+    return {path: Following(original=absorbed_parts(layer.absorbed)) for path, layer in layers.items()}
 
 
 def _has_empty(output: list[Leaf]) -> bool:

@@ -11,12 +11,12 @@ import torch
 from torch import nn
 
 from saconv_surgeon._version import __version__
-from saconv_surgeon.convs.target import Reason
-from saconv_surgeon.convs.targets import find_target
+from saconv_surgeon.convs.targets.known_targets import find_target
+from saconv_surgeon.convs.targets.target import Reason
 from saconv_surgeon.errors import UsageError
-from saconv_surgeon.models.census import Census
+from saconv_surgeon.models.census.census import Census
 from saconv_surgeon.records import Base, ConvSite, Plan, PlannedSite
-from saconv_surgeon.surgery.absorbing import with_absorption
+from saconv_surgeon.surgery.absorption_rules import with_absorption
 from saconv_surgeon.surgery.eligibility import Eligibility
 
 SOFT_CODES = frozenset({"excluded", "not-included", "min-stride", "not-in-plan", "refused-in-plan", "depthwise"})
@@ -38,7 +38,7 @@ class Selection:
     options: Mapping[str, str] = field(default_factory=dict)
 
 
-def make_plan(
+def plan_sites(
     model: nn.Module,
     sites: Sequence[ConvSite],
     census: Census,

@@ -7,17 +7,17 @@ from typing import Any
 
 from torch import nn
 
-from saconv_surgeon.convs.converted import ConvertedLayer
-from saconv_surgeon.convs.target import Target
-from saconv_surgeon.convs.targets import find_target
+from saconv_surgeon.convs.converted import ACTIVATION, NORM, ConvertedLayer
+from saconv_surgeon.convs.targets.known_targets import find_target
+from saconv_surgeon.convs.targets.target import Target
 from saconv_surgeon.errors import ArtefactError, ModelError
-from saconv_surgeon.models.absorption import absorb, give_back
-from saconv_surgeon.models.census import conv_arguments
-from saconv_surgeon.models.copying import copy_model, paths_of
-from saconv_surgeon.models.state import preserved_randomness
-from saconv_surgeon.models.wrappers import rebind, unwrapped
+from saconv_surgeon.models.census.census import conv_arguments
+from saconv_surgeon.models.running.state import preserved_randomness
+from saconv_surgeon.models.tree.absorbed_modules import absorb, give_back
+from saconv_surgeon.models.tree.copying import copy_model
+from saconv_surgeon.models.tree.paths import paths_of
+from saconv_surgeon.models.tree.wrappers import rebind, unwrapped
 from saconv_surgeon.records import Plan, PlannedSite
-from saconv_surgeon.surgery.absorbing import ACTIVATION, NORM
 
 
 def apply(model: nn.Module, plan: Plan) -> nn.Module:
@@ -130,7 +130,7 @@ def protect(model: nn.Module) -> None:
 
 def unprotect(model: nn.Module) -> None:
     """Undoes :func:`protect`, in place."""
-    if any(type(module).__module__ == "saconv_surgeon.integrations.ultralytics" for module in model.modules()):
+    if any(type(module).__module__.startswith("saconv_surgeon.integrations.ultralytics") for module in model.modules()):
         from saconv_surgeon.integrations import ultralytics
 
         ultralytics.unprotect(model)

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from saconv_surgeon.comparing import aligning
-from saconv_surgeon.comparing.aligning import align, changes_of, layer_pairs
-from saconv_surgeon.comparing.parts import tree_of
-from saconv_surgeon.comparing.structure import tree
+from saconv_surgeon.comparing.aligning import align
+from saconv_surgeon.comparing.part_tree import tree_of
+from saconv_surgeon.comparing.parts_of_model import tree
+from saconv_surgeon.comparing.structure_changes import changes_of, layer_pairs
 from sample_models import tiny_resnet, tiny_unet, tiny_yolo
 
 

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 import saconv_surgeon as surgeon
-from saconv_surgeon.comparing.freedom import freedom
-from saconv_surgeon.comparing.structure import tree
-from saconv_surgeon.models.inputs import Inputs
+from saconv_surgeon.comparing.layer_use import layer_use
+from saconv_surgeon.comparing.parts_of_model import tree
+from saconv_surgeon.models.running.inputs import Inputs
 from sample_models import tiny_resnet
 from tests.comparing.test_aligning import said
 
@@ -117,7 +117,7 @@ def test_layer_that_never_runs_is_not_said_to_be_foldable():
     with torch.no_grad():
         model.idle.switch.bias.fill_(0.5)
     model.both = False
-    idle = next(f for f in freedom(model, Inputs.of(X)) if f.path == "idle")
+    idle = next(f for f in layer_use(model, Inputs.of(X)) if f.path == "idle")
     assert (idle.use, idle.moved, idle.pre_context) == ("never ran", None, None)
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from saconv_surgeon.convs.saconv import SAConv2d
-from saconv_surgeon.convs.targets import find_target
+from saconv_surgeon.convs.targets.known_targets import find_target
 from saconv_surgeon.records import CallShape
 from tests import oracle
 

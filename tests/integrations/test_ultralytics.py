@@ -23,7 +23,7 @@ from saconv_surgeon.convs.aws import ConvAWS2d  # noqa: E402
 from saconv_surgeon.errors import UsageError  # noqa: E402
 from saconv_surgeon.integrations import ultralytics as integration  # noqa: E402
 from saconv_surgeon.integrations.ultralytics import YOLO, protect, surgery_of, unprotect  # noqa: E402
-from saconv_surgeon.models.checkpoints import convert_checkpoint  # noqa: E402
+from saconv_surgeon.models.loading.checkpoints import convert_checkpoint  # noqa: E402
 
 pytestmark = [
     pytest.mark.zoo,

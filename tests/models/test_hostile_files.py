@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from saconv_surgeon.cli import cli
-from saconv_surgeon.models import exported_sizes
+from saconv_surgeon.models.exported import safe_expressions as exported_sizes
 
 NET = """
 import torch

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 import saconv_surgeon as surgeon
-from saconv_surgeon.models.comparison import compare
-from saconv_surgeon.models.inputs import Inputs
-from saconv_surgeon.models.outputs import leaves
+from saconv_surgeon.models.running.difference import compare
+from saconv_surgeon.models.running.inputs import Inputs
+from saconv_surgeon.models.running.output_leaves import leaves
 from saconv_surgeon.surgery.equivalence import prove
 
 X = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))

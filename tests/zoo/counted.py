@@ -7,9 +7,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import saconv_surgeon as surgeon
-from saconv_surgeon.models.inputs import Inputs
-from saconv_surgeon.models.source import load_model, offered_inputs
-from tests.profiling.by_hand import WHOLE
+from saconv_surgeon.models.loading.input_spec import offered_inputs
+from saconv_surgeon.models.loading.model_spec import load_model
+from saconv_surgeon.models.running.inputs import Inputs
+from tests.profiling.counting.by_hand import WHOLE
 
 SAMPLES = tuple(
     f"sample_models/{name}.py:build"

@@ -13,9 +13,10 @@ from torch.utils import _pytree as pytree
 
 import saconv_surgeon as surgeon
 from saconv_surgeon.cli import cli
-from saconv_surgeon.models import outputs
-from saconv_surgeon.models.inputs import Inputs
-from saconv_surgeon.models.source import load_model, make_inputs, offered_inputs
+from saconv_surgeon.models.loading.input_spec import make_inputs, offered_inputs
+from saconv_surgeon.models.loading.model_spec import load_model
+from saconv_surgeon.models.running import output_leaves as outputs
+from saconv_surgeon.models.running.inputs import Inputs
 from tests import oracle
 
 ORACLE_MACS = 8e8

@@ -2,8 +2,8 @@
 
 import pytest
 
-from saconv_surgeon.models.inputs import Inputs
-from tests.profiling.by_hand import WHOLE, bottleneck_resnet
+from saconv_surgeon.models.running.inputs import Inputs
+from tests.profiling.counting.by_hand import WHOLE, bottleneck_resnet
 from tests.zoo.catalogue import entries
 from tests.zoo.counted import PUBLISHED, SAMPLES, by_torch, check, counted, lstm_macs, open_model
 from tests.zoo.examine import open_entry

@@ -3,8 +3,9 @@
 import pytest
 
 import saconv_surgeon as surgeon
-from saconv_surgeon.comparing.aligning import align, changes_of
-from saconv_surgeon.comparing.structure import tree
+from saconv_surgeon.comparing.aligning import align
+from saconv_surgeon.comparing.parts_of_model import tree
+from saconv_surgeon.comparing.structure_changes import changes_of
 
 pytestmark = pytest.mark.zoo
 

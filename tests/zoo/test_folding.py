@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import saconv_surgeon as surgeon
-from saconv_surgeon.models.outputs import tensors
+from saconv_surgeon.models.running.output_leaves import tensors
 from tests import oracle
 
 pytestmark = pytest.mark.zoo

@@ -1,0 +1,66 @@
+"""The group of commands, and what becomes of an error: one message and an exit code.
+
+torch is imported inside the commands only, so that ``--help`` is quick.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from saconv_surgeon._version import __version__
+from saconv_surgeon.cli.commands.convert import convert
+from saconv_surgeon.cli.commands.diff import diff
+from saconv_surgeon.cli.commands.env import env
+from saconv_surgeon.cli.commands.fold import fold
+from saconv_surgeon.cli.commands.inspect import inspect
+from saconv_surgeon.cli.commands.profile import profile
+from saconv_surgeon.cli.terminal import EXIT_INTERRUPTED, fail, show_traceback
+from saconv_surgeon.errors import SurgeonError, UserCodeError
+
+COMMANDS = (inspect, convert, profile, diff, fold, env)
+
+
+class SurgeonGroup(click.Group):
+    """Turns an error into one message and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """See ``click.Group``."""
+        try:
+            return super().invoke(ctx)
+        except SurgeonError as error:
+            if isinstance(error, UserCodeError) and error.__cause__ is not None:
+                show_traceback(error.__cause__)
+            fail(str(error), error.exit_code)
+        except KeyboardInterrupt:
+            fail("interrupted; nothing half-written was left", EXIT_INTERRUPTED)
+
+
+@click.group(cls=SurgeonGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="saconv-surgeon")
+def cli() -> None:
+    """Swap the convolutions of a trained PyTorch model for switchable atrous ones without losing a prediction.
+
+    MODEL is file.py:factory, package.module:factory(arguments), a pickled model.pt with --trust, or the folder that an earlier
+    convert wrote. A factory is a function or class that returns the model.
+
+    \b
+    saconv-surgeon inspect sample_models/tiny_resnet.py:build
+    saconv-surgeon convert sample_models/tiny_resnet.py:build -o out
+    saconv-surgeon profile my.nets:make(depth=18) --input 1x3x224x224
+    saconv-surgeon diff    sample_models/tiny_resnet.py:build out
+    saconv-surgeon fold    out --weights trained.pt -o fast.onnx
+
+    Exit codes: 0 done, 1 a check failed, 2 usage, 3 a model cannot be found, loaded, run or saved, 4 nothing eligible,
+    130 interrupted.
+    """
+
+
+for command in COMMANDS:
+    cli.add_command(command)
+
+
+def main() -> None:
+    """The console script."""
+    cli(prog_name="saconv-surgeon")

@@ -1,0 +1,1 @@
+"""One file for each command: parse, one call of the library, deliver."""

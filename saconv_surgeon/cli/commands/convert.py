@@ -1,0 +1,139 @@
+"""``saconv-surgeon convert``."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from saconv_surgeon.cli.checks import check_outputs, check_plan_alone
+from saconv_surgeon.cli.model_options import InputOptions, ModelOptions, mode_option
+from saconv_surgeon.cli.output import check_destinations, deliver, judge, save_or_fail
+from saconv_surgeon.cli.result_options import ResultOptions, TalkOptions
+from saconv_surgeon.cli.selection_options import InitOptions, ProofOptions, SelectionOptions, overwrite_option
+from saconv_surgeon.cli.takes import finite, takes
+from saconv_surgeon.cli.terminal import EXIT_NOTHING_ELIGIBLE, fail, progress
+from saconv_surgeon.cli.timing_options import TimingOptions
+from saconv_surgeon.errors import NoEffectWarning
+from saconv_surgeon.records import Mode, to_dict
+
+if TYPE_CHECKING:
+    from saconv_surgeon.surgery.converted_model import Conversion
+
+
+@click.command()
+@click.argument("model")
+@click.option(
+    "-o",
+    "--output",
+    "outputs",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Folder, file.pt or file.pt2; repeatable.",
+)
+@takes(source=ModelOptions, run_on=InputOptions, chosen=SelectionOptions, start=InitOptions)
+@mode_option
+@click.option(
+    "--plan",
+    "plan_file",
+    type=click.Path(path_type=Path),
+    help="Follow the decisions in this JSON instead of selecting.",
+)
+@takes(proof=ProofOptions)
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(min=0),
+    callback=finite,
+    default=1e-5,
+    show_default=True,
+    help="Largest relative movement.",
+)
+@overwrite_option
+@takes(measured=TimingOptions, result=ResultOptions, talk=TalkOptions)
+def convert(
+    model: str,
+    outputs: tuple[Path, ...],
+    source: ModelOptions,
+    run_on: InputOptions,
+    chosen: SelectionOptions,
+    start: InitOptions,
+    mode: Mode,
+    plan_file: Path | None,
+    proof: ProofOptions,
+    tolerance: float,
+    overwrite: bool,
+    measured: TimingOptions,
+    result: ResultOptions,
+    talk: TalkOptions,
+) -> None:
+    """Convert MODEL, prove that its outputs did not move (or say how far they did), price it, and save it."""
+    check_outputs(outputs, proof.dry_run, overwrite)
+    check_plan_alone(plan_file)
+    check_destinations(result, outputs)
+    timing = measured.timing()
+    from saconv_surgeon import api
+    from saconv_surgeon.cli.opening import open_model
+    from saconv_surgeon.models.loading.in_memory import check_finite
+    from saconv_surgeon.models.loading.input_spec import make_data
+    from saconv_surgeon.report.commands.convert import conversion_report
+
+    data = None if start.data is None else make_data(start.data)
+    opened = open_model(model, source, run_on, talk, mode=mode)
+    check_finite(opened.model, opened.name)
+    with progress(talk.quiet) as on_step, warnings.catch_warnings():
+        warnings.simplefilter("ignore", NoEffectWarning)  # the report and the exit code say so
+        conversion = api.convert(
+            opened.model,
+            opened.inputs,
+            target=chosen.target,
+            include=chosen.include,
+            exclude=chosen.exclude,
+            min_stride=chosen.min_stride,
+            allow_depthwise=chosen.allow_depthwise,
+            absorb=chosen.absorb,
+            options=chosen.target_options,
+            init=start.init,
+            data=data,
+            plan=plan_file,
+            trials=proof.trials,
+            tolerance=tolerance,
+            seed=run_on.seed,
+            mode=mode,
+            base=opened.base,
+            on_step=on_step,
+        )
+        if conversion.converted:
+            conversion = api.price(
+                conversion, opened.model, opened.inputs, name=opened.name, timing=timing, on_step=on_step
+            )
+    gates = judge(result.gates, conversion.to_dict()) if conversion.converted else ()
+    report = conversion_report(conversion, opened.name, gates, every_site=talk.verbose or not conversion.converted)
+    deliver(result, talk, conversion.to_dict() | {"gates": to_dict(gates)}, report)
+    if not conversion.converted:
+        refused = conversion.plan.ledger.refused
+        fail(f"nothing to convert in {opened.name}: all {refused} convolutions are refused", EXIT_NOTHING_ELIGIBLE)
+    save_or_fail(
+        conversion,
+        opened,
+        outputs,
+        gates,
+        proof=proof,
+        overwrite=overwrite,
+        strict=measured.strict,
+        quiet=talk.quiet,
+        hints=tuple(_hints(conversion, outputs)),
+    )
+
+
+def _hints(conversion: Conversion, outputs: Sequence[Path]) -> Iterator[str]:
+    """What to do with what was saved."""
+    from saconv_surgeon.saving.conversion_files import FILES
+
+    if type(conversion.model).__module__.startswith("ultralytics."):
+        yield "train it with saconv_surgeon.integrations.ultralytics.YOLO: Ultralytics' own trainer would drop the surgery"
+    folder = next((path for path in outputs if path.suffix not in FILES), None)
+    if folder is not None:
+        yield f"in your training script: model = saconv_surgeon.restore(build_your_model(), {str(folder)!r})"

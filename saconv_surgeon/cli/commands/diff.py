@@ -1,0 +1,62 @@
+"""``saconv-surgeon diff``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from saconv_surgeon.cli.checks import check_counted, check_reports_alone
+from saconv_surgeon.cli.model_options import InputOptions, PairOptions
+from saconv_surgeon.cli.output import check_destinations, deliver, fail_if_gates_failed, judge
+from saconv_surgeon.cli.result_options import ResultOptions, TalkOptions
+from saconv_surgeon.cli.takes import takes
+from saconv_surgeon.cli.terminal import progress
+from saconv_surgeon.cli.timing_options import TimingOptions
+from saconv_surgeon.comparing.saved_reports import diff_of_reports
+from saconv_surgeon.records import Diff, to_dict
+
+
+@click.command()
+@click.argument("a")
+@click.argument("b")
+@takes(pair=PairOptions, run_on=InputOptions, measured=TimingOptions, result=ResultOptions, talk=TalkOptions)
+def diff(
+    a: str,
+    b: str,
+    pair: PairOptions,
+    run_on: InputOptions,
+    measured: TimingOptions,
+    result: ResultOptions,
+    talk: TalkOptions,
+) -> None:
+    """Compare two variants: structure, price, weights and outputs. A and B are models, or two reports saved with --json."""
+    check_destinations(result)
+    pair.of_each()
+    if a.endswith(".json") and b.endswith(".json"):
+        check_reports_alone(a, b)
+        record = diff_of_reports(Path(a), Path(b))
+    else:
+        record = _diff_of_models(a, b, pair, run_on, measured, talk)
+    from saconv_surgeon.report.commands.diff import diff_report
+
+    record = replace(record, gates=judge(result.gates, to_dict(record)))
+    deliver(result, talk, to_dict(record), diff_report(record, every_row=talk.verbose))
+    fail_if_gates_failed(record.gates)
+    check_counted(measured.strict, record.a, record.b)
+
+
+def _diff_of_models(
+    a: str, b: str, pair: PairOptions, run_on: InputOptions, measured: TimingOptions, talk: TalkOptions
+) -> Diff:
+    from saconv_surgeon import api
+    from saconv_surgeon.cli.opening import open_model
+
+    timing = measured.timing()
+    of_a, of_b = pair.of_each()
+    first = open_model(a, of_a, run_on, talk)
+    second = open_model(b, of_b, run_on, talk, inputs=first.inputs)
+    names = (first.name, second.name)
+    with progress(talk.quiet) as on_step:
+        return api.diff(first.model, second.model, first.inputs, names=names, timing=timing, on_step=on_step)

@@ -1,0 +1,51 @@
+"""``saconv-surgeon inspect``."""
+
+from __future__ import annotations
+
+import click
+
+from saconv_surgeon.cli.model_options import InputOptions, ModelOptions, mode_option
+from saconv_surgeon.cli.output import check_destinations, deliver, fail_if_gates_failed, judge
+from saconv_surgeon.cli.result_options import ResultOptions, TalkOptions
+from saconv_surgeon.cli.selection_options import SelectionOptions
+from saconv_surgeon.cli.takes import takes
+from saconv_surgeon.cli.terminal import progress
+from saconv_surgeon.records import INSPECTION_SCHEMA, Mode, to_dict
+
+
+@click.command()
+@click.argument("model")
+@takes(source=ModelOptions, run_on=InputOptions, chosen=SelectionOptions)
+@mode_option
+@takes(result=ResultOptions, talk=TalkOptions)
+def inspect(
+    model: str,
+    source: ModelOptions,
+    run_on: InputOptions,
+    chosen: SelectionOptions,
+    mode: Mode,
+    result: ResultOptions,
+    talk: TalkOptions,
+) -> None:
+    """List every convolution of MODEL: what it does, whether it can be converted, or why not."""
+    check_destinations(result)
+    from saconv_surgeon.cli.opening import open_model
+    from saconv_surgeon.report.commands.inspect import inspection_report
+    from saconv_surgeon.surgery.inspect import make_plan
+
+    opened = open_model(model, source, run_on, talk, mode=mode)
+    with progress(talk.quiet) as on_step:
+        plan = make_plan(
+            opened.model,
+            opened.inputs,
+            target=chosen.target,
+            selection=chosen.selection(),
+            mode=mode,
+            base=opened.base,
+            on_step=on_step,
+        )
+    ledger = to_dict(plan.ledger)
+    record = to_dict(plan) | {"schema": INSPECTION_SCHEMA, "model": opened.name, "ledger": ledger}
+    gates = judge(result.gates, record | ledger)
+    deliver(result, talk, record | {"gates": to_dict(gates)}, inspection_report(plan, opened.name, gates))
+    fail_if_gates_failed(gates)

@@ -1,0 +1,194 @@
+"""From the command line's arguments to a model that runs: module, inputs, device."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from saconv_surgeon.cli.model_options import InputOptions, ModelOptions, TrainedModelOptions
+from saconv_surgeon.cli.result_options import TalkOptions
+from saconv_surgeon.cli.terminal import say
+from saconv_surgeon.errors import ArtefactError, ModelError, UntrustedError, UsageError, UserCodeError, first_line
+from saconv_surgeon.models.exported.read_program import Program, program_of_script
+from saconv_surgeon.models.loading.factories import is_place, split_factory
+from saconv_surgeon.models.loading.input_spec import make_inputs, offered_inputs
+from saconv_surgeon.models.loading.libraries.known_libraries import split_library
+from saconv_surgeon.models.loading.model_spec import LoadedModel, is_data, load_model
+from saconv_surgeon.models.loading.weight_files import read_weights
+from saconv_surgeon.models.loading.weight_fitting import fit_weights
+from saconv_surgeon.models.running.abstract import drop_weights, faked, is_abstract, without_weights
+from saconv_surgeon.models.running.inputs import Inputs
+from saconv_surgeon.models.running.state import preserved
+from saconv_surgeon.models.tree.copying import copy_model
+from saconv_surgeon.models.tree.wrappers import unwrapped
+from saconv_surgeon.records import Base, Mode
+from saconv_surgeon.report.human import shape
+from saconv_surgeon.saving.restore import restore
+from saconv_surgeon.saving.seal import is_own
+from saconv_surgeon.surgery.plan_file import PLAN, read_plan_file
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A model that has run once on its inputs; ``checkpoint`` and ``program`` are what it was found in, if anything."""
+
+    model: nn.Module
+    inputs: Inputs
+    name: str
+    base: Base
+    checkpoint: Mapping[str, Any] | None = None
+    program: Program | None = None
+
+
+def open_model(
+    spec: str,
+    source: ModelOptions | TrainedModelOptions,
+    run_on: InputOptions,
+    talk: TalkOptions,
+    *,
+    mode: Mode = "eval",
+    abstract: bool = False,
+    inputs: Inputs | None = None,
+) -> Opened:
+    """Loads the model, makes its inputs unless they are given, moves both to the device, and runs it once to see that it does.
+
+    An ``abstract`` model has its parameters on the meta device and is run on shapes alone.
+
+    Raises:
+        SurgeonError: A mistake of the user, or an exception in the user's code.
+    """
+    torch.manual_seed(run_on.seed)
+    loaded = _load_abstract(spec, source, talk) if abstract else _load(spec, source)
+    if inputs is None:
+        inputs = make_inputs(run_on.inputs, seed=run_on.seed) if run_on.inputs else offered_inputs(loaded)
+    if isinstance(loaded.module, torch.jit.ScriptModule):
+        program = program_of_script(loaded.module, inputs)
+        loaded = replace(loaded, module=program.module, program=program)
+    model = unwrapped(loaded.module)
+    if loaded.checkpoint is not None:
+        model = copy_model(model)  # the one in the checkpoint is written back as it is
+    device, dtype = torch.device("cpu") if abstract else _device(run_on.device), _dtype(run_on.dtype)
+    if abstract:
+        if any(nn.parameter.is_lazy(p) for p in model.parameters()):
+            raise ModelError(
+                f"{loaded.name} has lazy modules, whose shapes only a run shows; profile it without --abstract"
+            )
+        drop_weights(model)
+    model = model.to(device=None if abstract else device, dtype=dtype)
+    if run_on.channels_last:
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    inputs = inputs.to(device, dtype or _dtype_of(model), channels_last=run_on.channels_last)
+    _check_runs(model, inputs, loaded, mode)
+    base = Base(model=spec, weights=str(source.weights) if source.weights else None)
+    return Opened(model, inputs, loaded.name, base, loaded.checkpoint, loaded.program)
+
+
+def _load_abstract(spec: str, source: ModelOptions | TrainedModelOptions, talk: TalkOptions) -> LoadedModel:
+    """The model without weights; built with them, and then without, if its constructor needs to look at them."""
+    if source.weights is not None or source.pretrained:
+        raise UsageError("--abstract looks at shapes alone; leave --weights and --pretrained out")
+    if split_factory(spec) is None and split_library(spec) is None:
+        return _load(spec, source)  # a file has its weights in it
+    try:
+        with without_weights():
+            return _load(spec, source)
+    except Exception:
+        pass  # an error that has nothing to do with the weights is raised again below
+    loaded = _load(spec, source)
+    say(f"{loaded.name} cannot be built without weights: built with them, then counted on shapes alone", talk.quiet)
+    return loaded
+
+
+def _load(spec: str, source: ModelOptions | TrainedModelOptions) -> LoadedModel:
+    folder = Path(spec)
+    if not is_place(folder, Path.is_dir):
+        return load_model(spec, weights=source.weights, trust=source.trust, pretrained=source.pretrained)
+    if source.pretrained:
+        raise UsageError(f"{folder} is a conversion and has its own weights; --pretrained is for a library's models")
+    content = read_plan_file(folder)
+    base = source.base or _recorded_base(content, folder)
+    if is_place(Path(base), Path.is_dir):
+        raise ModelError(f"the base of {folder} is the folder {base}; give the original model as --base MODEL")
+    if not (source.base or source.trust or is_data(base) or is_own(base, content.get("seal"))):
+        raise UntrustedError(
+            f"{folder} was not converted here, and the model that its plan names is code: {base}\n"
+            f"If you know that code, give it as --base {shlex.quote(base)}; if you trust whoever made the folder, give --trust"
+        )
+    original = load_model(base, trust=source.trust)  # its weights come from the folder, pretrained or not
+    converted = restore(original.module, folder)
+    if source.weights is not None:  # what a training made of it
+        fit_weights(converted, read_weights(source.weights, trust=source.trust), str(source.weights))
+    return LoadedModel(converted, spec, original.example_inputs)
+
+
+def _recorded_base(content: Mapping[str, Any], folder: Path) -> str:
+    base = content.get("base") or {}
+    recorded = base.get("model") if isinstance(base, Mapping) else base
+    if recorded is None:
+        raise UsageError(f"{folder / PLAN} does not say which model it was made from; give it as --base MODEL")
+    if not isinstance(recorded, str):
+        raise ArtefactError(
+            f"{folder / PLAN} names {recorded!r:.60} as its model, which is no name; give it as --base MODEL"
+        )
+    return recorded
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"no device {name!r}; use auto, cpu, cuda or cuda:N") from None
+    if (
+        device.type not in ("cpu", "cuda")
+        and not getattr(getattr(torch, device.type, None), "is_available", lambda: False)()
+    ):
+        raise UsageError(f"no device {name!r} here; use auto, cpu, cuda or cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UsageError(
+            f"no device {name!r} here: {torch.cuda.device_count()} CUDA devices are visible; use --device cpu"
+        )
+    return device
+
+
+def _dtype(name: str | None) -> torch.dtype | None:
+    return None if name is None else getattr(torch, name)
+
+
+def _dtype_of(model: nn.Module) -> torch.dtype | None:
+    """The dtype that a model saved in half precision wants its inputs in; None leaves the inputs as they are."""
+    kinds = {p.dtype for p in model.parameters() if p.is_floating_point()}
+    return kinds.pop() if len(kinds) == 1 else None
+
+
+def _check_runs(model: nn.Module, inputs: Inputs, loaded: LoadedModel, mode: Mode) -> None:
+    try:
+        if is_abstract(model):
+            with faked(model, inputs) as (stand_in, fakes):
+                fakes.run(stand_in)
+        else:
+            with preserved(model, mode):
+                inputs.run(model)
+    except Exception as error:
+        sizes = ", ".join(map(shape, inputs.shapes)) or "no tensors"
+        if is_abstract(model):
+            raise ModelError(
+                f"{loaded.name} cannot be run on shapes alone, {sizes} ({type(error).__name__}: {first_line(error)}); if it "
+                "computes with values, profile it without --abstract"
+            ) from error
+        if loaded.program is not None:  # no code of the user's to look at
+            raise ModelError(
+                f"{loaded.name} cannot be run on {sizes} ({type(error).__name__}: {first_line(error)}); give other inputs with "
+                "--input, or export the model again"
+            ) from error
+        raise UserCodeError(
+            f"{loaded.name} raised {type(error).__name__} when run on {sizes}: {error}\n"
+            "If the inputs are not what it needs, give others with --input"
+        ) from error

@@ -1,0 +1,81 @@
+"""Options about the result: reports, gates, JSON, and how much is said. Imports no torch."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from saconv_surgeon.cli.takes import option
+from saconv_surgeon.comparing.gates import Gate, parse
+from saconv_surgeon.report.formats import FORMATS
+
+STDOUT = "saconv_surgeon.stdout"
+"""The entry of a context that keeps the real stdout."""
+
+
+def _json_to(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """With ``-``, stdout is for the record alone: whatever the user's own code prints goes to stderr."""
+    if value == "-":
+        context.meta[STDOUT] = sys.stdout
+        context.with_resource(redirect_stdout(sys.stderr))
+    return value
+
+
+def _gates(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[Gate, ...]:
+    return tuple(map(parse, value))
+
+
+def _kinds_of_report() -> str:
+    *most, last = (f"{suffix} ({f.remark})" if f.remark else suffix for suffix, f in FORMATS.items())
+    return f"{', '.join(most)} or {last}"
+
+
+_json: Any = partial(
+    option,
+    "--json",
+    callback=_json_to,
+    metavar="FILE|-",
+    help="Write the record as JSON to FILE; with - to stdout, the report then to stderr.",
+)
+
+
+@dataclass(frozen=True)
+class JsonOption:
+    """Where the record goes."""
+
+    json_to: str | None = _json()
+
+
+@dataclass(frozen=True)
+class ResultOptions:
+    """Where report and record go, and what the record must satisfy."""
+
+    reports: tuple[Path, ...] = option(
+        "--report",
+        multiple=True,
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help=f"Write the report to a file too: {_kinds_of_report()}; repeatable.",
+    )
+    gates: tuple[Gate, ...] = option(
+        "--fail-if",
+        multiple=True,
+        callback=_gates,
+        metavar="GATE",
+        help='Exit code 1 if this is so: "latency>1.2x", "after.macs>6e9", "max_rel>1e-5"; repeatable.',
+    )
+    json_to: str | None = _json()
+
+
+@dataclass(frozen=True)
+class TalkOptions:
+    """How much to say."""
+
+    quiet: bool = option("-q", "--quiet", is_flag=True, help="No report, only errors.")
+    verbose: bool = option("-v", "--verbose", is_flag=True, help="Every row of every table.")

@@ -1,0 +1,147 @@
+"""Options about the conversion: the target, the convolutions, how layers are initialized, the proof. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, get_args
+
+import click
+
+from saconv_surgeon.cli.takes import Declared, option
+from saconv_surgeon.convs.targets.known_targets import TARGETS
+from saconv_surgeon.errors import UsageError
+from saconv_surgeon.records import Init
+
+if TYPE_CHECKING:
+    from saconv_surgeon.surgery.planning import Selection
+
+TARGET_OPTIONS = "saconv_surgeon.target_options"
+"""The entry of a context that collects the options of the target."""
+
+
+def _collected(context: click.Context) -> dict[str, str]:
+    options: dict[str, str] = context.meta.setdefault(TARGET_OPTIONS, {})
+    return options
+
+
+def _from_flag(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        _collect(context, str(parameter.name), value)
+
+
+def _from_pairs(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> dict[str, str]:
+    """The dict in which flags put their values too, before or after this is called."""
+    pairs = [text.partition("=") for text in value]
+    wrong = next((text for text, (name, sign, _) in zip(value, pairs, strict=True) if not (name and sign)), None)
+    if wrong is not None:
+        raise click.BadParameter(f"{wrong!r} is not of the form name=value")
+    if len({name for name, _, _ in pairs}) < len(pairs):
+        raise click.BadParameter("the same name was given twice")
+    for name, _, text in pairs:
+        _collect(context, name, text)
+    return _collected(context)
+
+
+def _collect(context: click.Context, name: str, value: str) -> None:
+    options = _collected(context)
+    if name in options:
+        raise UsageError(f"--{name} and --option {name}=… were both given")
+    options[name] = value
+
+
+def _target_flags() -> tuple[Declared, ...]:
+    """A flag for each option of a target of this package; ``--option`` sets those of other packages."""
+    described: dict[str, list[str]] = {}
+    for target in TARGETS.values():
+        for name, each in target.options.items():
+            described.setdefault(name, []).append(f"{target.name}: {each.help}.")
+    return tuple(
+        Declared(
+            (f"--{name}",),
+            {"metavar": "VALUE", "expose_value": False, "callback": _from_flag, "help": " ".join(texts)},
+        )
+        for name, texts in described.items()
+    )
+
+
+@dataclass(frozen=True)
+class SelectionOptions:
+    """What to convert to, and which convolutions."""
+
+    target: str = option(
+        "--to",
+        default="saconv",
+        show_default=True,
+        metavar="TARGET",
+        help=f"What to convert to: {', '.join(TARGETS)}, or what another package offers.",
+    )
+    target_options: dict[str, str] = option(
+        "--option",
+        before=_target_flags(),
+        multiple=True,
+        metavar="NAME=VALUE",
+        callback=_from_pairs,
+        help="An option of the target, by name; repeatable.",
+    )
+    absorb: bool = option(
+        "--absorb",
+        is_flag=True,
+        help="Take the norm and the activation after a convolution into the new layer, if it alone feeds them.",
+    )
+    include: tuple[str, ...] = option(
+        "--include", multiple=True, metavar="GLOB", help="Only these module paths (* crosses dots); repeatable."
+    )
+    exclude: tuple[str, ...] = option(
+        "--exclude", multiple=True, metavar="GLOB", help="Not these module paths; repeatable."
+    )
+    min_stride: int | None = option(
+        "--min-stride",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Only layers whose output map is at least N times smaller than the input (DetectoRS' stages 2-4: 8).",
+    )
+    allow_depthwise: bool = option(
+        "--allow-depthwise", is_flag=True, help="Depthwise convolutions too: their contexts cost C² weights."
+    )
+
+    def selection(self) -> Selection:
+        """The same for the library."""
+        from saconv_surgeon.surgery.planning import Selection
+
+        return Selection(
+            self.include, self.exclude, self.min_stride, self.allow_depthwise, self.absorb, self.target_options
+        )
+
+
+INEXACT = ", ".join(target.name for target in TARGETS.values() if target.inits)
+
+
+@dataclass(frozen=True)
+class InitOptions:
+    """How layers are initialized that cannot equal their convolutions."""
+
+    init: Init | None = option(
+        "--init",
+        type=click.Choice(get_args(Init)),
+        help=f"{INEXACT}: begin with what the layer can express of the kernel, with a least-squares fit to --data, or at random. "
+        "Default: project; with --data, calibrate.",
+    )
+    data: str | None = option(
+        "--data",
+        metavar="FILE:NAME",
+        help=f"{INEXACT}: file.py:make_batches, a function that gives batches: inputs of the model, labels after them or not.",
+    )
+
+
+@dataclass(frozen=True)
+class ProofOptions:
+    """How equality is proved, and what happens if it is not."""
+
+    dry_run: bool = option("--dry-run", is_flag=True, help="Everything but saving.")
+    force: bool = option("--force", is_flag=True, help="Save even if the outputs moved; the exit code stays 1.")
+    trials: int = option(
+        "--trials", type=click.IntRange(min=1), default=3, show_default=True, help="Inputs that the proof compares on."
+    )
+
+
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")

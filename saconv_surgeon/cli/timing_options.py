@@ -1,0 +1,97 @@
+"""Options about the measurement. Imports no torch."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import click
+
+from saconv_surgeon.cli.takes import finite, is_given, option
+from saconv_surgeon.errors import UsageError
+from saconv_surgeon.records import Timing
+
+MOST_THREADS = max(4 * (os.cpu_count() or 1), 64)
+"""With more, a thread pool fails."""
+
+
+def _batches(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...]:
+    sizes = [] if value is None else value.split(",")
+    if not all(size.strip().isdecimal() and int(size) > 0 for size in sizes):
+        raise click.BadParameter(f"{value!r} is no list of batch sizes such as 1,8,32")
+    return tuple(dict.fromkeys(int(size) for size in sizes))
+
+
+@dataclass(frozen=True)
+class TimingOptions:
+    """Whether and how time is measured, and whether everything has to be counted."""
+
+    latency: bool = option(
+        "--latency/--no-latency", default=True, show_default=True, help="Measure the time of a forward pass."
+    )
+    budget: float = option(
+        "--budget",
+        type=click.FloatRange(min=0.1),
+        callback=finite,
+        default=4.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="How long to measure, for all batch sizes together; training steps as long again.",
+    )
+    batches: tuple[int, ...] = option(
+        "--batch",
+        callback=_batches,
+        metavar="N,N,…",
+        help="Measure at these batch sizes, as in 1,8,32. Default: the inputs as they are.",
+    )
+    autocast: str | None = option(
+        "--autocast", type=click.Choice(("bfloat16", "float16")), help="Measure under torch.autocast."
+    )
+    compiled: bool = option("--compile", is_flag=True, help="Measure what torch.compile makes of the model.")
+    threads: int | None = option(
+        "--threads", type=click.IntRange(1, MOST_THREADS), metavar="N", help="CPU threads to measure with."
+    )
+    training: bool = option(
+        "--train", is_flag=True, help="A training step as well: forward, backward, what autograd keeps."
+    )
+    strict: bool = option("--strict", is_flag=True, help="Exit code 1 if an operation is not counted.")
+    per_layer: bool = option(
+        "--layer-latency/--no-layer-latency",
+        default=True,
+        show_default=True,
+        help="Time every layer, in passes of their own.",
+    )
+
+    def timing(self, *, abstract: bool = False) -> Timing | None:
+        """The same for the library; None if time is not to be measured.
+
+        Raises:
+            UsageError: Settings of a measurement that is not to be made.
+        """
+        without = "--abstract" if abstract else None if self.latency else "--no-latency"
+        if without is None:
+            return Timing(
+                self.budget,
+                self.batches,
+                self.autocast,
+                self.compiled,
+                self.threads,
+                self.training,
+                self.per_layer,
+            )
+        context = click.get_current_context()
+        asked = next((name for field, name in SETTINGS_OF_TIME.items() if is_given(context, field)), None)
+        if asked is not None:
+            raise UsageError(f"{asked} says how to measure time; it does not go together with {without}")
+        return None
+
+
+SETTINGS_OF_TIME = {
+    "budget": "--budget",
+    "batches": "--batch",
+    "autocast": "--autocast",
+    "compiled": "--compile",
+    "threads": "--threads",
+    "training": "--train",
+}
+"""Options that say how time is measured, by their fields."""

@@ -1,0 +1,144 @@
+"""What trained switchable atrous layers do with what surgery gave them, on the inputs that each really gets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from saconv_surgeon.convs.saconv import SAConv2d
+from saconv_surgeon.models.running.inputs import Inputs
+from saconv_surgeon.models.running.layer_io import watched
+from saconv_surgeon.models.running.run import run
+from saconv_surgeon.records import Freedom, Use
+
+HARDLY = 1e-3
+"""How far a layer's output may be from its plain convolution's, relatively, to count as hardly different."""
+
+
+def layer_use(model: nn.Module, inputs: Inputs, seed: int = 0) -> tuple[Freedom, ...]:
+    """One record for each ``SAConv2d`` of ``model``, in eval mode. Those that do not run have no figures of their outputs."""
+    layers = {path: m for path, m in model.named_modules() if isinstance(m, SAConv2d)}
+    seen = {path: _Sums() for path in layers}
+
+    def look(path: str, given: Tensor, output: Tensor) -> None:
+        seen[path].add(layers[path], given)
+
+    if layers:
+        with watched(model, layers, look), torch.no_grad():
+            run(model, inputs, seed)
+    return tuple(_record(path, layer, seen[path]) for path, layer in layers.items())
+
+
+@dataclass
+class _Sums:
+    """Sums of squares and of the switch over everything that a layer gave."""
+
+    positions: int = 0
+    switch: float = 0.0
+    switch_squared: float = 0.0
+    least: float = math.inf
+    most: float = -math.inf
+    given: float = 0.0
+    before: float = 0.0
+    output: float = 0.0
+    blend: float = 0.0
+    after: float = 0.0
+    moved: float = 0.0
+    offsets: float = 0.0
+    samples: int = 0
+
+    def add(self, layer: SAConv2d, given: Tensor) -> None:
+        """Runs ``layer`` once more, with its parts watched."""
+        x = given.unsqueeze(0) if given.dim() == 3 else given
+        with _parts(layer) as parts:
+            y = layer.blended(x)
+            before = parts.pop("pre_context")
+            after = parts.pop("post_context")
+            switch = layer.switch_at(x + before, y).double()
+            kernel = layer.standardised_weight().to(layer.weight.dtype)
+            plain = layer._conv_forward(x, kernel, layer.bias)
+        self.positions += switch.numel()
+        self.switch += float(switch.sum())
+        self.switch_squared += float(switch.square().sum())
+        self.least, self.most = min(self.least, float(switch.min())), max(self.most, float(switch.max()))
+        self.given += _energy(x)
+        self.before += _energy(before.expand_as(x))
+        self.after += _energy(after.expand_as(y))
+        self.output += _energy(y)
+        self.blend += _energy(y - after)
+        self.moved += _energy(y.double() - plain.double())
+        for offsets in parts.values():  # (N, 2·taps, H, W), y and x of each tap in turn
+            pairs = offsets.double().unflatten(1, (-1, 2))
+            self.offsets += float(pairs.norm(dim=2).sum())
+            self.samples += pairs[:, :, 0].numel()
+
+
+@contextmanager
+def _parts(layer: SAConv2d) -> Iterator[dict[str, Tensor]]:
+    """What the contexts and, in a deformable layer, the predictors of offsets give."""
+    given: dict[str, Tensor] = {}
+
+    def keep(name: str) -> Any:
+        def hook(module: nn.Module, args: Any, output: Tensor) -> None:
+            given[name] = output
+
+        return hook
+
+    with ExitStack() as handles:
+        for name in ("pre_context", "post_context", "offset_s", "offset_l"):
+            if (part := getattr(layer, name, None)) is not None:
+                handles.callback(part.register_forward_hook(keep(name)).remove)
+        yield given
+
+
+def _energy(t: Tensor) -> float:
+    return float(t.double().square().sum())
+
+
+def _record(path: str, layer: SAConv2d, sums: _Sums) -> Freedom:
+    kernel, change = layer.standardised_weight().detach().double(), layer.weight_diff.detach().double()
+    mean = sums.switch / sums.positions if sums.positions else None
+    spread = None if mean is None else math.sqrt(max(sums.switch_squared / sums.positions - mean * mean, 0.0))
+    ran = sums.positions > 0
+    moved = _share(sums.moved, sums.output) if ran else None
+    return Freedom(
+        path=path,
+        type=type(layer).__name__,
+        switch_mean=_finite(mean),
+        switch_std=_finite(spread),
+        switch_min=_finite(sums.least),
+        switch_max=_finite(sums.most),
+        weight_diff=_share(_energy(change), _energy(kernel)),
+        pre_context=_share(sums.before, sums.given) if ran else None,
+        post_context=_share(sums.after, sums.blend) if ran else None,
+        moved=moved,
+        use=_use(layer, ran, moved),
+        offset=sums.offsets / sums.samples if sums.samples else None,
+    )
+
+
+def _use(layer: SAConv2d, ran: bool, moved: float | None) -> Use:
+    if layer.is_at_rest():
+        return "at rest"
+    if not ran:
+        return "never ran"
+    if moved is None:
+        return "not finite"
+    return "hardly used" if moved < HARDLY else "used"
+
+
+def _share(part: float, whole: float) -> float | None:
+    """The root of a share of squares; 0 of nothing is 0."""
+    if part == 0:
+        return 0.0
+    return _finite(math.sqrt(part / whole)) if whole > 0 and math.isfinite(part) and math.isfinite(whole) else None
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

@@ -1,0 +1,1 @@
+"""What a convolution can be converted to: one file for each target."""

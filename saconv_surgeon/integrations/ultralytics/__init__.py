@@ -1,0 +1,55 @@
+"""Ultralytics: converted models that survive ``fuse()`` and training.
+
+Two habits of that library destroy a converted model without a word:
+
+* ``fuse()``, which ``val``, ``predict`` and ``export`` call, folds the norm of every ``Conv`` block into ``conv.weight``, which
+  a converted layer standardises before use. :func:`protect` gives the blocks around converted layers classes that ``fuse()``
+  passes by. The classes travel with a pickled model, so a checkpoint stays protected wherever it is loaded.
+  ``surgeon.apply`` and everything built on it protect by themselves.
+* ``train()`` builds the model anew from its configuration, with plain convolutions. The trainers here put the converted
+  layers back and load every weight.
+
+::
+
+    from saconv_surgeon.integrations.ultralytics import YOLO
+
+    YOLO("converted.pt").train(data="coco8.yaml", epochs=3)
+
+or, with the stock class, ``ultralytics.YOLO("converted.pt").train(trainer=SurgicalDetectionTrainer, data=…)``. Ultralytics
+offers no place to notice a stock trainer (``YOLO.train()`` of its own, ``yolo train`` in a shell) before it drops the
+converted layers; :class:`SurgicalYOLO` warns when it is given a checkpoint to which that has happened.
+"""
+
+from saconv_surgeon.integrations.ultralytics.blocks import (
+    PROTECTING,
+    SurgicalBlock,
+    SurgicalConv,
+    SurgicalConv2,
+    SurgicalRepConv,
+    SurgicalRepVGGDW,
+    protect,
+    unprotect,
+)
+from saconv_surgeon.integrations.ultralytics.model_classes import YOLO, SurgicalRTDETR, SurgicalYOLO
+from saconv_surgeon.integrations.ultralytics.record import RECORD, Surgery, surgery_of
+from saconv_surgeon.integrations.ultralytics.trainers import *  # noqa: F403 - some depend on the version
+from saconv_surgeon.integrations.ultralytics.trainers import TRAINERS, SurgicalTrainer
+
+__all__ = [
+    "PROTECTING",
+    "RECORD",
+    "TRAINERS",
+    "YOLO",
+    "Surgery",
+    "SurgicalBlock",
+    "SurgicalConv",
+    "SurgicalConv2",
+    "SurgicalRTDETR",
+    "SurgicalRepConv",
+    "SurgicalRepVGGDW",
+    "SurgicalTrainer",
+    "SurgicalYOLO",
+    "protect",
+    "surgery_of",
+    "unprotect",
+]

@@ -1,0 +1,99 @@
+"""Ultralytics' model classes that train with the trainers that keep converted layers."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import ultralytics
+
+from saconv_surgeon.errors import UsageError
+from saconv_surgeon.integrations.ultralytics.record import configuration_of, record_surgery, recorded_in, surgery_of
+from saconv_surgeon.integrations.ultralytics.trainers import TRAINERS, SurgicalTrainer
+
+
+class _SurgicalModel:
+    """Mixin for Ultralytics' model classes: trains with the trainers above."""
+
+    model: Any
+    ckpt: Any
+
+    @property
+    def task_map(self) -> dict[str, dict[str, Any]]:
+        """Model, trainer, validator and predictor of every task."""
+        stock: dict[str, dict[str, Any]] = super().task_map  # type: ignore[misc]
+        return {
+            task: {**entry, "trainer": TRAINERS.get(entry["trainer"], entry["trainer"])}
+            for task, entry in stock.items()
+        }
+
+    def train(self, trainer: Any = None, **kwargs: Any) -> Any:
+        """Trains as Ultralytics' ``train`` does, and keeps converted layers.
+
+        A model that was converted in memory (``yolo.model = …``) is trained as it is.
+
+        Raises:
+            UsageError: ``trainer`` would drop the converted layers.
+        """
+        # Given explicitly: without a trainer, several data sets are trained by stock trainers in other processes.
+        trainer = trainer or self._smart_load("trainer")  # type: ignore[attr-defined]
+        if surgery_of(self.model):
+            if isinstance(trainer, type) and not issubclass(trainer, SurgicalTrainer):
+                raise UsageError(
+                    f"{trainer.__name__} builds a model without the converted layers; give a trainer that derives from "
+                    f"SurgicalTrainer, as in class My{trainer.__name__}(SurgicalTrainer, {trainer.__name__})"
+                )
+            # Without a checkpoint Ultralytics builds a new model from its file and never looks at the one in memory.
+            self.ckpt = self.ckpt or {"model": self.model}
+        return super().train(trainer=trainer, **kwargs)  # type: ignore[misc]
+
+    def tune(self, use_ray: bool = False, *args: Any, **kwargs: Any) -> Any:
+        """Tunes as Ultralytics' ``tune`` does; converted models with ``use_ray=True`` only.
+
+        Raises:
+            UsageError: A converted model without Ray: that way of tuning starts ``yolo train`` in other processes, whose
+                trainers would drop the converted layers.
+        """
+        if surgery_of(self.model) and not use_ray:
+            raise UsageError(
+                "tune() trains in other processes, with trainers that drop the converted layers; tune with use_ray=True"
+            )
+        return super().tune(use_ray, *args, **kwargs)  # type: ignore[misc]
+
+
+class SurgicalRTDETR(_SurgicalModel, ultralytics.RTDETR):
+    """``ultralytics.RTDETR`` that keeps converted layers when it trains."""
+
+
+class SurgicalYOLO(_SurgicalModel, ultralytics.YOLO):
+    """``ultralytics.YOLO`` that keeps converted layers when it trains. Takes the same arguments.
+
+    As with the stock class, the file decides what it becomes: RT-DETR models a :class:`SurgicalRTDETR`. YOLO-World and YOLOE
+    models become the stock classes, which do not keep converted layers when they train.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # The stock constructor changes the object's class where the file holds another kind of model.
+        if type(self) is ultralytics.RTDETR:
+            self.__class__ = SurgicalRTDETR
+        _warn_of_losses(self)
+
+
+YOLO = SurgicalYOLO
+
+
+def _warn_of_losses(yolo: Any) -> None:
+    """Says that converted layers will be, or have been, dropped by a stock trainer."""
+    surgery = surgery_of(yolo.model)
+    if surgery and not isinstance(yolo, _SurgicalModel):
+        warnings.warn(f"train() of {type(yolo).__name__} will drop the converted layers", stacklevel=3)
+    recorded = recorded_in(configuration_of(yolo.model))
+    lost = recorded.keys() - surgery.keys()
+    if lost and not yolo.model.is_fused():  # fusing renames the head of some models
+        warnings.warn(
+            f"{len(lost)} of the {len(recorded)} converted layers of this model are gone: a stock trainer has built it anew "
+            "without them. Train the converted checkpoint with saconv_surgeon.integrations.ultralytics.YOLO",
+            stacklevel=3,
+        )
+        record_surgery(yolo.model)

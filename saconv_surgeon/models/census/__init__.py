@@ -1,0 +1,1 @@
+"""Which convolutions a model has, how they run, and what follows each."""

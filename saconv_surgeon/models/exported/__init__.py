@@ -1,0 +1,1 @@
+"""Exported programs (``.pt2``): checked, read as modules, written again."""

@@ -1,0 +1,87 @@
+"""Models by the name that a library knows them by: ``timm:resnet50``, ``torchvision:resnet18(num_classes=10)`` and the like.
+
+None of the libraries is needed by this project; each is imported when one of its models is asked for. Arguments in
+parentheses go to the library's own constructor. ``pretrained`` asks the library for its published weights.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from saconv_surgeon.errors import ModelError, SurgeonError, UserCodeError
+from saconv_surgeon.models.loading.factories import parse_expression
+from saconv_surgeon.models.loading.libraries.library import Library, Order
+from saconv_surgeon.models.loading.libraries.smp import SMP
+from saconv_surgeon.models.loading.libraries.timm import TIMM
+from saconv_surgeon.models.loading.libraries.torchvision import TORCHVISION
+from saconv_surgeon.models.loading.libraries.transformers import TRANSFORMERS
+from saconv_surgeon.models.loading.libraries.ultralytics import ULTRALYTICS
+
+LIBRARIES = {library.extra: library for library in (TIMM, TORCHVISION, ULTRALYTICS, TRANSFORMERS, SMP)}
+
+
+def split_library(spec: str) -> tuple[str, str] | None:
+    """``"timm:resnet50"`` as ``("timm", "resnet50")``; None where ``spec`` does not begin with a library's name."""
+    prefix, colon, rest = spec.partition(":")
+    return (prefix, rest) if colon and prefix in LIBRARIES else None
+
+
+def make_model(
+    prefix: str, expression: str, *, pretrained: bool = False, trust: bool = False
+) -> tuple[nn.Module, Callable[[], Any]]:
+    """The model that the library at ``prefix`` calls ``expression``, and a function that gives its usual inputs.
+
+    Raises:
+        ModelError: The library is not installed, or knows no such model.
+        UserCodeError: The library's code raised.
+    """
+    library = LIBRARIES[prefix]
+    package = _import(library, prefix)
+    order = replace(_order(expression, f"{prefix}:{expression}"), pretrained=pretrained, trust=trust)
+    try:
+        model = library.make(package, order)
+    except SurgeonError:
+        raise
+    except Exception as error:
+        raise UserCodeError(f"{prefix}:{expression} raised {type(error).__name__}: {error}") from error
+    return model, lambda: library.inputs(model, order)
+
+
+def usual_inputs(model: nn.Module) -> Callable[[], Any] | None:
+    """What a model out of a file is usually run on, where its class is one of the libraries'; None elsewhere."""
+    package = type(model).__module__.partition(".")[0]
+    library = next((known for known in LIBRARIES.values() if known.package == package), None)
+    return None if library is None else lambda: library.inputs(model, None)
+
+
+def _import(library: Library, prefix: str) -> ModuleType:
+    try:
+        return importlib.import_module(library.package)
+    except ModuleNotFoundError as error:
+        if error.name != library.package:
+            raise ModelError(f"{library.package} cannot be imported: {error}") from error
+        raise ModelError(
+            f"{prefix}: models need {library.package}, which is not installed; "
+            f"pip install 'saconv-surgeon[{library.extra}]'"
+        ) from error
+    except Exception as error:
+        raise ModelError(
+            f"{library.package} is installed but cannot be imported ({type(error).__name__}: {error}); "
+            "do its version and torch's belong together?"
+        ) from error
+
+
+def _order(expression: str, spec: str) -> Order:
+    """Library names hold dots, dashes and slashes, which are no Python; only the arguments are parsed as such."""
+    found = re.fullmatch(r"([^()]+)(\(.*\))?", expression.strip(), re.DOTALL)
+    if found is None:
+        raise ModelError(f"{spec!r} names no model; write it as {spec.partition(':')[0]}:name or …:name(arguments)")
+    _, args, kwargs = parse_expression(f"model{found[2] or ''}", spec)
+    return Order(found[1], tuple(args or ()), tuple(kwargs.items()))

@@ -1,0 +1,162 @@
+"""Files of tensors: safetensors, sharded safetensors, and what ``torch.save`` wrote. No code of a file is run without leave."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import struct
+import zipfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from saconv_surgeon.errors import ModelError, UntrustedError, first_line
+from saconv_surgeon.models.archive_check import check_archive
+from saconv_surgeon.models.loading.checkpoints import state_dict_of
+from saconv_surgeon.models.loading.factories import is_place
+from saconv_surgeon.models.loading.trainer_settings import are_leftovers, passing_over
+from saconv_surgeon.records import unique_keys
+
+INDEX_SUFFIX = ".safetensors.index.json"
+
+
+def read_weights(path: Path, *, trust: bool = False) -> dict[str, Tensor]:
+    """The tensors of a ``.safetensors`` file, of the shards in a ``.safetensors.index.json``, or of a ``torch.save`` checkpoint.
+
+    Raises:
+        ModelError: The file cannot be read or holds no state dict.
+        UntrustedError: The file holds more than data, and ``trust`` was not given.
+    """
+    if path.name.endswith(INDEX_SUFFIX):
+        return read_shards(path)
+    if path.suffix == ".safetensors":
+        return read_safetensors(path)
+    if is_torchscript(path):
+        raise ModelError(
+            f"{path} is a TorchScript archive; save its weights with torch.save(model.state_dict(), …) and give those"
+        )
+    return state_dict_of(read_pickle(path, trust=trust, leftovers=True), path)
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a ``.safetensors`` file.
+
+    Raises:
+        ModelError: The file cannot be read, or names a tensor twice.
+    """
+    _check_file(path)
+    try:
+        _check_header(path)
+        return load_file(path)
+    except (safetensors.SafetensorError, OSError, ValueError, KeyError, struct.error, RecursionError) as error:
+        raise ModelError(f"{path} is not a readable safetensors file ({first_line(error)}); is it complete?") from error
+
+
+def read_shards(index: Path) -> dict[str, Tensor]:
+    """The tensors of all the ``.safetensors`` files that an index names, which lie beside it.
+
+    Raises:
+        ModelError: The index or a shard cannot be read, or they disagree.
+    """
+    _check_file(index)
+    try:
+        placed = json.loads(index.read_text(encoding="utf-8"), object_pairs_hook=unique_keys)["weight_map"]
+        names = sorted({str(name) for name in placed.values()})
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
+        raise ModelError(
+            f"{index} is no readable index of shards ({first_line(error)}); it needs a weight_map"
+        ) from error
+    outside = [name for name in names if not name or Path(name).name != name]
+    if outside:
+        raise ModelError(f"{index} names {outside[0]!r}, which does not lie beside it; not read")
+    tensors: dict[str, Tensor] = {}
+    for name in names:
+        shard = read_safetensors(index.with_name(name))
+        wanted = [key for key, place in placed.items() if place == name]
+        missing = [key for key in wanted if key not in shard]
+        if missing:
+            raise ModelError(
+                f"{index.with_name(name)} lacks {len(missing)} tensors that {index.name} promises, first {missing[0]!r}"
+            )
+        tensors |= {key: shard[key] for key in wanted}
+    return tensors
+
+
+def read_pickle(path: Path, *, trust: bool, leftovers: bool = False) -> Any:
+    """What ``torch.save`` put into a file; with ``leftovers``, what trainers leave beside the weights may be missing from it.
+
+    Raises:
+        UntrustedError: It holds more than tensors and plain containers, and ``trust`` was not given. Names the classes.
+        ModelError: The file cannot be read.
+    """
+    _check_file(path)
+    check_archive(path)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        classes = _classes_wanted(path)
+        if leftovers and classes and not trust and are_leftovers(classes):
+            with suppress(Exception), passing_over(classes):  # a placeholder in a place where it will not do
+                return torch.load(path, map_location="cpu", weights_only=True)
+        if classes and not trust:
+            raise UntrustedError(
+                f"{path} is a pickle that runs code when it is loaded. It wants these classes:\n  "
+                + "\n  ".join(classes)
+                + "\nIf you trust whoever made the file, give --trust; "
+                "or save a state dict and give the code as MODEL with --weights"
+            ) from error
+        if not classes:
+            raise ModelError(f"{path} cannot be loaded: {first_line(error)}") from error
+    except Exception as error:
+        raise ModelError(
+            f"{path} cannot be loaded ({type(error).__name__}: {first_line(error)}); is it complete?"
+        ) from error
+    return _load_trusted(path)
+
+
+def is_torchscript(path: Path) -> bool:
+    """Whether ``path`` is an archive of ``torch.jit.save``."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return False
+
+
+def _check_header(path: Path) -> None:
+    """The names in a safetensors header; the library itself keeps the last of two that are equal."""
+    with path.open("rb") as file:
+        (size,) = struct.unpack("<Q", file.read(8))
+        if size > path.stat().st_size:
+            raise ValueError(f"its header claims {size} bytes")
+        json.loads(file.read(size), object_pairs_hook=unique_keys)
+
+
+def _classes_wanted(path: Path) -> list[str]:
+    try:
+        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    except Exception:  # legacy and foreign formats cannot be searched
+        return []
+
+
+def _load_trusted(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=False)
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise ModelError(
+            f"{path} needs code that cannot be imported here ({error}); put it on PYTHONPATH, or run from its folder"
+        ) from error
+    except Exception as error:
+        raise ModelError(f"{path} cannot be loaded ({type(error).__name__}: {first_line(error)})") from error
+
+
+def _check_file(path: Path) -> None:
+    if not is_place(path, Path.exists):
+        raise ModelError(f"{path} does not exist (looked in {path.absolute().parent})")
+    if path.is_dir():
+        raise ModelError(f"{path} is a folder; a file was expected")

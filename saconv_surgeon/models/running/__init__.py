@@ -1,0 +1,1 @@
+"""Running a model on inputs without leaving a trace on it, and comparing what it returns."""

@@ -1,0 +1,1 @@
+"""The module tree of a model: paths, copies, wrappers, modules that layers have absorbed."""

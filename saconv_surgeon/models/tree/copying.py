@@ -1,0 +1,80 @@
+"""Copies of models: whole ones to operate on, and cheap ones to trace."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+from torch import Tensor, nn
+
+from saconv_surgeon.errors import ModelError
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def copy_model(model: M, *, share_parameters: bool = False, replacing: Mapping[int, Tensor] | None = None) -> M:
+    """A deep copy that shares nothing with ``model``, or only its parameters: those are what weighs.
+
+    ``replacing`` gives, by ``id``, other tensors to put in the places of some.
+
+    ``copy.deepcopy`` refuses tensors with a gradient history, which modules leave in their attributes (``weight_norm`` of
+    old does); here their values are copied.
+
+    Raises:
+        ModelError: The model holds something that cannot be copied.
+    """
+    memo: dict[int, object] = _empty_dicts(model)
+    for tensor in _attribute_tensors(model.modules()):
+        if not tensor.is_leaf:
+            memo[id(tensor)] = tensor.detach().clone()
+    if share_parameters:
+        memo |= {id(p): p for p in model.parameters()}
+    memo |= replacing or {}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch thinks of its own attributes while it copies them
+            copied = copy.deepcopy(model, memo)
+    except Exception as error:
+        raise ModelError(
+            f"{type(model).__name__} cannot be copied ({type(error).__name__}: {error}), and surgery works on a copy; "
+            "take the attribute that cannot be copied out of the model, or give the class a __deepcopy__"
+        ) from error
+    own = {id(module) for module in model.modules()}
+    shared = next((path for path, module in copied.named_modules() if id(module) in own), None)
+    if shared is not None:
+        raise ModelError(
+            f"the {type(copied.get_submodule(shared)).__name__} at {shared or 'the root'!r} is its own copy: its __deepcopy__ "
+            "returns itself, and surgery would change your model; take that method out, or put the module in afterwards"
+        )
+    return copied
+
+
+def stand_in(model: M) -> M:
+    """A copy to run in place of ``model``, with its very parameters: whatever a run leaves in attributes is thrown away with it.
+
+    A model that cannot be copied stands in for itself.
+    """
+    try:
+        return copy_model(model, share_parameters=True)
+    except ModelError:
+        return model
+
+
+def _empty_dicts(model: nn.Module) -> dict[int, object]:
+    """Copies, by ``id``, of the dicts of hooks that every module has a dozen of: ``deepcopy`` spends most of its time on them."""
+    return {
+        id(value): OrderedDict()
+        for module in model.modules()
+        for value in vars(module).values()
+        if type(value) is OrderedDict and not value
+    }
+
+
+def _attribute_tensors(modules: Iterable[nn.Module]) -> Iterable[Tensor]:
+    for module in modules:
+        for value in vars(module).values():
+            if isinstance(value, Tensor):
+                yield value

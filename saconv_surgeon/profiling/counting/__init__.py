@@ -1,0 +1,1 @@
+"""Counting: parameters, multiply-accumulates, operations, bytes."""

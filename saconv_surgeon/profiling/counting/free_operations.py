@@ -1,0 +1,34 @@
+"""The operations that cost nothing: views, copies, selection, comparison, sorting, making tensors."""
+
+FREE = frozenset(
+    """
+    view reshape _reshape_alias _unsafe_view view_as reshape_as flatten unflatten permute transpose t numpy_T mT mH adjoint
+    squeeze squeeze_ unsqueeze unsqueeze_ expand expand_as broadcast_to broadcast_tensors movedim moveaxis swapaxes swapdims
+    select slice narrow diagonal diag diag_embed as_strided as_strided_ split split_with_sizes chunk unsafe_chunk unsafe_split
+    unbind tensor_split hsplit vsplit dsplit unfold_copy index index_select gather scatter scatter_ take take_along_dim cat
+    concat concatenate stack hstack vstack dstack column_stack row_stack atleast_1d atleast_2d atleast_3d block_diag roll flip
+    fliplr flipud rot90 repeat repeat_interleave tile pad constant_pad_nd reflection_pad1d reflection_pad2d replication_pad1d
+    replication_pad2d reflection_pad3d replication_pad3d _pad_circular _pad_enum pixel_shuffle pixel_unshuffle channel_shuffle
+    native_channel_shuffle unfold im2col upsample_nearest1d upsample_nearest2d upsample_nearest3d
+    _upsample_nearest_exact1d _upsample_nearest_exact2d _upsample_nearest_exact3d max_unpool2d clone contiguous copy_ to _to_copy
+    _to_cpu type_as detach detach_ alias dropout dropout_ native_dropout alpha_dropout alpha_dropout_ feature_dropout
+    feature_dropout_ feature_alpha_dropout identity zeros ones full zeros_like ones_like full_like empty empty_like
+    empty_strided empty_permuted new_zeros new_ones new_full new_empty new_empty_strided new_tensor arange linspace logspace eye
+    scalar_tensor tensor lift_fresh lift_fresh_copy lift size numel dim stride storage_offset Int Float Bool ScalarImplicit
+    FloatImplicit IntImplicit item _local_scalar_dense fill_ fill zero_ masked_fill masked_fill_ masked_select masked_scatter
+    where index_put index_put_ _index_put_impl_ index_copy index_copy_ index_fill index_fill_ eq ne lt le gt ge not_equal less
+    less_equal greater greater_equal eq_ ne_ __and__ __or__ __xor__ __iand__ __ior__ __lshift__ __rshift__ bitwise_left_shift
+    bitwise_right_shift logical_and logical_or logical_not logical_xor logical_and_ logical_not_ bitwise_and bitwise_or
+    bitwise_not bitwise_xor isnan isinf isfinite isin isclose allclose equal is_nonzero any all nonzero nonzero_numpy
+    count_nonzero argwhere meshgrid tril triu tril_ triu_ tril_indices triu_indices floordiv
+    searchsorted bucketize sort argsort topk msort kthvalue unique _unique2 unique_consecutive unique_dim bincount one_hot
+    combinations cartesian_prod embedding rand randn randint randperm rand_like randn_like randint_like bernoulli bernoulli_
+    normal normal_ uniform_ exponential_ multinomial set_ resize_ resize_as_ resolve_conj resolve_neg conj conj_physical
+    _conj _neg_view real imag view_as_real view_as_complex hann_window hamming_window blackman_window kaiser_window
+    fft_fftshift fft_ifftshift fft_fftfreq fft_rfftfreq requires_grad_ is_floating_point is_complex is_same_size
+    _is_all_true _is_any_true _assert_async _functional_assert_async _assert_tensor_metadata _assert_scalar sym_constrain_range
+    sym_constrain_range_for_size _nested_tensor_from_mask _pack_padded_sequence _pad_packed_sequence _shape_as_tensor
+    ones_ cpu cuda float half double bfloat16 bool long int
+    """.split()
+)
+"""Names as torch has them, without ``aten::``. None does arithmetic of the model."""

@@ -1,0 +1,148 @@
+"""The story of ``profile``: time the models in turn, count each, then time its layers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from saconv_surgeon.models.loading.in_memory import opened
+from saconv_surgeon.models.running.abstract import is_abstract
+from saconv_surgeon.models.running.inputs import Inputs
+from saconv_surgeon.models.running.state import preserved
+from saconv_surgeon.profiling.counting.count import count
+from saconv_surgeon.profiling.environment import conditions
+from saconv_surgeon.profiling.memory import cuda_peak_bytes
+from saconv_surgeon.profiling.timing.time_layers import time_layers
+from saconv_surgeon.profiling.timing.time_models import time_models
+from saconv_surgeon.profiling.timing.training_step import price_training
+from saconv_surgeon.records import Latency, LatencyRatio, Profile, Timing, TrainingCost
+from saconv_surgeon.records.progress import OnStep
+
+
+def profile_model(
+    model: nn.Module, example_inputs: Any, *, name: str | None, timing: Timing | None, on_step: OnStep
+) -> Profile:
+    """See :func:`saconv_surgeon.profile`."""
+    model, inputs = opened(model, example_inputs)
+    if is_abstract(model):
+        timing = None
+    return profile_together((model,), inputs, (name or type(model).__name__,), timing, on_step).profiles[0]
+
+
+@dataclass(frozen=True)
+class Together:
+    """The profile of each model; of two, the ratios of their latencies and of their training steps."""
+
+    profiles: tuple[Profile, ...]
+    latency_ratios: tuple[LatencyRatio, ...] = ()
+    training_ratio: LatencyRatio | None = None
+
+    @property
+    def latency_ratio(self) -> LatencyRatio | None:
+        """The first of them."""
+        return next(iter(self.latency_ratios), None)
+
+
+def profile_together(
+    models: Sequence[nn.Module], inputs: Inputs, names: Sequence[str], timing: Timing | None, on_step: OnStep
+) -> Together:
+    """Times the models in turn before anything is counted, then counts each, then times its layers; ``timing`` None leaves time
+    out.
+    """
+    device = device_of(models[0])
+    timed, costs, training_ratio = None, None, None
+    if timing is not None:
+        timed = time_models(models, inputs, device, timing, lambda done: on_step("timing", done))
+        if timing.training:
+            costs, training_ratio = price_training(
+                models, inputs, device, timing, lambda done: on_step("timing training steps", done)
+            )
+    profiles = []
+    for i, (model, name) in enumerate(zip(models, names, strict=True)):
+        on_step("counting", i / len(models))
+        latencies, training = timed.latencies[i] if timed else (), costs[i] if costs else None
+        profiles.append(_profile(model, inputs, name=name, device=device, latencies=latencies, training=training))
+    if timing is not None and timing.per_layer:
+        for i, model in enumerate(models):
+            on_step("timing layers", i / len(models))
+            profiles[i] = _with_layer_times(profiles[i], model, inputs, timing)
+    return Together(tuple(profiles), timed.ratios if timed else (), training_ratio)
+
+
+def _profile(
+    model: nn.Module,
+    inputs: Inputs,
+    *,
+    name: str,
+    device: torch.device,
+    latencies: tuple[Latency, ...] = (),
+    training: TrainingCost | None = None,
+) -> Profile:
+    """Parameters, counts and peak memory of ``model``, which is left as it was, with what was timed of it elsewhere."""
+    parameters, buffers = list(model.parameters()), list(model.buffers())
+    counts = count(model, inputs)
+    peak, source = counts.peak_live_bytes, "live tensors"
+    if device.type == "cuda":
+        copies = inputs.copied()  # some models work in place
+        resident = [*parameters, *buffers, *copies.tensors]
+        with preserved(model), torch.no_grad():
+            peak = cuda_peak_bytes(lambda: model(*copies.args, **copies.kwargs), device, resident)
+        source = "CUDA allocator"
+    trainable = sum(p.numel() for p in parameters if p.requires_grad)
+    total = sum(p.numel() for p in parameters)
+    return Profile(
+        model=name,
+        parameters=total,
+        trainable_parameters=trainable,
+        frozen_parameters=total - trainable,
+        shared_parameters=_shared(model),
+        parameter_bytes=_bytes(parameters),
+        buffers=sum(b.numel() for b in buffers),
+        buffer_bytes=_bytes(buffers),
+        macs=counts.macs,
+        flops=counts.flops,
+        fvcore_flops=counts.fvcore_flops,
+        activations=counts.activations,
+        ops=counts.ops,
+        bytes_moved=counts.bytes_moved,
+        uncounted_ops=counts.uncounted_ops,
+        latency=latencies[0] if latencies else None,
+        latencies=latencies,
+        training=training,
+        peak_memory_bytes=peak,
+        peak_memory_source=source if peak is not None else None,
+        layers=counts.layers,
+        input_shapes=inputs.shapes,
+        dtype=str(next(iter([*parameters, *inputs.tensors]), torch.empty(0)).dtype).removeprefix("torch."),
+        device="meta" if is_abstract(model) else str(device),
+        engine=counts.engine,
+        cross_check=counts.cross_check,
+        note=counts.note,
+        environment=conditions(device),
+    )
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where the first parameter or buffer of ``model`` is; the CPU where it has none."""
+    first = next(iter(model.parameters()), next(iter(model.buffers()), None))
+    return torch.device("cpu") if first is None else first.device
+
+
+def _with_layer_times(profile: Profile, model: nn.Module, inputs: Inputs, timing: Timing) -> Profile:
+    seconds = time_layers(model, inputs, device_of(model), timing)
+    return replace(profile, layers=tuple(replace(row, latency_s=seconds.get(row.path)) for row in profile.layers))
+
+
+def _shared(model: nn.Module) -> int:
+    """Elements of the parameters that more than one name leads to: they are counted once."""
+    uses = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
+    return sum(p.numel() for p in model.parameters() if uses[id(p)] > 1)
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(t.numel() * t.element_size() for t in tensors)

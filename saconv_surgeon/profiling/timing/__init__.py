@@ -1,0 +1,1 @@
+"""Timing: models in turn, layers, training steps, and verdicts."""

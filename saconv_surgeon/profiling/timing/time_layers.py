@@ -1,0 +1,108 @@
+"""How long each module takes, in passes of their own: hooks cost time, so the rows are for comparing with each other."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from saconv_surgeon.convs.converted import ConvertedLayer
+from saconv_surgeon.models.running.inputs import Inputs
+from saconv_surgeon.models.running.state import preserved
+from saconv_surgeon.models.tree.copying import stand_in
+from saconv_surgeon.models.tree.paths import paths_of
+from saconv_surgeon.profiling.timing.alternating_runs import FEWEST_RUNS
+from saconv_surgeon.profiling.timing.time_models import FreshInputs, autocast, threads
+from saconv_surgeon.records import Timing
+
+WARMUPS, SHARE = 2, 4
+
+
+def time_layers(model: nn.Module, inputs: Inputs, device: torch.device, timing: Timing) -> dict[str, float]:
+    """Seconds that each module takes itself, without its children, in one forward pass in eval mode: medians over the passes.
+
+    They take a quarter of the budget, with the threads and the autocast of ``timing``; what ``torch.compile`` makes of a model
+    has no modules any more. A converted layer is one module. Each layer finds in the caches what the one before it left there,
+    as in a real pass: they are not flushed. Hooks are taken off again and the model is left as it was.
+    """
+    subject, fresh = stand_in(model), FreshInputs(inputs)
+    watch = _StopWatch(subject, device)
+
+    def run() -> None:
+        fresh.renew()
+        fresh.run(subject)
+
+    with preserved(model), preserved(subject), torch.no_grad(), threads(timing.threads), autocast(timing, device):
+        for _ in range(WARMUPS):
+            run()
+        try:
+            watch.attach()
+            passes: list[dict[str, float]] = []
+            start = time.perf_counter()
+            while len(passes) < FEWEST_RUNS or time.perf_counter() - start < timing.budget_s / SHARE:
+                run()
+                passes.append(watch.read())
+        finally:
+            watch.detach()
+    return {path: float(np.median([taken.get(path, 0.0) for taken in passes])) for path in passes[0]}
+
+
+class _StopWatch:
+    """Marks the time whenever a module begins and ends."""
+
+    def __init__(self, model: nn.Module, device: torch.device) -> None:
+        self.model, self.device = model, device
+        self.paths = {key: names[0] for key, names in paths_of(model).items()}
+        self.handles: list[Any] = []
+        self.stack: list[tuple[int, Any, list[tuple[Any, Any]]]] = []
+        self.spans: list[tuple[str, tuple[Any, Any], list[tuple[Any, Any]]]] = []
+
+    def attach(self) -> None:
+        inside = [layer for layer in self.model.modules() if isinstance(layer, ConvertedLayer)]
+        parts = {id(part) for layer in inside for part in layer.modules() if part is not layer}
+        for module in self.model.modules():
+            if id(module) in parts or isinstance(module, torch.jit.ScriptModule):
+                continue
+            self.handles.append(module.register_forward_pre_hook(self._enter, prepend=True))
+            self.handles.append(module.register_forward_hook(self._leave, always_call=True))
+
+    def detach(self) -> None:
+        for handle in self.handles:
+            handle.remove()
+
+    def read(self) -> dict[str, float]:
+        """Of the pass that is over: each module's own time, added up over its calls."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        taken: dict[str, float] = {}
+        for path, span, children in self.spans:
+            own = self._seconds(span) - sum(map(self._seconds, children))
+            taken[path] = taken.get(path, 0.0) + max(own, 0.0)
+        self.spans, self.stack = [], []
+        return taken
+
+    def _enter(self, module: nn.Module, args: Any) -> None:
+        self.stack.append((id(module), self._now(), []))
+
+    def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
+        if not self.stack or self.stack[-1][0] != id(module):
+            return  # a hook for all modules raised before this one could be entered
+        key, start, children = self.stack.pop()
+        span = (start, self._now())
+        self.spans.append((self.paths[key], span, children))
+        if self.stack:
+            self.stack[-1][2].append(span)
+
+    def _now(self) -> Any:
+        if self.device.type != "cuda":
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record(torch.cuda.current_stream(self.device))
+        return event
+
+    def _seconds(self, span: tuple[Any, Any]) -> float:
+        start, end = span
+        return float(end - start) if isinstance(start, float) else start.elapsed_time(end) / 1000

@@ -1,0 +1,229 @@
+"""What surgery sees, decides and proves."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+Shape = tuple[int, ...]
+Decision = Literal["convert", "refuse"]
+Mode = Literal["eval", "train"]
+Init = Literal["project", "calibrate", "random"]
+"""How a layer is initialized that cannot equal its convolution."""
+INIT_MEANING: Mapping[str, str] = {
+    "project": "the part of each kernel that the new layer can express",
+    "calibrate": "a least-squares fit to the original's outputs",
+    "random": "random weights",
+}
+
+INSPECTION_SCHEMA = "saconv-surgeon/inspection/1"
+PLAN_SCHEMA = "saconv-surgeon/plan/1"
+CONVERSION_SCHEMA = "saconv-surgeon/conversion/1"
+
+
+# ------------------------------------------------------------------ seeing
+
+
+@dataclass(frozen=True)
+class CallShape:
+    """One pair of map sizes that a convolution was called with, and how often."""
+
+    input: Shape
+    output: Shape
+    calls: int
+
+
+@dataclass(frozen=True)
+class ConvArguments:
+    """The arguments that an ``nn.Conv2d`` was built with."""
+
+    in_channels: int
+    out_channels: int
+    kernel_size: Shape
+    stride: Shape
+    padding: Shape | str
+    dilation: Shape
+    groups: int
+    bias: bool
+    padding_mode: str
+    dtype: str
+
+
+@dataclass(frozen=True)
+class ConvSite:
+    """One convolution of a model: where it is, what it did in the census, what follows it.
+
+    ``path`` is the dotted module path; ``aliases`` are the other paths of the same module. A functional call has the path of
+    the module that made it, with ``::conv2d[i]`` behind it. ``norm`` and ``activation`` are what the convolution alone feeds,
+    as ``path (Type)``; None where there is none or where no graph shows it (``found_by`` is then ``"census"``).
+    """
+
+    path: str
+    type: str
+    calls: int
+    shapes: tuple[CallShape, ...]
+    aliases: tuple[str, ...] = ()
+    arguments: ConvArguments | None = None
+    parameters: int = 0
+    found_by: str = "census"
+    norm: str | None = None
+    activation: str | None = None
+
+    IN_JSON: ClassVar = ("executed",)
+
+    @property
+    def executed(self) -> bool:
+        """Whether it ran in the census."""
+        return self.calls > 0
+
+
+@dataclass(frozen=True)
+class PlannedSite(ConvSite):
+    """A convolution with its decision. ``added_*`` is what converting it costs, for the example inputs as given.
+
+    ``absorbs`` has the paths of the norm (``bn``) and the activation (``act``) that become parts of the new layer;
+    ``not_absorbed`` says what was asked for and cannot be.
+    """
+
+    decision: Decision = "refuse"
+    reason: str | None = None
+    reason_code: str | None = None
+    added_parameters: int | None = None
+    added_macs: int | None = None
+    absorbs: Mapping[str, str] = field(default_factory=dict)
+    not_absorbed: str | None = None
+
+    @classmethod
+    def of(cls, site: ConvSite, decision: Decision, **rest: Any) -> PlannedSite:
+        """``site`` with a decision."""
+        return cls(**{f.name: getattr(site, f.name) for f in dataclasses.fields(ConvSite)}, decision=decision, **rest)
+
+    @property
+    def converts(self) -> bool:
+        """Whether it is to be converted."""
+        return self.decision == "convert"
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Every convolution accounted for: ``executed + never_ran == converted + refused``."""
+
+    executed: int
+    never_ran: int
+    converted: int
+    refused: int
+
+    @property
+    def balances(self) -> bool:
+        """Whether every convolution is accounted for."""
+        return self.executed + self.never_ran == self.converted + self.refused
+
+
+@dataclass(frozen=True)
+class Base:
+    """Where the model of a plan came from. ``fingerprint`` is the sha256 over its weights."""
+
+    model: str | None = None
+    weights: str | None = None
+    fingerprint: str | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What was decided for every convolution; the sites stand in the order of their first call.
+
+    ``options`` are those of the target, as the user writes them. ``init`` is where layers begin that cannot equal their
+    convolutions; None for a target that preserves the function.
+    """
+
+    target: str
+    sites: tuple[PlannedSite, ...]
+    base: Base = Base()
+    tool_version: str = ""
+    torch_version: str = ""
+    schema: str = PLAN_SCHEMA
+    mode: Mode = "eval"
+    options: Mapping[str, str] = field(default_factory=dict)
+    init: Init | None = None
+
+    @property
+    def converted_paths(self) -> tuple[str, ...]:
+        """The paths of the sites that are converted."""
+        return tuple(s.path for s in self.sites if s.converts)
+
+    @property
+    def ledger(self) -> Ledger:
+        """The sums over the sites."""
+        executed = sum(s.executed for s in self.sites)
+        converted = sum(s.converts for s in self.sites)
+        return Ledger(executed, len(self.sites) - executed, converted, len(self.sites) - converted)
+
+
+# ------------------------------------------------------------------ proving
+
+
+@dataclass(frozen=True)
+class Equivalence:
+    """How far the outputs moved, over all trials and all tensors of the outputs.
+
+    ``max_rel`` is max|a-b| / max|a| per tensor, the worst of them. None where it has no finite value; ``problems`` then says
+    what was seen. ``noise_max_rel`` is how far the original moves from itself. ``note`` says why outputs move that may.
+    """
+
+    passed: bool
+    bit_equal: bool
+    max_abs: float | None
+    max_rel: float | None
+    tolerance: float
+    trials: int
+    tensors: int
+    deterministic: bool = True
+    noise_max_rel: float | None = None
+    first_moved: str | None = None
+    problems: tuple[str, ...] = ()
+    dtype: str = ""
+    device: str = ""
+    mode: Mode = "eval"
+    note: str | None = None
+
+
+# ------------------------------------------------------------------ explaining
+
+
+@dataclass(frozen=True)
+class LayerFit:
+    """How much of a convolution's output the layer in its place gives.
+
+    ``r2`` is 1 - sum|a-b|^2 / sum|a-mean|^2 with each channel's own mean, a being the original; it and ``cosine`` are for the
+    layer where it is, with the changes of all layers before it; ``r2_alone`` is for the very inputs that the convolution gets.
+    None where there is no finite value.
+    """
+
+    path: str
+    r2: float | None
+    cosine: float | None
+    r2_alone: float | None
+
+
+@dataclass(frozen=True)
+class Explained:
+    """How much of the original's outputs a converted model gives that cannot equal it.
+
+    ``r2`` is the mean over all channels of all floating outputs, each by its own spread; the figures of a layer are over its
+    channels together. ``top1`` is how often the largest value along the second axis of the first output, (N, C) or
+    (N, C, H, W), is in the same place: the class of an image, or of a pixel. ``samples`` were looked at, which are from
+    ``source``; ``calibrated_on`` samples had been fitted to. ``not_compared`` are outputs of other sizes, as detectors have them.
+    """
+
+    init: str
+    r2: float | None
+    cosine: float | None
+    top1: float | None
+    samples: int
+    source: str
+    layers: tuple[LayerFit, ...]
+    calibrated_on: int | None = None
+    problems: tuple[str, ...] = ()
+    not_compared: tuple[str, ...] = ()

@@ -1,0 +1,259 @@
+"""What a model costs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from saconv_surgeon.errors import UsageError
+from saconv_surgeon.records.conversion import Shape
+
+Verdict = Literal["faster", "slower", "same", "inconclusive"]
+PROFILE_SCHEMA = "saconv-surgeon/profile/1"
+
+
+@dataclass(frozen=True)
+class UncountedOp:
+    """An operation without a known cost: how often it ran and in which modules."""
+
+    calls: int
+    modules: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """What one module does itself, without its children: the rows add up to the totals.
+
+    ``latency_s`` is its share of a pass of its own, timed with hooks, which cost time themselves: for comparing rows only.
+    ``settings`` is what ``repr`` shows of it between the brackets; ``converted`` says whether surgery put it there.
+    """
+
+    path: str
+    type: str
+    parameters: int
+    macs: int | None
+    flops: int | None
+    activations: int | None
+    ops: int | None = None
+    bytes_moved: int | None = None
+    calls: int | None = None
+    latency_s: float | None = None
+    settings: str = ""
+    converted: bool = False
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How time is measured. ``budget_s`` is for all of ``batches`` together; none of them means the inputs as they are.
+
+    ``autocast`` is a dtype's name. ``compiled`` times what ``torch.compile`` makes of the model. ``threads`` is for the CPU,
+    None leaves torch's own number. ``training`` adds training steps, ``per_layer`` a pass that times every module.
+    """
+
+    budget_s: float = 4.0
+    batches: tuple[int, ...] = ()
+    autocast: str | None = None
+    compiled: bool = False
+    threads: int | None = None
+    training: bool = False
+    per_layer: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 < self.budget_s < math.inf:
+            raise UsageError(f"a budget of {self.budget_s} seconds is none; give a number above 0")
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Seconds for one forward pass, over ``n`` runs, and the settings that it was measured with.
+
+    ``p90_s`` and further out are None where ``n`` does not support them. ``compile_s`` is the first call of a compiled model.
+    ``enqueue_s`` is how long the host takes to launch the work of a CUDA device. ``flags`` say what is wrong with the figures:
+    ``"spread"`` (the interquartile range exceeds 10 % of the median), ``"drift"`` (the second half of the runs differs from the
+    first by more than 10 %), ``"few-runs"`` (fewer than 10), ``"enqueue-bound"`` (the host is busy for more than 80 % of the
+    time).
+    """
+
+    device: str
+    median_s: float
+    p90_s: float | None
+    iqr_s: float
+    min_s: float
+    n: int
+    warmup_n: int
+    threads: int
+    clock: str
+    p95_s: float | None = None
+    p99_s: float | None = None
+    enqueue_s: float | None = None
+    warmup_s: float | None = None
+    batch: int | None = None
+    dtype: str = ""
+    autocast: str | None = None
+    channels_last: bool = False
+    compiled: bool = False
+    compile_s: float | None = None
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LatencyRatio:
+    """Paired ratio after/before (or B/A) with a 95 % bootstrap interval of its median.
+
+    ``noise_low`` and ``noise_high`` are the same interval of the baseline against itself, in the same run; ``noise_floor`` is how
+    far from 1 it reaches.
+    """
+
+    median: float
+    low: float
+    high: float
+    verdict: Verdict
+    n: int
+    noise_floor: float
+    noise_low: float | None = None
+    noise_high: float | None = None
+    batch: int | None = None
+
+
+@dataclass(frozen=True)
+class TrainingCost:
+    """One step of training in train mode: forward, then backward from the sum of the outputs; no optimiser.
+
+    ``saved_bytes`` is what autograd keeps from forward to backward, parameters and buffers not counted.
+    ``peak_memory_bytes`` is the most that was in memory, weights and gradients included.
+    """
+
+    step: Latency
+    forward_s: float
+    backward_s: float
+    saved_bytes: int
+    peak_memory_bytes: int
+
+
+@dataclass(frozen=True)
+class CrossCheck:
+    """The two counting engines side by side: fvcore on a trace, ``FlopCounterMode`` on what was carried out."""
+
+    agrees: bool
+    fvcore_macs: int
+    flop_counter_macs: int
+    differing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What the counting engine found, for the inputs as given (their batch included).
+
+    ``macs``: multiply-accumulates of convolutions, linear layers and matrix products. ``flops``: 2·macs plus every counted
+    element-wise, pooling and normalisation operation. ``fvcore_flops``: what plain fvcore prints, in its mixed unit.
+    ``activations``: elements produced by convolutions, linear layers and matrix products. ``ops``: kernels launched, views not
+    among them. ``bytes_moved``: what those read and write. ``peak_live_bytes``: the most memory behind tensors at any one time,
+    weights included. None where a figure could not be had; ``note`` then says why.
+    """
+
+    macs: int | None
+    flops: int | None
+    fvcore_flops: int | None
+    activations: int | None
+    layers: tuple[LayerCost, ...]
+    uncounted_ops: Mapping[str, UncountedOp] = field(default_factory=dict)
+    engine: str = "fvcore"
+    note: str | None = None
+    ops: int | None = None
+    bytes_moved: int | None = None
+    peak_live_bytes: int | None = None
+    cross_check: CrossCheck | None = None
+
+
+@dataclass(frozen=True)
+class FigureChange:
+    """A figure in an earlier report and now; ``path`` is None for a total. ``ratio`` is now/before."""
+
+    figure: str
+    before: float | None
+    after: float | None
+    ratio: float | None
+    path: str | None = None
+
+
+@dataclass(frozen=True)
+class ConditionChange:
+    """A circumstance that differs between two reports: a version, a device, a setting."""
+
+    name: str
+    before: str | None
+    after: str | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A profile against an earlier one, in the file ``report``: the totals, and every layer of which a figure changed.
+
+    ``same_conditions`` says whether the two were timed in the same way on the same kind of machine. Even then they were not timed
+    in turn, so a ratio of latencies carries no verdict.
+    """
+
+    report: str
+    model: str
+    totals: tuple[FigureChange, ...]
+    layers: tuple[FigureChange, ...]
+    conditions: tuple[ConditionChange, ...]
+    same_conditions: bool
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The price of one model for one set of inputs. Counts as in :class:`Counts`; a shared parameter counts once.
+
+    ``buffers`` are elements, as ``parameters`` are; ``shared_parameters`` are those that more than one module or name uses.
+    ``peak_memory_bytes`` is for one forward pass in inference, weights included: what ``peak_memory_source`` saw.
+    ``latency`` is the first of ``latencies``, which has one for each batch size.
+    """
+
+    model: str
+    parameters: int
+    trainable_parameters: int
+    macs: int | None
+    flops: int | None
+    fvcore_flops: int | None
+    activations: int | None
+    uncounted_ops: Mapping[str, UncountedOp]
+    latency: Latency | None
+    peak_memory_bytes: int | None
+    layers: tuple[LayerCost, ...]
+    input_shapes: tuple[Shape, ...] = ()
+    dtype: str = ""
+    device: str = ""
+    engine: str = "fvcore"
+    note: str | None = None
+    schema: str = PROFILE_SCHEMA
+    frozen_parameters: int = 0
+    shared_parameters: int = 0
+    parameter_bytes: int | None = None
+    buffers: int = 0
+    buffer_bytes: int | None = None
+    ops: int | None = None
+    bytes_moved: int | None = None
+    cross_check: CrossCheck | None = None
+    peak_memory_source: str | None = None
+    latencies: tuple[Latency, ...] = ()
+    training: TrainingCost | None = None
+    environment: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)
+    comparison: Comparison | None = None
+
+    @property
+    def all_latencies(self) -> tuple[Latency, ...]:
+        """``latencies``; where an older report has none, its only one."""
+        return self.latencies or ((self.latency,) if self.latency else ())
+
+
+@dataclass(frozen=True)
+class Priced:
+    """Two profiles, made side by side; ratios are b/a, one for each batch size."""
+
+    a: Profile
+    b: Profile
+    latency_ratios: tuple[LatencyRatio, ...] = ()
+    training_ratio: LatencyRatio | None = None

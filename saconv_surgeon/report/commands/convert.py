@@ -1,0 +1,81 @@
+"""What ``convert`` says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from saconv_surgeon.records import Equivalence, Explained, GateResult, Plan, Priced
+from saconv_surgeon.report.blocks import BLANK, Block, line
+from saconv_surgeon.report.page import Page
+from saconv_surgeon.report.report import Report, visible
+from saconv_surgeon.report.sections.convolution_table import (
+    convolution_table,
+    decisions,
+    ledger,
+    refusals,
+    target_of,
+)
+from saconv_surgeon.report.sections.cost_of_two import cost_of_two, with_price
+from saconv_surgeon.report.sections.explained import explained_page, explained_table, summary
+from saconv_surgeon.report.sections.gate_lines import gate_blocks
+from saconv_surgeon.report.sections.proof import proof
+
+Gates = Sequence[GateResult]
+
+
+class Converted(Protocol):
+    """What is told of a conversion."""
+
+    @property
+    def plan(self) -> Plan:
+        """What was decided."""
+
+    @property
+    def equivalence(self) -> Equivalence:
+        """The proof."""
+
+    @property
+    def explained(self) -> Explained | None:
+        """How much of the outputs is kept, if the target cannot preserve them."""
+
+    @property
+    def priced(self) -> Priced | None:
+        """What it costs."""
+
+
+Told = tuple[Plan, Equivalence, Explained | None, Priced | None, str]
+
+
+def conversion_report(made: Converted, name: str, gates: Gates = (), *, every_site: bool) -> Report:
+    """Decisions, proof and price. Refused convolutions are grouped by reason unless ``every_site``."""
+    raw: Told = (made.plan, made.equivalence, made.explained, made.priced, name)
+    shown = visible(raw)
+    return Report(lambda width: _blocks(shown, gates, every_site), _page(shown, gates), _page(raw, gates))
+
+
+def _blocks(told: Told, gates: Gates, every_site: bool) -> list[Block]:
+    plan, equivalence, explained, priced, _ = told
+    target = target_of(plan)
+    if every_site:
+        blocks: list[Block] = [convolution_table(plan.sites, target)]
+    else:
+        converted = [site for site in plan.sites if site.converts]
+        blocks = [convolution_table(converted, target), *refusals(plan.sites)]
+    blocks += [BLANK, *ledger(plan), BLANK]
+    if explained is None:
+        blocks += proof(equivalence)
+    else:
+        blocks += [*summary(explained, equivalence), BLANK, explained_table(explained)]
+    if priced is not None:
+        blocks += [BLANK, *cost_of_two(priced, ("before", "after"))]
+    return [*blocks, *gate_blocks(gates)]
+
+
+def _page(told: Told, gates: Gates) -> Page:
+    plan, equivalence, explained, priced, name = told
+    said = proof(equivalence) if explained is None else summary(explained, equivalence)
+    said = [said[0], *(line(each.text) for each in said[1:]), line(ledger(plan)[0].text)]
+    tables = (*(() if explained is None else (explained_page(explained),)), decisions(plan))
+    page = Page("convert", name, ("before", "after"), (name, f"{name}, converted"), tables=tables)
+    return with_price(page, said, priced, gates)

@@ -1,0 +1,38 @@
+"""The layers of a report, or the convolutions of an inspection, as CSV: one row each, numbers as they are."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import fields
+
+from saconv_surgeon.records import LayerCost
+from saconv_surgeon.report.report import Report
+
+NUMBERS = tuple(f.name for f in fields(LayerCost) if f.name not in ("path", "type", "settings", "converted"))
+
+SITE = (
+    *("path", "type", "decision", "reason", "calls", "parameters", "added_parameters", "added_macs"),
+    *("norm", "activation", "found_by"),
+)
+"""What is written of a convolution in an inspection."""
+
+
+def render(report: Report) -> str:
+    """A header, then the layers in the order of the model. What a model does not have is empty."""
+    page = report.raw
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    if page.sites:
+        writer.writerows([SITE, *([getattr(site, name) for name in SITE] for site in page.sites)])
+        return out.getvalue()
+    sides = [f"_{side}" for side in page.sides] if page.is_pair else [""]
+    described = [f"{name}{side}" for side in sides for name in ("path", "type", "settings")]
+    figures = [f"{name}{side}" for name in NUMBERS for side in sides]
+    writer.writerow([*described, *(["change"] if page.is_pair else []), "converted", *figures])
+    for layer in page.layers:
+        rows = (layer.a, layer.b) if page.is_pair else (layer.b,)
+        said = [None if row is None else getattr(row, name) for row in rows for name in ("path", "type", "settings")]
+        numbers = [None if row is None else getattr(row, name) for name in NUMBERS for row in rows]
+        writer.writerow([*said, *([layer.change] if page.is_pair else []), layer.converted, *numbers])
+    return out.getvalue()

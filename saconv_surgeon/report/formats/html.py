@@ -1,0 +1,92 @@
+"""A report as one HTML file that needs nothing else: no network, no fonts, and no script but its own.
+
+The tables are in the file as they are shown, so that it reads without scripts and aloud; the script sorts, filters and labels the
+charts. A content security policy with the script's hash forbids everything else, whatever a model calls its layers.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from functools import cache
+from importlib import resources
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from saconv_surgeon.report.formats.html_charts import CHARTS, chart
+from saconv_surgeon.report.formats.html_map import kind_of, macs_of, map_of, width_of
+from saconv_surgeon.report.page import Page
+from saconv_surgeon.report.report import Report
+
+NOISE = 1.1
+"""The ratio from which on a change is coloured."""
+
+
+def render(report: Report) -> str:
+    """The whole file."""
+    page = report.page
+    script = _asset("report.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            page=page,
+            style=Markup(_asset("report.css")),
+            script=Markup(script),
+            digest=digest,
+            charts=[c for c in (chart(page, name) for name in CHARTS) if c is not None],
+            map=map_of(page),
+            largest=max((macs_of(layer) for layer in page.layers), default=0),
+            data=Markup(_data(page)),
+        )
+    )
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("saconv_surgeon.report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    environment.globals |= {"kind_of": kind_of, "width_of": width_of, "trend": _trend}
+    environment.filters["breakable"] = _breakable
+    return environment
+
+
+def _asset(name: str) -> str:
+    return resources.files("saconv_surgeon.report").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def _data(page: Page) -> str:
+    """The numbers of the layers for the script, so written that no name ends the element that holds them."""
+    rows = [
+        [layer.path, layer.type, *(value for f in page.figures for value in layer.figure(f.field))]
+        for layer in page.layers
+    ]
+    content = {"sides": page.sides, "figures": [f.field for f in page.figures], "rows": rows}
+    written = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+    return (
+        written.replace("<", "\\u003c")
+        .replace("&", "\\u0026")
+        .replace("\u2028", "\\u2028")
+        .replace("\u2029", "\\u2029")
+    )
+
+
+def _trend(values: tuple[float | None, float | None]) -> str:
+    """The class of a cell whose figure changed by more than times of layers do by themselves."""
+    a, b = values
+    if a is None or b is None:
+        return ""
+    return "more" if b > NOISE * a else "less" if a > NOISE * b else ""
+
+
+def _breakable(name: object) -> Markup:
+    """A path that may go on in the next line behind a dot, rather than anywhere."""
+    return Markup(".<wbr>").join(str(name).split("."))

@@ -1,0 +1,1 @@
+"""Parts of reports: from records to lines and tables, without a format."""

@@ -1,0 +1,64 @@
+"""How much trained switchable layers use what surgery gave them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from saconv_surgeon.records import Diff, Freedom
+from saconv_surgeon.report import human
+from saconv_surgeon.report.blocks import BLANK, ROOT, Block, Column, Table, line, table
+
+COLUMNS = ("layer", "use", "output moved by", "switch", "|Δw|/|w|", "pre-context", "post-context", "offsets")
+SHORT = ("moved", "switch", "Δw/w", "pre", "post", "offsets")
+
+
+def use_of_layers(record: Diff) -> list[Block]:
+    """A summary of each model that has such layers, then the layers that moved, the most moved first."""
+    blocks: list[Block] = []
+    for side, found in (("A", record.freedom_a), ("B", record.freedom_b)):
+        if not found:
+            continue
+        blocks += [BLANK, line(f"what surgery has become in {side}: {_summary(found)}")]
+        moved = [layer for layer in found if layer.use != "at rest"]
+        if not moved:
+            continue
+        titles = SHORT if any(layer.offset for layer in moved) else SHORT[:-1]
+        numbers = (Column(title, right=True, whole=True) for title in titles)
+        columns = (Column("layer", least=12), Column("use"), *numbers)
+        moved.sort(key=lambda layer: layer.moved or 0.0, reverse=True)
+        rows = tuple((layer.path or ROOT, *_cells(layer))[: len(columns)] for layer in moved)
+        blocks.append(Table("", columns, rows))
+    return blocks
+
+
+def use_pages(record: Diff) -> list[Table]:
+    """The same for a page, with all layers."""
+    return [
+        table(
+            f"What surgery has become in {side}",
+            COLUMNS,
+            [(layer.path or ROOT, *_cells(layer)) for layer in found],
+            _summary(found),
+        )
+        for side, found in (("A", record.freedom_a), ("B", record.freedom_b))
+        if found
+    ]
+
+
+def _cells(layer: Freedom) -> tuple[str, ...]:
+    """Use, how far the output moved, the switch, and the size of the rest."""
+    mean, spread = (human.UNKNOWN if v is None else f"{v:.3f}" for v in (layer.switch_mean, layer.switch_std))
+    offset = "" if layer.offset is None else f"{layer.offset:.2g} px"
+    sizes = map(human.share, (layer.weight_diff, layer.pre_context, layer.post_context))
+    return layer.use, human.share(layer.moved), f"{mean} ± {spread}", *sizes, offset
+
+
+def _summary(layers: Sequence[Freedom]) -> str:
+    """How many layers use what they were given, and how many could be folded back."""
+    n = {use: sum(layer.use == use for layer in layers) for use in ("used", "hardly used", "at rest")}
+    text = f"{n['used']} of {human.plural(len(layers), 'layer')} use their freedom"
+    foldable = [f"{n['at rest']} still the plain convolution to the bit"] if n["at rest"] else []
+    foldable += [f"{n['hardly used']} within 0.1 % of it"] if n["hardly used"] else []
+    text += f"; {' and '.join(foldable)} could be folded back" if foldable else ""
+    untold = [f"{k} {use}" for use in ("never ran", "not finite") if (k := sum(layer.use == use for layer in layers))]
+    return "; ".join([text, *untold])

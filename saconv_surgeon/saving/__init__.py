@@ -1,0 +1,1 @@
+"""Writing conversions and folded models to files, and reading conversions again."""

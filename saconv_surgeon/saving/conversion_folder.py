@@ -1,0 +1,66 @@
+"""The folder of a saved conversion: data only.
+
+``plan.json`` (what was done, and the sha256 of the other files), ``model.safetensors`` and ``report.json``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_model
+from torch import Tensor, nn
+
+from saconv_surgeon.errors import ModelError
+from saconv_surgeon.records import to_dict
+from saconv_surgeon.saving.atomic import temporary_name, write_json, writing
+from saconv_surgeon.saving.seal import seal
+from saconv_surgeon.surgery.converted_model import Conversion
+from saconv_surgeon.surgery.plan_file import PLAN
+
+WEIGHTS, REPORT = "model.safetensors", "report.json"
+
+
+def save_folder(conversion: Conversion, folder: Path) -> None:
+    """Writes ``conversion`` to ``folder``; ``plan.json`` is replaced last, so that a mix of two conversions is recognised.
+
+    Raises:
+        ModelError: The state of the model holds more than tensors, or the folder cannot be written.
+    """
+    model = conversion.model
+    strange = [key for key, value in model.state_dict().items() if not isinstance(value, Tensor)]
+    if strange:
+        raise ModelError(
+            f"the state of the model holds more than tensors (first: {strange[0]}); save to a .pt file instead"
+        )
+    with writing(folder, folder=True) as written:
+        written(folder / WEIGHTS, lambda temporary: save_model(model, str(temporary), metadata={"format": "pt"}))
+        written(folder / REPORT, lambda temporary: write_json(temporary, conversion.to_dict()))
+        written(folder / PLAN, lambda temporary: write_json(temporary, _plan_content(conversion, temporary.parent)))
+
+
+def _plan_content(conversion: Conversion, folder: Path) -> dict[str, Any]:
+    return {
+        **to_dict(conversion.plan),
+        "seal": None if conversion.plan.base.model is None else seal(conversion.plan.base.model),
+        "model_class": f"{type(conversion.model).__module__}.{type(conversion.model).__qualname__}",
+        "memory_format": _memory_format(conversion.model),
+        "equivalence": to_dict(conversion.equivalence),
+        "files": {name: sha256(folder / temporary_name(name)) for name in (WEIGHTS, REPORT)},
+    }
+
+
+def sha256(path: Path) -> str:
+    """Of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _memory_format(model: nn.Module) -> str:
+    """``channels_last`` if every kernel that has a choice is laid out so."""
+    kernels = [p for p in model.parameters() if p.dim() == 4 and not p.is_contiguous()]
+    undecided = [p for p in model.parameters() if p.dim() == 4 and p.is_contiguous()]
+    only_trivial = all(p.is_contiguous(memory_format=torch.channels_last) for p in undecided)
+    return "channels_last" if kernels and only_trivial else "contiguous"

@@ -1,0 +1,119 @@
+"""The story of ``convert``: inspect, plan, put the new layers in, initialize them, prove that no output moved."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from saconv_surgeon.convs.targets.known_targets import find_target
+from saconv_surgeon.errors import ModelError, NoEffectWarning, first_line
+from saconv_surgeon.models.loading.in_memory import opened
+from saconv_surgeon.models.running.inputs import Inputs
+from saconv_surgeon.models.running.state import preserved_randomness, seed_all
+from saconv_surgeon.models.tree.fingerprint import fingerprint
+from saconv_surgeon.records import Base, Equivalence, Init, Mode, Plan
+from saconv_surgeon.records.progress import OnStep
+from saconv_surgeon.surgery.converted_model import Conversion
+from saconv_surgeon.surgery.eligibility import HELD_OUTSIDE
+from saconv_surgeon.surgery.equivalence import prove, unreached, worse_of
+from saconv_surgeon.surgery.inexact.initialization import chosen_init, initialize
+from saconv_surgeon.surgery.inspect import make_plan
+from saconv_surgeon.surgery.plan_file import read_plan
+from saconv_surgeon.surgery.planning import Selection, refuse
+from saconv_surgeon.surgery.rewriting import apply
+
+
+def convert_model(
+    model: nn.Module,
+    example_inputs: Any,
+    *,
+    target: str,
+    selection: Selection,
+    init: Init | None,
+    data: Iterable[Any] | None,
+    plan: Plan | str | Path | None,
+    trials: int,
+    tolerance: float,
+    seed: int,
+    mode: Mode,
+    base: Base | None,
+    on_step: OnStep,
+) -> Conversion:
+    """See :func:`saconv_surgeon.convert`."""
+    model, inputs = opened(model, example_inputs)
+    recorded = read_plan(Path(plan)) if isinstance(plan, (str, Path)) else plan
+    made = make_plan(
+        model,
+        inputs,
+        target=target,
+        selection=selection,
+        recorded=recorded,
+        mode=mode,
+        base=base or Base(),
+        on_step=on_step,
+    )
+    goal = find_target(made.target)
+    if init is None and recorded is not None and not goal.preserves:
+        init = recorded.init
+    init = chosen_init(goal, init, data is not None)
+    made = replace(made, base=replace(made.base, fingerprint=fingerprint(model)), init=init)
+    if not made.converted_paths:
+        text = "no convolution of this model can be converted; see the reasons in the plan"
+        warnings.warn(text, NoEffectWarning, stacklevel=3)
+    on_step("rewriting", 0.0)
+    converted, made = _rewrite(model, inputs, made, seed)
+    explained = None
+    if init is not None:
+        explained = initialize(model, converted, inputs, made, data, seed, on_step)
+    equivalence = _prove(model, converted, inputs, made, trials, tolerance, seed, on_step)
+    return Conversion(converted, made, equivalence, explained=explained)
+
+
+def _rewrite(model: nn.Module, inputs: Inputs, plan: Plan, seed: int) -> tuple[nn.Module, Plan]:
+    """Applies ``plan``. Layers that turn out not to be called are refused, and the original is rewritten again without them."""
+    calls = {site.path: site.calls for site in plan.sites if site.converts}
+
+    def rewritten(plan: Plan) -> nn.Module:
+        with preserved_randomness():
+            seed_all(seed)  # for layers with random weights
+            return apply(model, plan)
+
+    converted = rewritten(plan)
+    try:
+        lost = unreached(converted, inputs, calls, plan.mode)
+    except Exception as error:
+        raise ModelError(
+            f"the converted {type(model).__name__} cannot be run, although the original can ({type(error).__name__}: "
+            f"{first_line(error)}); does it look for nn.Conv2d among its modules? Leave such layers out with exclude"
+        ) from error
+    if not lost:
+        return converted, plan
+    plan = refuse(plan, lost, HELD_OUTSIDE)
+    return rewritten(plan), plan
+
+
+def _prove(
+    model: nn.Module,
+    converted: nn.Module,
+    inputs: Inputs,
+    plan: Plan,
+    trials: int,
+    tolerance: float,
+    seed: int,
+    on_step: OnStep,
+) -> Equivalence:
+    """The proof in the mode of the plan; for train mode, the worse of that and of one trial in eval mode."""
+    on_step("proving", 0.0)
+    check = partial(prove, model, converted, inputs, paths=plan.converted_paths, tolerance=tolerance, seed=seed)
+    equivalence = check(trials=trials, mode=plan.mode, on_trial=lambda done: on_step("proving", done / trials))
+    if plan.mode == "train":
+        equivalence = worse_of(equivalence, check(trials=1))
+    if not equivalence.bit_equal and plan.converted_paths:
+        equivalence = replace(equivalence, note=find_target(plan.target).inexact)
+    return equivalence

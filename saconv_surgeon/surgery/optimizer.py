@@ -1,0 +1,127 @@
+"""Surgery in the middle of a training: the optimiser's state goes along."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from saconv_surgeon.errors import UsageError
+from saconv_surgeon.models.tree.absorbed_modules import absorbed_places
+from saconv_surgeon.models.tree.wrappers import unwrapped
+
+
+def carry_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, operated: nn.Module) -> None:
+    """Makes an optimiser of ``model``'s parameters one of ``operated``'s, in place; what it has learnt about each goes along.
+
+    ``operated`` is ``model`` after :func:`~saconv_surgeon.convert`, :func:`~saconv_surgeon.apply` or
+    :func:`~saconv_surgeon.revert`. A parameter that both have under the same name keeps its group, its place in it and its
+    state (momentum, moments, step). A parameter that is new joins, without state, the group of the parameters beside it,
+    the kernel first, and stands directly behind them: an optimiser made anew over ``operated.parameters()`` has the same
+    order, so that its ``load_state_dict`` fits. Parameters that are no more are dropped. The number of groups and their
+    settings stay, and with them any learning-rate scheduler.
+
+    Raises:
+        UsageError: The optimiser holds parameters that are not ``model``'s, or keeps them where they cannot be exchanged
+            (LBFGS); nothing is changed then.
+    """
+    if hasattr(optimizer, "_params"):
+        raise UsageError(
+            f"{type(optimizer).__name__} keeps its parameters, and what it has learnt of all of them together, to itself; "
+            "make a new one for the operated model"
+        )
+    after = dict(unwrapped(operated).named_parameters())
+    before = _as_named_in(unwrapped(model), unwrapped(operated))
+    names = {id(parameter): name for name, parameter in before.items()}
+    held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    strangers = sum(id(parameter) not in names for parameter in held)
+    if strangers:
+        raise UsageError(
+            f"{strangers} of the optimiser's {len(held)} parameters do not belong to the model that it was said to train; "
+            "give the model that the optimiser was made for"
+        )
+    group_of = {
+        names[id(parameter)]: i for i, group in enumerate(optimizer.param_groups) for parameter in group["params"]
+    }
+    for name, group in _places_of_new(after, before, group_of):
+        group_of[name] = group
+    order = {name: i for i, name in enumerate(after)}
+    states = {
+        names[id(parameter)]: optimizer.state.pop(parameter) for parameter in held if parameter in optimizer.state
+    }
+    for i, settings in enumerate(optimizer.param_groups):
+        old = [names[id(parameter)] for parameter in settings["params"]]
+        new = _in_order(old, after, before, group_of, i, order)
+        settings["params"] = [after[name] for name in new]
+        if "param_names" in settings:
+            settings["param_names"] = new
+    for name, learnt in states.items():
+        if name in after:
+            optimizer.state[after[name]] = learnt
+
+
+def _as_named_in(model: nn.Module, operated: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters of ``model`` under the names that ``operated`` has for them: those of an absorbed norm moved along."""
+    moves = {old: new for new, old in absorbed_places(operated).items()}
+    moves |= absorbed_places(model)
+    kept = {name for name, _ in operated.named_parameters()}
+
+    def moved(name: str) -> str:
+        place = next((place for place in moves if name.startswith(f"{place}.")), None)
+        return name if name in kept or place is None else moves[place] + name.removeprefix(place)
+
+    return {moved(name): parameter for name, parameter in model.named_parameters()}
+
+
+def _places_of_new(
+    after: dict[str, nn.Parameter], before: dict[str, nn.Parameter], group_of: dict[str, int]
+) -> Iterable[tuple[str, int]]:
+    """The group of every new parameter: that of its layer's kernel, or of whatever else of the layer is trained."""
+    for name, parameter in after.items():
+        if name in before or not parameter.requires_grad:
+            continue
+        layer = _layer_of(name, before)
+        beside = [f"{layer}weight", f"{layer}bias"]
+        found = next((group_of[other] for other in beside if other in group_of), None)
+        if found is not None:
+            yield name, found
+
+
+def _layer_of(name: str, before: dict[str, nn.Parameter]) -> str:
+    """The prefix of the layer that a new parameter is part of: the innermost module above it that had a kernel before."""
+    prefix = name
+    while prefix:
+        prefix = prefix.rpartition(".")[0]
+        start = f"{prefix}." if prefix else ""
+        if f"{start}weight" in before:
+            return start
+    return ""
+
+
+def _in_order(
+    old: list[str],
+    after: dict[str, nn.Parameter],
+    before: dict[str, nn.Parameter],
+    group_of: dict[str, int],
+    group: int,
+    order: dict[str, int],
+) -> list[str]:
+    """The names in the order of the operated model, if the old ones were in that of theirs.
+
+    Else the old names stay in their own order, each layer's new ones directly behind its last old one.
+    """
+    kept = [name for name in old if name in after]
+    added = sorted((name for name, i in group_of.items() if i == group and name not in before), key=order.__getitem__)
+    if old == [name for name in before if name in set(old)]:
+        return sorted([*kept, *added], key=order.__getitem__)
+    for name in reversed(added):
+        kept.insert(_place_behind(_layer_of(name, before), old, kept), name)
+    return kept
+
+
+def _place_behind(layer: str, old: list[str], kept: list[str]) -> int:
+    """The place in ``kept`` behind the kernel and bias of a layer, or behind what stood before them where they are no more."""
+    last = max(i for i, name in enumerate(old) if name in (f"{layer}weight", f"{layer}bias"))
+    before = next((name for name in reversed(old[: last + 1]) if name in kept), None)
+    return 0 if before is None else kept.index(before) + 1

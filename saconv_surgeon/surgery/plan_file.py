@@ -1,0 +1,62 @@
+"""Plans in JSON files: written by ``--json`` or beside the weights of a saved conversion, and perhaps edited since."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from saconv_surgeon.errors import ArtefactError
+from saconv_surgeon.records import PLAN_SCHEMA, Plan, from_dict, unique_keys
+
+PLAN = "plan.json"
+"""The name of the file in the folder of a saved conversion."""
+
+
+def read_plan(path: Path) -> Plan:
+    """The plan in a file, or in the folder that has it.
+
+    Raises:
+        ArtefactError: There is none, or it does not follow the schema.
+    """
+    return plan_of(read_plan_file(path), path)
+
+
+def read_plan_file(path: Path) -> dict[str, Any]:
+    """The JSON object of a plan, a conversion or an inspection; ``path`` is the file or the folder that has it.
+
+    Raises:
+        ArtefactError: There is none, or it cannot be read.
+    """
+    file = path / PLAN if path.is_dir() else path
+    if file.is_dir() or not file.exists():
+        raise ArtefactError(
+            f"{path} is not a saved conversion: there is no {file.name} (was it interrupted while saving?)"
+        )
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=unique_keys)
+    except (ValueError, OSError, RecursionError) as error:
+        raise ArtefactError(f"{file} is not readable as JSON: {error}") from error
+    if not isinstance(content, dict) or "sites" not in content:
+        raise ArtefactError(f"{file} is no plan: it has no list of sites")
+    return content
+
+
+def plan_of(content: dict[str, Any], source: Path) -> Plan:
+    """The plan in what ``read_plan_file`` gave.
+
+    Raises:
+        ArtefactError: It does not follow the schema; names the field.
+    """
+    schema = str(content.get("schema", PLAN_SCHEMA))
+    if schema.rpartition("/")[2] != "1":
+        raise ArtefactError(f"{source} has schema {schema!r}, which this version does not read; it reads …/1")
+    try:
+        plan = from_dict(Plan, content)
+    except ValueError as error:
+        raise ArtefactError(f"{source} is not a plan: {error}") from error
+    twice = [path for path, count in Counter(site.path for site in plan.sites).items() if count > 1]
+    if twice:
+        raise ArtefactError(f"{source} is not a plan: it has {twice[0]!r} twice")
+    return plan

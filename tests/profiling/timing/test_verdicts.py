@@ -1,0 +1,73 @@
+"""Verdicts that must come out, on series made with known ratios, noise and drift."""
+
+import numpy as np
+import pytest
+
+from saconv_surgeon.profiling.timing.verdicts import SMALLEST_DIFFERENCE, WIDEST, ratio_of, verdict
+
+
+def pairs(factor, noise, n=80, seed=0, drift=0.0):
+    """Two models under the same slow drift, each sample with its own noise."""
+    random = np.random.default_rng(seed)
+    slow = 1 + drift * np.sin(np.arange(n) / 9)
+    a = slow * np.exp(random.normal(0, noise, n))
+    return a, factor * slow * np.exp(random.normal(0, noise, n))
+
+
+@pytest.mark.parametrize(
+    ("factor", "wanted"), [(1.0, "same"), (1.2, "slower"), (0.8, "faster"), (1.05, "slower"), (0.95, "faster")]
+)
+def test_verdicts_under_noise_and_drift(factor, wanted):
+    found = ratio_of(*pairs(factor, noise=0.02, drift=0.3))
+    assert found.verdict == wanted
+    assert found.low <= factor <= found.high or abs(found.median - factor) < 0.01
+    assert found.noise_floor == max(abs(found.noise_low - 1), abs(found.noise_high - 1))
+
+
+def test_noise_too_loud_for_a_verdict():
+    assert ratio_of(*pairs(1.1, noise=0.5, n=12)).verdict == "inconclusive"
+
+
+@pytest.mark.parametrize("noise", [0.005, 0.02, 0.05, 0.1])
+def test_shares_of_right_verdicts(noise):
+    equal = [ratio_of(*pairs(1.0, noise=noise, n=200, seed=seed)).verdict for seed in range(100)]
+    slower = [ratio_of(*pairs(1.05, noise=noise, n=200, seed=seed)).verdict for seed in range(100)]
+    assert equal.count("same") >= 98
+    assert slower.count("slower") >= (95 if noise < 0.1 else 50)
+    assert equal.count("faster") + equal.count("slower") <= 1
+    assert "faster" not in slower
+
+
+@pytest.mark.parametrize(
+    ("median", "low", "high", "floor", "wanted"),
+    [
+        (1.03, 1.01, 1.05, 0.0, "slower"),
+        (1.03, 1.01, 1.05, 0.04, "same"),  # real, but within the noise
+        (1.03, 1.01, 1.05, 0.025, "same"),  # and not beyond it by a quarter
+        (1.03, 1.01, 1.05, 0.0239, "slower"),
+        (1.03, 0.99, 1.05, 0.0, "inconclusive"),  # beyond the noise, but perhaps not real
+        (0.97, 0.95, 0.99, 0.0, "faster"),
+        (1 + SMALLEST_DIFFERENCE - 0.001, 1.001, 1.02, 0.0, "same"),
+        (1.0, 0.99, 1.01, WIDEST + 0.01, "inconclusive"),
+        (1.0, 1 - WIDEST - 0.01, 1.01, 0.0, "inconclusive"),
+        (1.5, 1.4, 1.6, 0.3, "slower"),
+        (1.2, 1.1, 1.3, 0.3, "inconclusive"),
+        (1.05, 1.01, 1.09, 0.08, "same"),
+        (1.05, 1.01, 1.09, 0.09, "inconclusive"),  # too loud to call anything the same
+    ],
+)
+def test_the_rule(median, low, high, floor, wanted):
+    assert verdict(median, low, high, floor) == wanted
+
+
+@pytest.mark.parametrize("n", [3, 4, 6, 9])
+def test_few_pairs_need_a_plain_difference(n):
+    equal = [ratio_of(*pairs(1.0, noise=0.05, n=n, seed=seed)).verdict for seed in range(300)]
+    assert set(equal) <= {"inconclusive"} | ({"slower", "faster"} if n == 3 else set())
+    assert equal.count("inconclusive") >= 297
+    assert ratio_of(*pairs(2.0, noise=0.05, n=n)).verdict == "slower"
+    assert ratio_of(*pairs(0.5, noise=0.05, n=n)).verdict == "faster"
+
+
+def test_a_single_pair_gives_a_ratio_and_no_error():
+    assert ratio_of([1.0, 1.0], [1.5, 1.5]).median == 1.5

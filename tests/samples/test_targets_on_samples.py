@@ -1,0 +1,101 @@
+"""Every target on every sample model: preserved or explained, saved and restored, counted, compared, inspected."""
+
+import importlib
+import warnings
+
+import pytest
+from torch.utils.flop_counter import FlopCounterMode
+
+import saconv_surgeon as surgeon
+from saconv_surgeon.convs.converted import ConvertedLayer
+from saconv_surgeon.models.running.inputs import Inputs
+from saconv_surgeon.models.running.state import preserved
+from tests.operators import whole_operator  # noqa: F401 - a fixture
+from tests.samples.test_samples_converted import NAMES
+
+CASES = {
+    "saconv-absorb": {"target": "saconv", "absorb": True, "allow_depthwise": True},
+    "aws": {"target": "aws"},
+    "saconv-deform": {"target": "saconv-deform"},
+    "saconv-deform-absorb": {"target": "saconv-deform", "absorb": True, "allow_depthwise": True},
+    "spconv-1/2": {"target": "spconv"},
+    "spconv-1/4": {"target": "spconv", "options": {"ratio": "1/4"}},
+    "spconv-1/8-random": {"target": "spconv", "options": {"ratio": "1/8"}, "init": "random"},
+}
+NOTHING_TO_SPLIT = {("tiny_mobilenet", "spconv"), ("awkward", "spconv-1/8")}
+LARGE = ("tiny_yolo", "tiny_unet")
+"""With deformable branches, only as blocks: the plain operator is slow."""
+PAIRS = [(name, case) for case in CASES for name in NAMES if not (name in LARGE and case == "saconv-deform")]
+
+
+def sample(name):
+    module = importlib.import_module(f"sample_models.{name}")
+    return module.build(), Inputs.of(module.example_inputs())
+
+
+@pytest.mark.parametrize(("name", "case"), PAIRS)
+@pytest.mark.usefixtures("whole_operator")
+def test_target_on_sample(name, case, tmp_path):
+    model, inputs = sample(name)
+    settings = CASES[case]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", surgeon.NoEffectWarning)
+        conversion = surgeon.convert(model, inputs, **settings)
+    splits = not any(name == n and case.startswith(c) for n, c in NOTHING_TO_SPLIT)
+    assert bool(conversion.converted) == splits, [s.reason for s in conversion.plan.sites]
+    assert conversion.plan.ledger.balances
+    assert all(site.reason for site in conversion.plan.sites if not site.converts)
+    _check_outputs(conversion, exact=settings["target"] in ("saconv", "aws"))
+    _check_restored(conversion, name, inputs, tmp_path)
+    _check_counted(conversion, model, inputs, torch_counts="deform" not in case)
+    for site in surgeon.inspect(conversion.model, inputs):
+        if isinstance(_at(conversion.model, site.path), ConvertedLayer):
+            assert site.reason_code == "already-converted"
+
+
+def _at(model, path):
+    return None if "::" in path else model.get_submodule(path)
+
+
+def _check_outputs(conversion, *, exact):
+    equivalence, explained = conversion.equivalence, conversion.explained
+    if explained is None:
+        assert equivalence.passed
+        assert equivalence.bit_equal or not exact
+        assert equivalence.bit_equal or equivalence.note
+        return
+    assert explained.problems == ()
+    assert explained.samples
+    assert len(explained.layers) == conversion.converted
+    assert all(layer.r2_alone is not None and layer.cosine is not None for layer in explained.layers)
+    assert equivalence.passed == (conversion.converted == 0)
+
+
+def _check_restored(conversion, name, inputs, tmp_path):
+    surgeon.save(conversion, tmp_path / "out")
+    restored = surgeon.restore(sample(name)[0], tmp_path / "out")
+    found = surgeon.diff(conversion.model, restored, inputs, timing=None)
+    assert found.outputs.bit_equal
+    assert not found.structure
+    assert not (found.weights.changed or found.weights.only_in_a or found.weights.only_in_b)
+
+
+def _check_counted(conversion, model, inputs, *, torch_counts):
+    before, after = (surgeon.profile(m, inputs, timing=None) for m in (model, conversion.model))
+    converted = [site for site in conversion.plan.sites if site.converts]
+    assert after.parameters - before.parameters == sum(site.added_parameters for site in converted)
+    assert not after.uncounted_ops
+    layers = {row.path: row for row in after.layers}
+    for site in converted:
+        assert layers[site.path].type == type(conversion.model.get_submodule(site.path)).__name__
+    assert after.macs - before.macs == sum(site.added_macs for site in converted)
+    assert after.cross_check.agrees
+    if torch_counts:  # torch's counter takes a deformable convolution for nothing
+        assert after.macs - before.macs == (_flops(conversion.model, inputs) - _flops(model, inputs)) // 2
+
+
+def _flops(model, inputs):
+    """By torch's own counter, which leaves out attention on a CPU and products of vectors: the samples have some."""
+    with preserved(model), FlopCounterMode(display=False) as counter:
+        inputs.run(model)
+    return counter.get_total_flops()
