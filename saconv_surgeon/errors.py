@@ -1,47 +1,47 @@
-"""What can go wrong by a user's input, and the exit code of the command line for each.
+"""The errors that a user can act on, and the exit code of the command line for each.
 
 SurgeonError
-├── UsageError            2  an option, a pattern or an output path that makes no sense
-├── ModelError            3  a model that cannot be found, loaded, run or saved
-│   ├── UntrustedError    3  a file that would run code when it is loaded
+├── UsageError            2  an option, a pattern or an output path is wrong
+├── ModelError            3  a model cannot be found, loaded, run or saved
+│   ├── UntrustedError    3  a file would run code when it is loaded
 │   └── UserCodeError     3  the user's own code raised; its traceback is kept
-├── ArtefactError         3  a saved conversion that is damaged, mixed or does not fit the model
-└── NotEquivalentError    1  outputs that moved
+├── ArtefactError         3  a saved conversion is damaged, mixed, or does not fit the model
+└── NotEquivalentError    1  the outputs moved
 
-Everything else that is raised is a defect of this project and keeps its traceback.
+Any other exception is a defect of this project and keeps its traceback.
 """
 
 from __future__ import annotations
 
 
 class SurgeonError(Exception):
-    """Base of all errors that a user can act on. The message says what was seen, what was needed and what to try."""
+    """The base class. Every message says what was seen, what was needed and what to try."""
 
     exit_code = 1
 
 
 class UsageError(SurgeonError):
-    """An option, a pattern or an output path that makes no sense."""
+    """An option, a pattern or an output path is wrong."""
 
     exit_code = 2
 
 
 class ModelError(SurgeonError):
-    """A model that cannot be found, loaded, run or saved."""
+    """A model cannot be found, loaded, run or saved."""
 
     exit_code = 3
 
 
 class UntrustedError(ModelError):
-    """A file that would run code when it is loaded, without leave to do so."""
+    """A file would run code when it is loaded, and the user did not say that they trust it."""
 
 
 class UserCodeError(ModelError):
-    """The user's own code raised. The original exception is ``__cause__`` and its traceback is worth showing."""
+    """The user's own code raised. The original exception is ``__cause__``; show its traceback."""
 
 
 class ArtefactError(SurgeonError):
-    """A saved conversion that is damaged, mixed from two, or does not fit the model."""
+    """A saved conversion is damaged, mixed from two, or does not fit the model."""
 
     exit_code = 3
 
@@ -55,5 +55,5 @@ class NoEffectWarning(UserWarning):
 
 
 def first_line(error: BaseException, most: int = 300) -> str:
-    """What an error says, as far as it fits into a sentence: its first line, or its name where it says nothing."""
+    """The first line of an error's message, or its class if the message is empty, cut to ``most`` characters."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:most]

@@ -16,7 +16,7 @@ from saconv_surgeon.cli.commands.env import env
 from saconv_surgeon.cli.commands.fold import fold
 from saconv_surgeon.cli.commands.inspect import inspect
 from saconv_surgeon.cli.commands.profile import profile
-from saconv_surgeon.cli.terminal import EXIT_INTERRUPTED, fail, show_traceback
+from saconv_surgeon.cli.streams import EXIT_INTERRUPTED, fail, show_traceback
 from saconv_surgeon.errors import SurgeonError, UserCodeError
 
 COMMANDS = (inspect, convert, profile, diff, fold, env)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from saconv_surgeon.cli.selection_options import SelectionOptions
+from saconv_surgeon.cli.streams import EXIT_CHECK_FAILED, fail
 from saconv_surgeon.cli.takes import is_given, parameters_of
-from saconv_surgeon.cli.terminal import EXIT_CHECK_FAILED, fail
 from saconv_surgeon.comparing.gates import Gate
 from saconv_surgeon.errors import UsageError
 

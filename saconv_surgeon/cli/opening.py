@@ -13,7 +13,7 @@ from torch import nn
 
 from saconv_surgeon.cli.model_options import InputOptions, ModelOptions, TrainedModelOptions
 from saconv_surgeon.cli.result_options import TalkOptions
-from saconv_surgeon.cli.terminal import say
+from saconv_surgeon.cli.streams import say
 from saconv_surgeon.errors import ArtefactError, ModelError, UntrustedError, UsageError, UserCodeError, first_line
 from saconv_surgeon.models.exported.read_program import Program, program_of_script
 from saconv_surgeon.models.loading.factories import is_place, split_factory

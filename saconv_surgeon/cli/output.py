@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from saconv_surgeon.cli.checks import check_counted
 from saconv_surgeon.cli.result_options import ResultOptions, TalkOptions
 from saconv_surgeon.cli.selection_options import ProofOptions
-from saconv_surgeon.cli.terminal import EXIT_CHECK_FAILED, fail, report_console, say, show, write_json, write_whole
+from saconv_surgeon.cli.streams import EXIT_CHECK_FAILED, fail, report_console, say, show, write_json, write_whole
 from saconv_surgeon.comparing.gates import Gate, evaluate
 from saconv_surgeon.errors import UsageError
 from saconv_surgeon.records import GateResult

@@ -16,6 +16,7 @@ from saconv_surgeon.comparing.weights import said_of
 from saconv_surgeon.convs.converted import ConvertedLayer
 from saconv_surgeon.models.running.difference import Difference, Leaf, agreement, compare
 from saconv_surgeon.models.running.inputs import Inputs
+from saconv_surgeon.models.running.layer_io import absorbed_parts
 from saconv_surgeon.models.running.output_leaves import tensors
 from saconv_surgeon.models.running.run import run
 from saconv_surgeon.records import Divergence, OutputDiff
@@ -109,7 +110,7 @@ def _is_layer(model: nn.Module, path: str) -> bool:
 def _absorbing(model: nn.Module) -> Iterator[tuple[str, list[str]]]:
     for path, module in model.named_modules():
         if isinstance(module, ConvertedLayer) and module.absorbed:
-            yield path, [module.absorbed[name] for name in ("bn", "act") if name in module.absorbed]
+            yield path, list(absorbed_parts(module.absorbed))
 
 
 def _diverging(a: nn.Module, b: nn.Module, pairs: list[Pair], inputs: Inputs, seed: int) -> list[Divergence]:

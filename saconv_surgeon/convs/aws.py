@@ -43,8 +43,8 @@ class ConvAWS2d(ConvertedLayer, nn.Conv2d):
         """A layer that computes what ``conv`` computes, to the bit. ``conv`` is left unchanged and shares no tensor.
 
         Carried over: kernel, bias, stride, padding, dilation, groups, padding mode, dtype, device, memory format,
-        ``requires_grad`` (the parameters that are new follow the kernel's), the training flag, and attributes that
-        somebody else's code has put on the object.
+        ``requires_grad`` (new parameters get that of the kernel), the training flag, and attributes that other code has put on
+        the object.
         """
         return cls._around(conv, {name: tensor.clone() for name, tensor in conv.state_dict().items()}, **options)
 
@@ -55,8 +55,8 @@ class ConvAWS2d(ConvertedLayer, nn.Conv2d):
 
     @classmethod
     def _around(cls, conv: nn.Conv2d, state: Mapping[str, Tensor], **options: Any) -> Self:
-        """A layer in the place of ``conv``, whose tensors in ``state`` become its own."""
-        # Built on "meta" and filled afterwards: no random number is drawn and no kernel is initialised in vain.
+        """A layer with the settings of ``conv`` and the tensors in ``state``."""
+        # Built on "meta" and filled afterwards: this draws no random numbers and initializes nothing in vain.
         layer = cls._like(conv, **options)
         layer.load_state_dict(state, strict=False, assign=True)
         for part in layer.children():  # as to_empty() does, which takes 60 µs for a tensor on "meta"
@@ -69,7 +69,7 @@ class ConvAWS2d(ConvertedLayer, nn.Conv2d):
         for name, parameter in layer.named_parameters():
             old = conv.get_parameter(name) if name in ("weight", "bias") else conv.weight
             parameter.requires_grad_(old.requires_grad)
-        # Code that changes a convolution after building it (padding, say) leaves these two in disagreement.
+        # Code that changes the padding of a convolution after building it leaves this attribute as it was.
         layer._reversed_padding_repeated_twice = list(conv._reversed_padding_repeated_twice)
         for name, value in vars(conv).items():
             if name not in vars(layer):
@@ -92,7 +92,7 @@ class ConvAWS2d(ConvertedLayer, nn.Conv2d):
         The layer is left unchanged and shares no tensor with what is returned.
 
         Raises:
-            ValueError: The layer is not at rest: no plain convolution computes what it does.
+            ValueError: The layer is not at rest: no plain convolution computes the same.
         """
         if not self.is_at_rest():
             raise ValueError(
@@ -105,7 +105,7 @@ class ConvAWS2d(ConvertedLayer, nn.Conv2d):
         return conv
 
     def plain(self, kernel: Tensor, bias: Tensor | None) -> nn.Conv2d:
-        """The ``nn.Conv2d`` of the layer's settings with these tensors as its constant parameters."""
+        """An ``nn.Conv2d`` with the layer's settings and these tensors as its constant parameters."""
         conv = nn.Conv2d(**settings_of(self), bias=bias is not None, device="meta", dtype=self.weight.dtype)
         conv.weight = nn.Parameter(kernel, requires_grad=False)
         if bias is not None:
@@ -122,7 +122,7 @@ class ConvAWS2d(ConvertedLayer, nn.Conv2d):
         return True
 
     def folded(self, then: Affine | None = None, *, own_norm: bool = True) -> nn.Module:
-        """See :class:`ConvertedLayer`: the convolution with the kernel as it is used."""
+        """See :class:`ConvertedLayer`: a plain convolution with the standardised kernel."""
         if then is None and self.is_at_rest():
             return self.to_conv2d()
         kernel, bias = self.standardised_weight().detach(), self.bias
@@ -145,17 +145,17 @@ class ConvAWS2d(ConvertedLayer, nn.Conv2d):
 
     def reset_parameters(self) -> None:
         """Draws a new kernel as ``nn.Conv2d`` does and takes the statistics from it."""
-        if not self.weight.is_meta:  # where there is nothing to draw, which takes torch 0.1 ms
+        if not self.weight.is_meta:  # drawing nothing takes torch 0.1 ms
             super().reset_parameters()
         if "weight_gamma" in self._buffers:  # nn.Conv2d's constructor calls this before they exist
             self._set_statistics(self._rest_statistics())
 
     def _reset_new_parameters(self) -> None:
-        """Sets what a plain convolution does not have to values that change nothing."""
+        """Sets the parameters that a plain convolution does not have so that they change nothing."""
 
     def _rest_statistics(self) -> tuple[Tensor, Tensor]:
         """The gamma and beta with which the layer uses its kernel as it is."""
-        if self.weight.is_meta:  # where torch computes shapes in Python, at length
+        if self.weight.is_meta:  # torch computes shapes in Python there, which is slow
             shape = (self.weight.shape[0], 1, 1, 1)
             gamma, beta = (torch.empty(shape, dtype=statistics_dtype(self.weight), device="meta") for _ in STATISTICS)
             return gamma, beta
@@ -176,10 +176,10 @@ class ConvAWS2d(ConvertedLayer, nn.Conv2d):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
-        """Loads, and derives gamma and beta from the kernel where the state dict brings a kernel but not them.
+        """Loads, and derives gamma and beta from the kernel if the state dict has a kernel but not them.
 
-        Decided by the keys that are present: marking "absent" in the buffers before loading, as published versions do,
-        destroys a layer that loads its own state dict, since that holds the very buffers.
+        Decided by the keys of the state dict. Published versions mark "absent" in the buffers before loading, which destroys
+        a layer that loads its own state dict, since that holds these same buffers.
         """
         kernel = state_dict.get(prefix + "weight")
         absent = [name for name in STATISTICS if prefix + name not in state_dict]
@@ -201,7 +201,7 @@ class ConvAWS2d(ConvertedLayer, nn.Conv2d):
                 setattr(self, name, loaded if at_rest is None else _merge(at_rest, value, loaded))
 
     def _filters_at_rest_in(self, state_dict: dict[str, Any], prefix: str) -> Tensor | None:
-        """Which filters of a state dict are used as they are, (C_out, 1, 1, 1); None where that cannot be told."""
+        """Which filters of a state dict are used as they are, (C_out, 1, 1, 1); None if that is not known."""
         kernel, gamma, beta = (state_dict[prefix + name] for name in ("weight", *STATISTICS))
         if kernel.is_meta or kernel.dim() != 4 or gamma.dtype != statistics_dtype(kernel):
             return None
@@ -213,8 +213,8 @@ class ConvAWS2d(ConvertedLayer, nn.Conv2d):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Moves or casts the layer; the statistics stay float32 (float64 with a float64 kernel).
 
-        A filter that was used as it is stays so: its statistics are taken again from the cast or moved kernel, whose
-        rounded values, or summation order on another device, have a slightly different deviation.
+        A filter that was used as it is stays so: its statistics are computed again from the new kernel, since rounding, or
+        the order of sums on another device, changes the deviation slightly.
         """
         before = _placement(self.weight)
         kept = self.weight_gamma, self.weight_beta
@@ -225,7 +225,7 @@ class ConvAWS2d(ConvertedLayer, nn.Conv2d):
         super()._apply(fn, recurse)
         if _placement(self.weight) == before and self.weight_gamma.dtype == kept[0].dtype:
             return self
-        if at_rest is None and not self.weight.is_meta:  # out of nothing: there are no values yet
+        if at_rest is None and not self.weight.is_meta:  # from the meta device: there are no values yet
             dtype = statistics_dtype(self.weight)
             self._set_statistics((as_dtype(self.weight_gamma, dtype), as_dtype(self.weight_beta, dtype)))
             return self

@@ -11,9 +11,9 @@ from saconv_surgeon.convs.saconv import SAConv2d
 
 
 class SAConvBlock(SAConv2d):
-    """:class:`SAConv2d` with batch norm and SiLU, under the argument order of YOLO's ``Conv`` and of the seed article's block.
+    """:class:`SAConv2d` with batch norm and SiLU, and the argument order of YOLO's ``Conv`` and of the seed article's block.
 
-    Takes (N, c1, H, W) to (N, c2, ⌈H/s⌉, ⌈W/s⌉) with the default padding. State-dict names are the seed's.
+    (N, c1, H, W) → (N, c2, ⌈H/s⌉, ⌈W/s⌉) with the default padding. State-dict names are the seed's.
 
     Args:
         c1: C_in.
@@ -24,7 +24,7 @@ class SAConvBlock(SAConv2d):
         g: Groups.
         d: Dilation.
         act: True for SiLU, False or None for none, or the activation itself.
-        bias: Whether there is a bias besides the norm's. The published block has one that it never uses.
+        bias: Whether there is a bias in addition to that of the norm. The published block has one that it never uses.
         device: As for ``nn.Conv2d``.
         dtype: As for ``nn.Conv2d``.
     """
@@ -51,5 +51,5 @@ class SAConvBlock(SAConv2d):
 
     @classmethod
     def from_conv2d(cls, conv: nn.Conv2d, **options: Any) -> SAConv2d:  # type: ignore[override]
-        """What takes the place of a plain convolution has no norm of its own: an :class:`SAConv2d`."""
+        """An :class:`SAConv2d`: a plain convolution has no norm and no activation."""
         return SAConv2d.from_conv2d(conv, **options)

@@ -1,4 +1,4 @@
-"""``GlobalContext``: what a switchable convolution makes of the mean of a map."""
+"""``GlobalContext``: a linear layer on the mean of a map, as a part of a switchable convolution."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 class GlobalContext(nn.Conv2d):
     """A g + a for g = GAP(x), the mean of a map: (N, C, 1, 1) → (N, C, 1, 1).
 
-    A 1×1 convolution in its arguments and its state dict, as published; on one pixel that is a linear layer, which a CPU
+    Arguments and state dict are those of a 1×1 convolution, as published. On one pixel that is a linear layer, which a CPU
     computes two to nine times faster.
 
     Args:
@@ -25,10 +25,10 @@ class GlobalContext(nn.Conv2d):
         super().__init__(channels, channels, 1, **where)
 
     def reset_parameters(self) -> None:
-        """See ``nn.Conv2d``; on "meta" there is nothing to draw, which takes torch 0.1 ms."""
+        """See ``nn.Conv2d``; skipped on the meta device, where drawing nothing takes torch 0.1 ms."""
         if not self.weight.is_meta:
             super().reset_parameters()
 
     def forward(self, input: Tensor) -> Tensor:
-        """See above."""
+        """(N, C, 1, 1) → (N, C, 1, 1)."""
         return F.linear(input.flatten(1), self.weight.flatten(1), self.bias)[..., None, None]

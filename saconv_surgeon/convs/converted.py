@@ -1,4 +1,4 @@
-"""What all layers that surgery puts in have in common."""
+"""``ConvertedLayer``: the base class of all layers that surgery puts in."""
 
 from __future__ import annotations
 
@@ -20,38 +20,38 @@ BLOCK_PARTS = (NORM, ACTIVATION)
 
 
 class ConvertedLayer(nn.Module):
-    """A layer that takes the place of an ``nn.Conv2d``: base class of every target's layer, also of third parties'.
+    """A layer that replaces an ``nn.Conv2d``: the base class of every target's layer, also in other packages.
 
-    The census, the counts, the differences and the reports treat it as one part, whatever it is made of. It maps one tensor,
-    (N, C_in, H, W), to one, (N, C_out, H_out, W_out), of the sizes that the convolution gives.
+    Census, counts, diffs and reports treat it as one layer, whatever its submodules. It maps one tensor, (N, C_in, H, W), to one
+    tensor, (N, C_out, H_out, W_out), of the same size as the convolution's output.
     """
 
     path: str | None = None
-    """Where surgery has put the layer, for messages."""
+    """The path of the layer in the model, for messages."""
     absorbed: Mapping[str, str] = {}
-    """Where the modules that are parts of this layer now were before: ``{"bn": path, "act": path}``."""
+    """The former paths of modules that are now parts of this layer: ``{"bn": path, "act": path}``."""
 
     @classmethod
     def from_conv2d(cls, conv: nn.Conv2d, **options: Any) -> Self:
-        """The layer that takes the place of ``conv``, which is left unchanged and shares no tensor with it.
+        """A layer that replaces ``conv``, which is left unchanged and shares no tensor with it.
 
-        ``options`` are the target's own, as its table entry parses them.
+        ``options`` are the options of the target, as it parses them.
         """
         raise NotImplementedError
 
     @classmethod
     def taking(cls, conv: nn.Conv2d, **options: Any) -> Self:
-        """As :meth:`from_conv2d`, of a convolution that is thrown away: the layer may have its very tensors."""
+        """As :meth:`from_conv2d`, for a convolution that is thrown away: the layer may take over its tensors."""
         return cls.from_conv2d(conv, **options)
 
     def options(self) -> dict[str, str]:
-        """The options that the layer was made with, as a plan records them."""
+        """The options of the target that the layer was made with, as a plan records them."""
         return {}
 
     def is_at_rest(self) -> bool:
-        """Whether the layer still computes the plain convolution that it was made from (its norm and activation aside).
+        """Whether the layer, without its own norm and activation, still computes the convolution that it was made from.
 
-        False where that cannot be told, as for a layer that never equals a convolution.
+        False if that is not known, as for a layer that never equals a convolution.
         """
         return False
 
@@ -65,22 +65,23 @@ class ConvertedLayer(nn.Module):
 
     @property
     def is_folded(self) -> bool:
-        """Whether the layer is what :meth:`folded` gives: there is nothing more to fold."""
+        """Whether the layer is a result of :meth:`folded`, with nothing more to fold."""
         return False
 
     @property
     def takes_norm(self) -> bool:
-        """Whether :meth:`folded` can take in the norm behind the layer."""
+        """Whether :meth:`folded` can take in the norm that follows the layer."""
         return False
 
     def folded(self, then: Affine | None = None, *, own_norm: bool = True) -> nn.Module:
-        """The fastest module for inference that computes what the layer computes in eval mode, and ``then`` behind it.
+        """The fastest module for inference that computes the layer in eval mode, followed by ``then``.
 
-        The layer is left unchanged and shares no tensor with it. Here: the plain convolution of a layer at rest, else a copy.
+        The layer is left unchanged and shares no tensor with the result. By default a plain convolution if the layer is at rest,
+        otherwise a copy of the layer.
 
         Args:
-            then: The norm behind the layer, where ``takes_norm``.
-            own_norm: Fold a norm that is part of the layer as well.
+            then: The norm that follows the layer, if ``takes_norm``.
+            own_norm: Also fold a norm that is part of the layer.
         """
         if self.is_at_rest():
             with suppress(ValueError):
@@ -88,8 +89,9 @@ class ConvertedLayer(nn.Module):
         return copy.deepcopy(self)
 
     def fit(self, inputs: list[Tensor], outputs: list[Tensor]) -> None:
-        """Sets the parameters so that the layer comes as close to ``outputs``, given ``inputs``, as it can; targets that have
-        ``calibrate`` among their ``inits`` need it.
+        """Sets the parameters so that the layer gives ``outputs`` for ``inputs`` as nearly as it can.
+
+        Needed for targets that have ``"calibrate"`` among their ``inits``.
         """
         raise NotImplementedError
 

@@ -24,7 +24,7 @@ from saconv_surgeon.convs.switch import averaged
 
 @cache
 def missing_operator() -> str | None:
-    """Why torchvision's operator cannot be called here; None where it can. That torchvision imports does not say so."""
+    """Why torchvision's operator cannot be called; None if it can. It can be missing although torchvision imports."""
     try:
         importlib.import_module("torchvision")
     except Exception as error:  # a build for another torch can raise anything
@@ -39,8 +39,8 @@ def missing_operator() -> str | None:
 class DeformableSAConv2d(SAConv2d):
     """:class:`SAConv2d` whose samples are moved by offsets, which the layer predicts at every output position.
 
-    ``offset_s`` and ``offset_l`` (3×3, C_in → 18, of the layer's stride) see the input averaged over 5×5, after the
-    pre-context, and give y and x of the nine samples of the narrow and of the wide branch. They start at zero, so a new layer
+    ``offset_s`` and ``offset_l`` (3×3, C_in → 18, with the layer's stride) take the input after the pre-context, averaged over
+    5×5, and give y and x of the nine samples of the narrow and of the wide branch. They are initialized to zero, so a new layer
     computes the plain convolution up to rounding: ``torchvision.ops.deform_conv2d`` adds in another order than a convolution.
 
     For 3×3 kernels whose padding is their dilation. State-dict names are those of MMCV's ``SAC`` with ``use_deform=True``.
@@ -62,7 +62,7 @@ class DeformableSAConv2d(SAConv2d):
         self._reset_offsets()
 
     def is_at_rest(self) -> bool:
-        """See :class:`SAConv2d`; to rounding only."""
+        """See :class:`SAConv2d`; here only up to rounding."""
         return super().is_at_rest() and not (_any(self.offset_s) or _any(self.offset_l))
 
     def _reset_new_parameters(self) -> None:
@@ -85,7 +85,7 @@ class DeformableSAConv2d(SAConv2d):
         return deformed(self, x, offset, weight, rate)
 
     def branch(self, kernel: Tensor, bias: Tensor | None, *, wide: bool) -> nn.Conv2d:
-        """See :class:`SAConv2d`; a plain convolution where the offsets are zero."""
+        """See :class:`SAConv2d`; a plain convolution if the offsets are zero."""
         offset = self.offset_l if wide else self.offset_s
         conv = super().branch(kernel, bias, wide=wide)
         return DeformedBranch(self, conv, offset, RATE if wide else 1) if _any(offset) else conv
@@ -97,7 +97,7 @@ class DeformableSAConv2d(SAConv2d):
 
 
 class DeformedBranch(nn.Conv2d):
-    """A constant kernel that reads where its offsets say, (N, C_in, H, W) → (N, C_out, H_out, W_out). For inference."""
+    """A deformable convolution with a constant kernel, (N, C_in, H, W) → (N, C_out, H_out, W_out). For inference."""
 
     def __init__(self, layer: DeformableSAConv2d, conv: nn.Conv2d, offset: nn.Conv2d, rate: int) -> None:
         super().__init__(**settings_of(layer), bias=conv.bias is not None, device="meta", dtype=conv.weight.dtype)
@@ -106,7 +106,7 @@ class DeformedBranch(nn.Conv2d):
         self.offset = copy.deepcopy(offset)
 
     def forward(self, input: Tensor, seen: Tensor | None = None) -> Tensor:
-        """``seen`` is the input averaged over 5×5, where it is known already."""
+        """``seen`` is the input averaged over 5×5, if it has been computed already."""
         seen = averaged(input) if seen is None else seen
         return deformed(self, input, self.offset(seen), self.weight, self.rate)
 
@@ -129,16 +129,16 @@ class FoldedDeformableSAConv2d(FoldedSAConv2d):
 
 
 def deformed(conv: nn.Conv2d, x: Tensor, offset: Tensor, weight: Tensor, rate: int) -> Tensor:
-    """The convolution at ``rate`` times the dilation of ``conv``, its samples moved by ``offset``, (N, 18, H_out, W_out)."""
-    from torchvision.ops import deform_conv2d  # takes a second, and is not everywhere
+    """The convolution at ``rate`` times the dilation of ``conv``, with its samples moved by ``offset``, (N, 18, H_out, W_out)."""
+    from torchvision.ops import deform_conv2d  # takes a second to import, and is optional
 
-    vertical, horizontal = (rate * d for d in pair(conv.dilation))  # the padding too: they are equal here
+    vertical, horizontal = (rate * d for d in pair(conv.dilation))  # also the padding, which is equal here
     padding = (vertical, horizontal)
     if conv.padding_mode != "zeros":
         check_size(smallest_map(conv), x, conv)
         x = F.pad(x, (horizontal, horizontal, vertical, vertical), mode=conv.padding_mode)
         padding = (0, 0)
-    # under autocast the offsets come in half precision, which the operator does not mix with others
+    # under autocast the offsets are in half precision, and the operator takes one dtype only
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     bias = None if conv.bias is None else as_dtype(conv.bias, dtype)
     x, offset, weight = (as_dtype(t, dtype) for t in (x, offset, weight))

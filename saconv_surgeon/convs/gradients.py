@@ -1,8 +1,8 @@
-"""Steps of the layers whose gradients are written by hand: autograd would keep more for them, and pass over more.
+"""Operations of the layers with gradients written by hand, which keep less memory and take fewer passes than autograd's.
 
-Every function gives what the plain operations give, which it falls back to wherever gradients of another kind are asked for or
-the operations themselves are recorded (``torch.compile``, ``torch.export``, ``torch.jit.trace``, ``torch.func``, forward mode).
-Gradients of gradients are right as well.
+Every function computes the same as the plain operations. It uses these if gradients of another kind are needed or if the operations
+themselves are recorded (``torch.compile``, ``torch.export``, ``torch.jit.trace``, ``torch.func``, forward mode). Gradients of
+gradients are right as well.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def filter_statistics(weight: Tensor) -> tuple[Tensor, Tensor]:
         weight: (C_out, C_in/groups, k_h, k_w), any floating dtype.
 
     Returns:
-        ``sqrt(var + 1e-5)`` and ``mean``, each (C_out, 1, 1, 1), float64 for a float64 kernel and float32 for every
-        other. ``var`` is unbiased; a filter of one element, where that is 0/0, has variance 0.
+        ``sqrt(var + 1e-5)`` and ``mean``, each (C_out, 1, 1, 1), float64 for a float64 kernel and float32 for any
+        other. ``var`` is unbiased; a filter of one element, for which that is 0/0, has variance 0.
     """
     v = as_dtype(weight, statistics_dtype(weight))
     dims = (1, 2, 3)
@@ -39,17 +39,17 @@ def filter_statistics(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def statistics_dtype(weight: Tensor) -> torch.dtype:
-    """What gamma and beta are kept in: rounding them to half precision would move 4-30 % of the weights."""
+    """The dtype of gamma and beta: rounding them to half precision would change 4-30 % of the weights."""
     return torch.float64 if weight.dtype == torch.float64 else torch.float32
 
 
 def as_dtype(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """``tensor`` in ``dtype``. Unlike ``Tensor.to``, leaves no trace in an exported graph where there is nothing to do."""
+    """``tensor`` in ``dtype``. Unlike ``Tensor.to``, adds nothing to an exported graph if it has that dtype already."""
     return tensor if tensor.dtype == dtype else tensor.to(dtype)
 
 
 def standardised(v: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
-    """``v * (gamma/sigma) + (beta - mean * gamma/sigma)`` per filter: v to the bit while gamma = sigma and beta = mean.
+    """``v * (gamma/sigma) + (beta - mean * gamma/sigma)`` per filter: v itself, to the bit, while gamma = sigma and beta = mean.
 
     Args:
         v: The kernel, (C_out, C_in/groups, k_h, k_w), in the dtype of gamma and beta.
@@ -67,9 +67,9 @@ def standardised(v: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
 
 
 def blended(small: Tensor, large: Tensor, switch: Tensor) -> Tensor:
-    """``switch * small + (1 - switch) * large``; ``small`` itself, to the bit, where the switch is 1.
+    """``switch * small + (1 - switch) * large``; ``small`` itself, to the bit, at positions where the switch is 1.
 
-    The memory of ``small`` and ``large``, which nobody else may be holding, is used again.
+    Overwrites ``small`` and ``large``, which must not be used by other code.
 
     Args:
         small: (N, C, H, W).
@@ -79,22 +79,22 @@ def blended(small: Tensor, large: Tensor, switch: Tensor) -> Tensor:
     if _by_hand(small, large, switch) and small.requires_grad == large.requires_grad:
         result: Tensor = _Blended.apply(small, large, switch)[0]
         return result
-    # lerp returns `small` itself where the switch is 1, which large + S (small - large) does not
+    # lerp gives `small` exactly at a switch of 1, which large + S (small - large) does not
     return torch.lerp(large, small, switch) if _recorded(large) else large.lerp_(small, switch)
 
 
 def shifted(y: Tensor, shift: Tensor, scale: Tensor | None = None) -> Tensor:
-    """``scale * y + shift`` in the memory of ``y``, which nobody else may be holding.
+    """``scale * y + shift``. Overwrites ``y``, which must not be used by other code.
 
     Args:
         y: (N, C, H, W).
         shift: (N, C, 1, 1), or a map like ``y``.
-        scale: (C, 1, 1); 1 where it is None.
+        scale: (C, 1, 1); None for 1.
     """
     kept = _recorded(y, shift) or shift.dtype != y.dtype
     if scale is None:
         return y + shift if kept else y.add_(shift)
-    # in place in two steps: a CPU takes three times as long for the one that broadcasts both
+    # two steps in place: one step that broadcasts both takes a CPU three times as long
     return torch.addcmul(shift, y, scale) if kept else y.mul_(scale).add_(shift)
 
 
@@ -107,9 +107,9 @@ def spatial_mean(x: Tensor) -> Tensor:
 
 
 def projected(x: Tensor, weight: Tensor) -> Tensor:
-    """The 1×1 convolution from C channels to one, (N, C, H, W) → (N, 1, H, W), as the matrix product that it is.
+    """The 1×1 convolution from C channels to one, (N, C, H, W) → (N, 1, H, W), as a matrix product.
 
-    Convolution libraries are made for more channels than one: on a CPU they take five times as long.
+    On a CPU, convolution libraries take five times as long for one output channel.
     """
     if _unknown_size(x) or x.numel() == 0:
         return F.conv2d(x, weight)
@@ -126,12 +126,12 @@ def _product(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def _by_hand(*tensors: Tensor) -> bool:
-    """Whether it is reverse-mode gradients that these tensors want, computed now."""
+    """Whether reverse-mode gradients of these tensors are needed, and nothing records the operations."""
     return torch.is_grad_enabled() and any(t.requires_grad for t in tensors) and not _transformed()
 
 
 def _recorded(*tensors: Tensor) -> bool:
-    """Whether somebody keeps these tensors, or the operations on them, for later: nothing may be overwritten."""
+    """Whether these tensors, or the operations on them, are kept for later, so that nothing may be overwritten."""
     return (torch.is_grad_enabled() and any(t.requires_grad for t in tensors)) or _transformed()
 
 
@@ -166,7 +166,7 @@ class _Standardised(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         v, gamma, beta, sigma, mean, ratio = ctx.saved_tensors
-        if torch.is_grad_enabled():  # somebody differentiates this gradient
+        if torch.is_grad_enabled():  # this gradient will be differentiated
             sigma, mean = filter_statistics(v)
             ratio = gamma / sigma
             weight = torch.addcmul(beta - mean * ratio, v, ratio)
@@ -180,7 +180,7 @@ class _Standardised(torch.autograd.Function):
 
 
 class _Blended(torch.autograd.Function):
-    """Keeps the difference of the two branches, in the memory of one of them, in place of both.
+    """Keeps the difference of the two branches, in the memory of one of them, instead of both.
 
     The difference is an output, so that gradients of gradients flow through it.
     """
@@ -210,7 +210,7 @@ class _Blended(torch.autograd.Function):
 
 
 class _SpatialMean(torch.autograd.Function):
-    """The gradient is the same at every position: a view, where autograd would fill a map with it."""
+    """The gradient is the same at every position: a view, whereas autograd would fill a map with it."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:

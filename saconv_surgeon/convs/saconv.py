@@ -40,11 +40,11 @@ class SAConv2d(ConvAWS2d):
     between two global contexts, ``x + A GAP(x) + a`` before and ``y + B GAP(y) + c`` after. S is unbounded: there is no
     sigmoid. A new layer has S = 1 and zero for A, a, B, c and Δw: it computes the plain convolution, to the bit.
 
-    ``stride``, ``padding`` (``"same"`` and ``"valid"`` included), ``dilation``, ``groups`` and ``padding_mode`` mean
-    what they mean in ``nn.Conv2d``; the wide branch is padded so that both stay aligned and of equal size. The bias is
+    ``stride``, ``padding`` (also ``"same"`` and ``"valid"``), ``dilation``, ``groups`` and ``padding_mode`` are those of
+    ``nn.Conv2d``; the wide branch is padded so that both branches are aligned and of equal size. The bias is
     given to both branches, and S + (1 - S) = 1.
 
-    Parameters besides those of ``nn.Conv2d``: ``weight_diff`` (the kernel's shape), ``switch`` (1×1, C_in → 1),
+    Parameters in addition to those of ``nn.Conv2d``: ``weight_diff`` (the kernel's shape), ``switch`` (1×1, C_in → 1),
     ``pre_context`` (1×1, C_in → C_in), ``post_context`` (1×1, C_out → C_out).
 
     Args:
@@ -86,7 +86,7 @@ class SAConv2d(ConvAWS2d):
         return y
 
     def blended(self, x: Tensor) -> Tensor:
-        """(N, C_in, H, W) → (N, C_out, H_out, W_out): y of the formula above, without the norm and activation of a block."""
+        """(N, C_in, H, W) → (N, C_out, H_out, W_out): y of the formula above, before ``bn`` and ``act``."""
         x = x + self.pre_context(spatial_mean(x))
         weight = self.standardised_weight()
         small, large = self._branches(
@@ -106,7 +106,7 @@ class SAConv2d(ConvAWS2d):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
-        """See :class:`ConvAWS2d`; the norm of a block is unexpected where there is none: torch looks at names alone."""
+        """See :class:`ConvAWS2d`. Keys of a norm are unexpected if the layer has none; torch by itself would ignore them."""
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
@@ -115,7 +115,7 @@ class SAConv2d(ConvAWS2d):
             unexpected_keys += [key for key in state_dict if key.startswith(empty) and key not in unexpected_keys]
 
     def is_at_rest(self) -> bool:
-        """Whether y, before ``bn`` and ``act``, is still the plain convolution with the layer's own kernel, to the bit."""
+        """Whether y, before ``bn`` and ``act``, is still the plain convolution with the layer's kernel, to the bit."""
         switch_bias = self.switch.bias
         zero = [self.weight_diff, self.switch.weight, *self.pre_context.parameters(), *self.post_context.parameters()]
         return (
@@ -126,7 +126,7 @@ class SAConv2d(ConvAWS2d):
         )
 
     def to_conv2d(self) -> nn.Conv2d:
-        """See :class:`ConvAWS2d`; a block with a norm or an activation of its own is more than a convolution."""
+        """See :class:`ConvAWS2d`. Also raises if the layer has a norm or an activation of its own."""
         if self.bn is not None or self.act is not None:
             raise ValueError(
                 f"{type(self).__name__} has a norm or an activation of its own; no plain convolution equals it"
@@ -135,7 +135,7 @@ class SAConv2d(ConvAWS2d):
 
     @property
     def takes_norm(self) -> bool:
-        """See :class:`ConvertedLayer`: behind a norm or an activation of its own, it does not."""
+        """See :class:`ConvertedLayer`: only if it has no norm and no activation of its own."""
         return self.bn is None and self.act is None
 
     def folded(self, then: Affine | None = None, *, own_norm: bool = True) -> nn.Module:
@@ -201,7 +201,7 @@ class SAConv2d(ConvAWS2d):
         return narrow, wide, (self.switch.weight, self.switch.bias) if varies else None
 
     def branch(self, kernel: Tensor, bias: Tensor | None, *, wide: bool) -> nn.Conv2d:
-        """One of the two branches as a module of its own, with this kernel."""
+        """One of the two branches as a convolution with this kernel."""
         conv = self.plain(kernel, None if bias is None else bias.clone())
         if wide:
             left, right, top, bottom = wide_padding(self)
@@ -229,7 +229,7 @@ class SAConv2d(ConvAWS2d):
             nn.init.constant_(context.bias, 1.0 if context is self.switch else 0.0)
 
     def _branches(self, x: Tensor, weight: Tensor, wide_weight: Tensor) -> tuple[Tensor, Tensor]:
-        """The two convolutions that the switch chooses between."""
+        """The two convolutions that the switch blends."""
         return self._conv_forward(x, weight, self.bias), self._wide_forward(x, wide_weight)
 
     def _wide_forward(self, x: Tensor, weight: Tensor) -> Tensor:
@@ -250,6 +250,6 @@ class SAConv2d(ConvAWS2d):
         return F.conv2d(x, weight, self.bias, self.stride, padding, dilation, self.groups)
 
     def switch_at(self, x: Tensor, like: Tensor) -> Tensor:
-        """S at the centre of every output, (N, 1, H_out, W_out) as ``like``, the output, has them; x is after the pre-context."""
+        """S at the centre of every output, (N, 1, H_out, W_out), for ``like``, the output, and x after the pre-context."""
         assert self.switch.bias is not None
         return switch_at(Centres.of(self), x, like, self.switch.weight, self.switch.bias)

@@ -1,4 +1,4 @@
-"""``SPConv2d``: a convolution split into a part that looks at neighbourhoods and a part that does not.
+"""``SPConv2d``: a convolution split into a k×k part for some channels and a 1×1 part for all.
 
 Source: Zhang et al., "Split to Be Slim: An Overlooked Redundancy in Vanilla Convolution", IJCAI 2020, arXiv 2006.12085,
 section 3.
@@ -33,10 +33,10 @@ class SPConv2d(ConvertedLayer):
 
     .. math:: y = \beta u + (1 - \beta) v, \quad (\beta, 1 - \beta) = softmax(GAP(u), GAP(v))
 
-    for each image and channel. With stride s, the 1×1 convolutions see the mean of the s×s pixels around each output, those
-    outside the map left out; for s = 2 on even maps that is the published 2×2 pool. It computes something else than the
-    convolution that it replaces. State-dict names are the published ones (``gwc``, ``pwc``, ``conv1x1``, ``bn1``, ``bn2``);
-    where channels cannot be halved, the groups are two convolutions, ``gwc.0`` and ``gwc.1``.
+    for each image and channel. With stride s, the 1×1 convolutions take the mean of the s×s pixels around each output, without
+    those outside the map; for s = 2 on even maps that is the published 2×2 pool. It does not compute the convolution that it
+    replaces. State-dict names are the published ones (``gwc``, ``pwc``, ``conv1x1``, ``bn1``, ``bn2``); if the channels cannot
+    be halved, the groups are two convolutions, ``gwc.0`` and ``gwc.1``.
 
     Args:
         in_channels: C_in; ⌊αC_in⌋ must be at least 2, and less than C_in.
@@ -102,8 +102,8 @@ class SPConv2d(ConvertedLayer):
 
     @classmethod
     def from_conv2d(cls, conv: nn.Conv2d, **options: Any) -> Self:
-        """The layer that comes closest to ``conv`` of those whose kernel is a part of its kernel (``init="project"``, see
-        :func:`~saconv_surgeon.convs.spconv_projection.project`), or one with random weights (``init="random"``).
+        """A layer that is near to ``conv`` (``init="project"``, see :func:`~saconv_surgeon.convs.spconv_projection.project`), or
+        one with random weights (``init="random"``).
 
         ``conv`` is left unchanged and shares no tensor. Settings, dtype, device, memory format, training flag and
         ``requires_grad`` are carried over.
@@ -113,7 +113,7 @@ class SPConv2d(ConvertedLayer):
             layer = cls(**settings_of(conv), device=conv.weight.device, dtype=conv.weight.dtype, **options)
         for part in layer.spatial:
             part._reversed_padding_repeated_twice = list(conv._reversed_padding_repeated_twice)
-        for name, value in vars(conv).items():  # what somebody else's code has put on the object
+        for name, value in vars(conv).items():  # attributes that other code has put on the object
             if name not in vars(layer) and name not in vars(layer.pwc):
                 setattr(layer, name, value)
         if init != "random":
@@ -136,12 +136,12 @@ class SPConv2d(ConvertedLayer):
         fit(self, inputs, outputs)
 
     def is_new(self, name: str) -> bool:
-        """See :class:`ConvertedLayer`: nothing of a convolution is left."""
+        """See :class:`ConvertedLayer`: every parameter is new."""
         return True
 
     def folded(self, then: Affine | None = None, *, own_norm: bool = True) -> nn.Module:
-        """See :class:`ConvertedLayer`: a copy whose norms are in its convolutions. A norm behind cannot join them: the gate looks
-        at what they give.
+        """See :class:`ConvertedLayer`: a copy whose norms are folded into its convolutions. A norm that follows cannot be folded,
+        since the gate depends on the outputs before it.
         """
         layer = copy.deepcopy(self).requires_grad_(False)
         first, second = Affine.of(layer.bn1), Affine.of(layer.bn2)
@@ -166,7 +166,7 @@ class SPConv2d(ConvertedLayer):
         """(N, C_in, H, W) → (N, C_out, H_out, W_out), sizes as in ``nn.Conv2d``; (C_in, H, W) without a batch too.
 
         Raises:
-            ValueError: Outputs at the edge have no pixel of the map in their pooling window.
+            ValueError: Some outputs at the edge have a pooling window without pixels.
         """
         if input.dim() == 3:
             return self.forward(input.unsqueeze(0)).squeeze(0)
@@ -180,7 +180,7 @@ class SPConv2d(ConvertedLayer):
         return torch.lerp(v, u, gate)
 
     def pooled(self, x: Tensor, like: Tensor) -> Tensor:
-        """What the 1×1 convolutions see of ``x``, (N, C, H_out, W_out) as ``like`` has them."""
+        """The input of the 1×1 convolutions, made of ``x``: (N, C, H_out, W_out), as large as ``like``."""
         conv = self.spatial[0]
         exact = pools_exactly(conv)
         if exact and self.stride == (1, 1):
@@ -207,7 +207,7 @@ class SPConv2d(ConvertedLayer):
         )
 
     def extra_repr(self) -> str:
-        """As ``nn.Conv2d`` shows itself, and the ratio."""
+        """As for ``nn.Conv2d``, with the ratio."""
         shown = [f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"]
         shown += [f"padding={self.padding}"] if self.padding not in (0, (0, 0)) else []
         shown += [f"dilation={self.dilation}"] if self.dilation != (1, 1) else []

@@ -14,28 +14,28 @@ from saconv_surgeon.convs.spconv_geometry import SplitLayer, group_channels, hal
 from saconv_surgeon.convs.spconv_projection import set_norm, store_points
 
 POSITIONS = 32768
-"""How many outputs a fit looks at, at most: some twenty for each unknown of the largest layers of a ResNet-50."""
+"""The most output positions that a fit uses: some twenty for each unknown of the largest layers of a ResNet-50."""
 SHRINKAGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
-"""How strongly the least squares are held to the projection, relative to the features' own variance."""
+"""How strongly the least squares are regularised towards the projection, relative to the variance of the features."""
 HELD_OUT = 4
-"""One image of so many, or the last of so many parts of a single one, chooses the shrinkage and is not fitted to."""
+"""One image out of this many, or the last part if there is one image, chooses the shrinkage and is not fitted to."""
 ROUNDS = 4
-"""Of fitting the norms to the blend that they themselves decide."""
+"""Rounds of fitting the norms, which change the blend that they are fitted to."""
 SHARES = (1.0, 0.5, 0.25, 0.1, 0.0)
-"""Of the scale at which each branch gives twice its part: features so large that the blend takes one branch or the other are
-better given in part, or as their mean alone.
+"""Shares of the full scale that are tried. If features are so large that the blend takes one branch only, a part of them, or their
+mean alone, fits better.
 """
 HELD = 1e-3
-"""How strongly each round is held to the one before."""
+"""How strongly each round is regularised towards the one before."""
 CHANNELS_AT_ONCE, ROWS_AT_ONCE = 32, 4096
 
 
 @dataclass(frozen=True, eq=False)
 class _Samples:
-    """What a fit works with: values in float32, averages in float64.
+    """The data of a fit: values in float32, means in float64.
 
-    ``wide`` has, for each group, the k×k neighbourhoods of its channels, (P, C·k²); ``pooled`` what the 1×1 convolutions see,
-    (P, C_in); ``targets`` what is to come out, (P, C_out). ``image`` says which image each of the P positions is from, and the
+    ``wide`` has, for each group, the k×k neighbourhoods of its channels, (P, C·k²); ``pooled`` the input of the 1×1 convolutions,
+    (P, C_in); ``targets`` the wanted outputs, (P, C_out). ``image`` says which image each of the P positions is from, and the
     ``*_means`` are over all positions of an image, (images, …).
     """
 
@@ -49,11 +49,11 @@ class _Samples:
 
 @torch.no_grad()
 def fit(layer: SplitLayer, inputs: list[Tensor], outputs: list[Tensor]) -> None:
-    """Brings ``layer`` as close to ``outputs``, (N, C_out, H_out, W_out), given ``inputs``, (N, C_in, H, W), as it can, in place.
+    """Fits ``layer`` in place, so that for ``inputs``, (N, C_in, H, W), it gives ``outputs``, (N, C_out, H_out, W_out).
 
-    The kernels by least squares with the blend at one half, held to what the layer starts from as far as positions that were left
-    out of the fit ask for it; the statistics of the norms from the same inputs; then, channel by channel, the scales of both
-    norms and their common shift by least squares with the blend as it really is, in a few rounds, of which the best is kept.
+    First the kernels by least squares with the blend at one half, regularised towards their present values as strongly as
+    positions that are not fitted to require. Then the statistics of the norms, from the same inputs. Then, channel by channel,
+    the scales of both norms and their common shift by least squares with the real blend, in a few rounds; the best is kept.
     """
     samples = _samples(layer, inputs, outputs)
     kernels = [_solve(*_system(layer, samples, i), _left_out(samples.image)) for i in range(2)]
@@ -91,7 +91,7 @@ def _samples(layer: SplitLayer, inputs: list[Tensor], outputs: list[Tensor]) -> 
 
 
 def _neighbourhoods(layer: SplitLayer, x: Tensor, chosen: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """What the taps of a k×k convolution look at, of (1, C, H, W): at the chosen outputs, (P, C·k_h·k_w), and on average."""
+    """The inputs of the taps of a k×k convolution of (1, C, H, W): at the chosen outputs, (P, C·k_h·k_w), and their means."""
     conv = layer.spatial[0]
     left, right, top, bottom = narrow_padding(conv)
     mode = "constant" if conv.padding_mode == "zeros" else conv.padding_mode
@@ -108,7 +108,7 @@ def _neighbourhoods(layer: SplitLayer, x: Tensor, chosen: Tensor, size: Sequence
 
 
 def _system(layer: SplitLayer, samples: _Samples, group: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Features, targets and starting coefficients of the outputs of one group."""
+    """Features, targets and present coefficients of the outputs of one group."""
     rows, own = list(group_channels(layer))[group]
     other = torch.ones(layer.in_channels, dtype=torch.bool)
     other[own] = layer.stride != (1, 1)  # at stride 1 the k×k kernel has that tap already
@@ -128,7 +128,7 @@ def _points(layer: SplitLayer) -> Tensor:
 
 
 def _left_out(image: Tensor) -> Tensor:
-    """Which samples are not fitted to: whole images where there are several, since neighbouring outputs are alike."""
+    """Which samples are not fitted to: whole images if there are several, since neighbouring outputs are alike."""
     last = int(image[-1])
     if last > 0:
         return image > last - max((last + 1) // HELD_OUT, 1)
@@ -136,9 +136,10 @@ def _left_out(image: Tensor) -> Tensor:
 
 
 def _solve(features: Tensor, targets: Tensor, start: Tensor, left_out: Tensor) -> Tensor:
-    """Coefficients (features, outputs) that give ``targets`` up to a constant, held to ``start`` as far as left-out rows say.
+    """Coefficients (features, outputs) that give ``targets`` up to a constant, regularised towards ``start``.
 
-    Those rows are never fitted to, in no layer: behind layers that had been fitted to them they would say nothing.
+    The rows that are left out choose how strongly. They are left out in every layer: after layers that were fitted to them, they
+    would say nothing.
     """
     if not bool(left_out.any()):
         return start
@@ -152,7 +153,7 @@ def _ridge(features: Tensor, targets: Tensor, start: Tensor) -> Iterator[Tensor]
     gram = torch.zeros(features.shape[1], features.shape[1], dtype=torch.float64)
     wanted = torch.zeros_like(start)
     for x, z in zip(features.split(ROWS_AT_ONCE), targets.split(ROWS_AT_ONCE), strict=True):
-        x, z = x - middle.float(), z - centre.float()  # in float32, twice as fast; sums over blocks in float64
+        x, z = x - middle.float(), z - centre.float()  # float32 is twice as fast; sums over blocks are in float64
         gram += x.T @ x
         wanted += x.T @ (z - x @ start.float())
     scale = gram.diagonal()
@@ -187,7 +188,7 @@ def _store(layer: SplitLayer, kernels: list[Tensor]) -> None:
 
 @dataclass(frozen=True, eq=False)
 class _Branch:
-    """What a norm is given, centred: at the samples, (P, C_out), and on average over each image, (images, C_out)."""
+    """The input of a norm, centred: at the samples, (P, C_out), and as the mean of each image, (images, C_out)."""
 
     values: Tensor
     image_means: Tensor
@@ -196,7 +197,7 @@ class _Branch:
 
 
 def _branches(layer: SplitLayer, samples: _Samples) -> tuple[_Branch, _Branch]:
-    """Both branches before their norms, with the kernels as the layer has stored them."""
+    """Both branches before their norms, with the kernels of the layer."""
     points, r = _points(layer), layer.representative
     kernels = _kernels(layer)
 
@@ -236,9 +237,9 @@ def _of_channels(branch: _Branch, some: Tensor) -> _Branch:
 
 
 def _fit_some(u: _Branch, v: _Branch, targets: Tensor, image: Tensor, start: Tensor) -> Tensor:
-    """Both norms' scales and their common shift, (C, 3), for the channels at hand; each channel keeps the best that it had.
+    """The scales of both norms and their common shift, (C, 3), for some channels; each channel keeps its best.
 
-    With shifts of their own, the branches could drift apart until the blend takes one of them only, where images are alike.
+    With a shift for each, the branches could drift apart until the blend takes only one of them, if images are alike.
     """
     tried = [start * torch.tensor([share, share, 1.0], dtype=start.dtype) for share in SHARES]
     errors = torch.stack([_missed(u, v, targets, image, fitted) for fitted in tried])
@@ -260,14 +261,14 @@ def _fit_some(u: _Branch, v: _Branch, targets: Tensor, image: Tensor, start: Ten
 
 
 def _gate(u: _Branch, v: _Branch, fitted: Tensor) -> Tensor:
-    """How much of the representative branch the blend takes, (images, C)."""
+    """The share of the representative branch in the blend, (images, C)."""
     return torch.sigmoid(fitted[:, 0] * u.image_means - fitted[:, 1] * v.image_means)
 
 
 def _missed(u: _Branch, v: _Branch, targets: Tensor, image: Tensor, fitted: Tensor) -> Tensor:
-    """The error of each channel, (C,), blended as the layer does: on what is fitted to, and as much again on what is left out.
+    """The error of each channel, (C,), with the blend of the layer: of the fitted samples plus that of the others.
 
-    Where features are large, the blend of one image may be the opposite of another's.
+    If features are large, the blend of one image may be the opposite of another's.
     """
     a, b, shift = fitted.unbind(1)
     blended = torch.lerp(b * v.values, a * u.values, _gate(u, v, fitted)[image]) + shift

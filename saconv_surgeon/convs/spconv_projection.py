@@ -9,20 +9,20 @@ from saconv_surgeon.convs.geometry import narrow_padding, pair
 from saconv_surgeon.convs.spconv_geometry import SplitLayer, first_window, group_channels
 
 CORRELATION = 0.7
-"""Of neighbouring pixels in a feature map, for the projection. On the sample models with images that have figures in them, 0.6 to
-0.9 leave more of the outputs than independent pixels (0) or equal ones (1) do.
+"""The correlation of neighbouring pixels in a feature map that the projection assumes. On the sample models and images with figures
+in them, 0.6 to 0.9 keep more of the outputs than 0 (independent pixels) or 1 (equal pixels).
 """
 
 
 @torch.no_grad()
 def project(layer: SplitLayer, conv: nn.Conv2d) -> None:
-    """Gives ``layer`` the part of ``conv``'s kernel that its branches can express, in place.
+    """Sets ``layer``, in place, to the part of the kernel of ``conv`` that its branches can express.
 
-    The least-squares fit in closed form, for inputs whose channels are independent and whose neighbouring pixels are correlated
-    by ``CORRELATION``, as those of feature maps are: within a group of representative channels all k×k taps; elsewhere one number
-    for each pair of channels, a sum over the taps weighted by how much each has in common with the pooling window. Each branch
-    gives twice its part, since the blend takes half of each, and the bias. The norms have the statistics of such inputs with unit
-    variance, so that training and inference agree about the scale.
+    This is the least-squares fit in closed form, for inputs with independent channels whose neighbouring pixels are correlated by
+    ``CORRELATION``, as in feature maps: within a group of representative channels all k×k taps; elsewhere one number for each
+    pair of channels, a sum over the taps weighted by their correlation with the pooling window. Each branch gives twice its part,
+    since the blend takes half of each, and the bias. The norms have the statistics of such inputs with unit variance, so that
+    training and inference have the same scale.
     """
     kernel = conv.weight.double()
     wide, points = _split(layer, kernel)
@@ -52,7 +52,7 @@ def _split(layer: SplitLayer, kernel: Tensor) -> tuple[list[Tensor], Tensor]:
 
 
 def store_points(layer: SplitLayer, points: Tensor) -> None:
-    """Puts the (C_out, C_in) numbers into the 1×1 convolutions; the bias is left to the norm behind it."""
+    """Puts the (C_out, C_in) numbers into the 1×1 convolutions, without a bias: the norm after them has one."""
     layer.pwc.weight.copy_(points[:, : layer.representative, None, None])
     layer.conv1x1.weight.copy_(points[:, layer.representative :, None, None])
     assert layer.conv1x1.bias is not None
@@ -60,8 +60,8 @@ def store_points(layer: SplitLayer, points: Tensor) -> None:
 
 
 def _correlations(layer: SplitLayer) -> tuple[Tensor, Tensor, Tensor]:
-    """Of an input that is correlated from pixel to pixel: taps with taps, (k², k²), taps with the mean of the pooling window,
-    (k²,), and that with itself, ().
+    """The correlations of an input: taps with taps, (k², k²), taps with the mean of the pooling window, (k²,), and that mean with
+    itself, ().
     """
     conv = layer.spatial[0]
     left, _, top, _ = narrow_padding(conv)
@@ -91,6 +91,6 @@ def set_norm(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, *, scale: Ten
     assert norm.running_var is not None
     norm.running_mean.copy_(mean)
     norm.running_var.copy_(variance)
-    # from what was stored, which half precision has rounded
+    # from the stored variance, which half precision has rounded
     norm.weight.copy_(scale * torch.sqrt(norm.running_var.double() + norm.eps))
     norm.bias.copy_(centre)

@@ -1,6 +1,6 @@
-"""The plain records that one layer of the package hands to the next: frozen, raw numbers, units in the names.
+"""The records that one part of the package hands to the next: frozen dataclasses of raw numbers, with units in the names.
 
-``to_dict`` and ``from_dict`` turn them into what the JSON contract says and back. Fields may be added; none is renamed.
+``to_dict`` and ``from_dict`` convert them to the JSON contract and back. Fields may be added but never renamed.
 """
 
 from saconv_surgeon.records.conversion import (

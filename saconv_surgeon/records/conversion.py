@@ -53,11 +53,11 @@ class ConvArguments:
 
 @dataclass(frozen=True)
 class ConvSite:
-    """One convolution of a model: where it is, what it did in the census, what follows it.
+    """One convolution of a model: its path, what it did in the census, what follows it.
 
     ``path`` is the dotted module path; ``aliases`` are the other paths of the same module. A functional call has the path of
-    the module that made it, with ``::conv2d[i]`` behind it. ``norm`` and ``activation`` are what the convolution alone feeds,
-    as ``path (Type)``; None where there is none or where no graph shows it (``found_by`` is then ``"census"``).
+    the module that made it, followed by ``::conv2d[i]``. ``norm`` and ``activation`` are what the convolution alone feeds,
+    as ``path (Type)``; None if there is none, or if no graph shows it (``found_by`` is then ``"census"``).
     """
 
     path: str
@@ -81,10 +81,10 @@ class ConvSite:
 
 @dataclass(frozen=True)
 class PlannedSite(ConvSite):
-    """A convolution with its decision. ``added_*`` is what converting it costs, for the example inputs as given.
+    """A convolution with its decision. ``added_*`` is the cost of converting it, for the example inputs as given.
 
     ``absorbs`` has the paths of the norm (``bn``) and the activation (``act``) that become parts of the new layer;
-    ``not_absorbed`` says what was asked for and cannot be.
+    ``not_absorbed`` says why one that was asked for does not.
     """
 
     decision: Decision = "refuse"
@@ -123,7 +123,7 @@ class Ledger:
 
 @dataclass(frozen=True)
 class Base:
-    """Where the model of a plan came from. ``fingerprint`` is the sha256 over its weights."""
+    """The origin of the model of a plan. ``fingerprint`` is the sha256 of its weights."""
 
     model: str | None = None
     weights: str | None = None
@@ -132,10 +132,10 @@ class Base:
 
 @dataclass(frozen=True)
 class Plan:
-    """What was decided for every convolution; the sites stand in the order of their first call.
+    """The decision for every convolution, in the order of their first calls.
 
-    ``options`` are those of the target, as the user writes them. ``init`` is where layers begin that cannot equal their
-    convolutions; None for a target that preserves the function.
+    ``options`` are those of the target, as the user writes them. ``init`` says how layers are initialized that cannot equal
+    their convolutions; None for a target that preserves the function.
     """
 
     target: str
@@ -168,8 +168,8 @@ class Plan:
 class Equivalence:
     """How far the outputs moved, over all trials and all tensors of the outputs.
 
-    ``max_rel`` is max|a-b| / max|a| per tensor, the worst of them. None where it has no finite value; ``problems`` then says
-    what was seen. ``noise_max_rel`` is how far the original moves from itself. ``note`` says why outputs move that may.
+    ``max_rel`` is max|a-b| / max|a| per tensor, the worst of them. None if that is not finite; ``problems`` then says what was
+    seen. ``noise_max_rel`` is how far the original moves from run to run. ``note`` says why the outputs are expected to move.
     """
 
     passed: bool
@@ -194,11 +194,11 @@ class Equivalence:
 
 @dataclass(frozen=True)
 class LayerFit:
-    """How much of a convolution's output the layer in its place gives.
+    """How much of a convolution's output its new layer reproduces.
 
-    ``r2`` is 1 - sum|a-b|^2 / sum|a-mean|^2 with each channel's own mean, a being the original; it and ``cosine`` are for the
-    layer where it is, with the changes of all layers before it; ``r2_alone`` is for the very inputs that the convolution gets.
-    None where there is no finite value.
+    ``r2`` is 1 - sum|a-b|^2 / sum|a-mean|^2 with each channel's own mean, a being the original. ``r2`` and ``cosine`` are for the
+    layer in its place, after the changes of all layers before it; ``r2_alone`` is for the same inputs as the convolution. None
+    if a value is not finite.
     """
 
     path: str
@@ -209,12 +209,12 @@ class LayerFit:
 
 @dataclass(frozen=True)
 class Explained:
-    """How much of the original's outputs a converted model gives that cannot equal it.
+    """How much of the original's outputs a converted model reproduces that cannot equal it.
 
-    ``r2`` is the mean over all channels of all floating outputs, each by its own spread; the figures of a layer are over its
-    channels together. ``top1`` is how often the largest value along the second axis of the first output, (N, C) or
-    (N, C, H, W), is in the same place: the class of an image, or of a pixel. ``samples`` were looked at, which are from
-    ``source``; ``calibrated_on`` samples had been fitted to. ``not_compared`` are outputs of other sizes, as detectors have them.
+    ``r2`` is the mean over all channels of all floating outputs, each relative to its own spread; the figures of a layer are over
+    its channels together. ``top1`` is how often the largest value along the second axis of the first output, (N, C) or
+    (N, C, H, W), is at the same index: the class of an image, or of a pixel. ``samples`` from ``source`` were compared;
+    ``calibrated_on`` samples had been fitted to. ``not_compared`` are outputs whose size changes, as those of detectors.
     """
 
     init: str

@@ -12,11 +12,11 @@ DIFF_SCHEMA = "saconv-surgeon/diff/1"
 
 @dataclass(frozen=True)
 class StructureChange:
-    """A module that is in one variant only (``"added"``, ``"removed"``), differs in both (``"changed"``), or is the same under
-    another path (``"renamed"``, where ``a`` and ``b`` may differ as well).
+    """A module that is in one variant only (``"added"``, ``"removed"``), differs (``"changed"``), or has another path
+    (``"renamed"``; ``a`` and ``b`` may differ as well).
 
-    ``path`` is its place in A, or in B where it was added; ``new_path`` that in B where it is another. ``a`` and ``b`` are its
-    class and settings. ``modules`` counts it and what is inside it, where all of that was added, removed or renamed.
+    ``path`` is its path in A, or in B if it was added; ``new_path`` is its path in B if that is another. ``a`` and ``b`` are its
+    class and settings. ``modules`` counts it and its submodules if all of them were added, removed or renamed.
     """
 
     path: str
@@ -29,7 +29,7 @@ class StructureChange:
 
 @dataclass(frozen=True)
 class LayerPair:
-    """Rows of the two profiles that stand for the same layer, by their paths; None where a variant has none."""
+    """The paths of one layer in the two profiles; None for a variant that does not have it."""
 
     a: str | None
     b: str | None
@@ -38,10 +38,10 @@ class LayerPair:
 
 @dataclass(frozen=True)
 class WeightChange:
-    """A tensor of both variants that differs; ``relative`` = |b-a| / |a| in the 2-norm, None where that is no number: ``why``.
+    """A tensor of both variants that differs; ``relative`` = |b-a| / |a| in the 2-norm. If that is None, ``why`` says why.
 
-    ``name_b`` is its name in B where it is another. With ``as_kernel``, the kernel that a converted layer convolves with was
-    compared with that of the convolution it stands for.
+    ``name_b`` is its name in B if that is another. With ``as_kernel``, the kernel that a converted layer convolves with was
+    compared with the kernel of the convolution.
     """
 
     name: str
@@ -55,9 +55,9 @@ class WeightChange:
 class WeightDiff:
     """The two state dicts compared, names aligned as the modules are.
 
-    ``changed`` has the largest change first: of the parameters, then of the buffers, whose statistics move without learning.
+    ``changed`` has the parameters, largest change first, then the buffers, whose statistics change without learning.
 
-    ``not_finite`` names every tensor that has NaN or infinities, with how many in which variant.
+    ``not_finite`` names every tensor that has NaN or infinities, with their number and the variant.
     """
 
     equal: int
@@ -70,7 +70,7 @@ class WeightDiff:
 
 @dataclass(frozen=True)
 class Divergence:
-    """How far the outputs of one layer are apart, on whatever each gets in its own model. None where that has no figure."""
+    """How far the outputs of one layer are apart, each on the inputs that it gets in its own model; None if not finite."""
 
     a: str
     b: str
@@ -79,11 +79,11 @@ class Divergence:
 
 @dataclass(frozen=True)
 class OutputDiff:
-    """The outputs for the same inputs compared, as in :class:`Equivalence`; no ``max_*`` and ``cosine`` where only one has NaN.
+    """The outputs for the same inputs compared, as in :class:`Equivalence`; ``max_*`` and ``cosine`` are None if one has NaN.
 
-    ``top1`` is how often the largest value along the second axis of the first output, (N, C) or (N, C, H, W), is in the same
-    place, over ``top1_of`` of them. ``diverging`` are the layers whose outputs are not equal to the bit, in the order in which
-    they run; the first is where the difference comes from. ``not_finite`` names every output that has NaN or infinities.
+    ``top1`` is how often the largest value along the second axis of the first output, (N, C) or (N, C, H, W), is at the same
+    index, out of ``top1_of``. ``diverging`` are the layers whose outputs are not equal to the bit, in the order in which they
+    run; the difference comes from the first. ``not_finite`` names every output that has NaN or infinities.
     """
 
     bit_equal: bool
@@ -100,7 +100,7 @@ class OutputDiff:
 
     @property
     def first_diverging(self) -> Divergence | None:
-        """The first layer that differs."""
+        """The first layer whose output differs."""
         return next(iter(self.diverging), None)
 
 
@@ -109,14 +109,14 @@ Use = Literal["at rest", "hardly used", "used", "never ran", "not finite"]
 
 @dataclass(frozen=True)
 class Freedom:
-    """What has become of a switchable atrous layer, over the inputs it was looked at with.
+    """How much a trained switchable layer uses what surgery gave it, over some inputs.
 
     ``switch_*`` are of S over all positions. ``weight_diff`` is |Δw| / |w| in the 2-norm, w being the narrow branch's kernel.
     ``pre_context`` and ``post_context`` are the root mean squares of what the contexts add, relative to what they add it to;
     ``offset`` is the mean distance in pixels by which a deformable layer moves its samples. ``moved`` is |y - y0| / |y| of the
-    output y and the plain convolution's output y0 for the same input. None where there is no finite value.
+    output y and the plain convolution's output y0 for the same input. None if a value is not finite.
     ``use`` is ``"at rest"`` (still the plain convolution, to the bit), ``"hardly used"`` (``moved`` below 0.1 %), or ``"used"``;
-    ``"never ran"`` and ``"not finite"`` where that cannot be told.
+    ``"never ran"`` or ``"not finite"`` if that is not known.
     """
 
     path: str
@@ -135,9 +135,9 @@ class Freedom:
 
 @dataclass(frozen=True)
 class GateResult:
-    """A condition under which a command fails: how it was written, what was found, and whether it holds.
+    """A condition under which a command fails: as it was written, what was found, and whether it failed.
 
-    ``value`` is None where the figure could not be had; the gate then fails, since nothing says that it holds.
+    ``value`` is None if the figure is not known; the gate then fails, since nothing shows that it passes.
     """
 
     gate: str
@@ -148,9 +148,9 @@ class GateResult:
 
 @dataclass(frozen=True)
 class Diff:
-    """Two variants side by side. ``weights``, ``outputs`` and ``latency_ratio`` are None where only reports were compared.
+    """Two variants side by side. ``weights``, ``outputs`` and ``latency_ratio`` are None if only reports were compared.
 
-    ``layers`` pairs the rows of both profiles; ``freedom_a`` and ``freedom_b`` are of the switchable atrous layers of each.
+    ``layers`` pairs the rows of both profiles; ``freedom_a`` and ``freedom_b`` are about the switchable layers of each.
     """
 
     a: Profile

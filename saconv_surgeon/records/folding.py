@@ -1,4 +1,4 @@
-"""What becomes of a trained converted model when it is folded for inference."""
+"""What a trained converted model becomes when it is folded for inference."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ FOLDING_SCHEMA = "saconv-surgeon/folding/1"
 class FoldedLayer:
     """A layer, what it was and what it is now.
 
-    ``parts`` is what is left to compute of a switchable layer, ``()`` for a plain convolution. ``norm`` is what went into the
-    layer, as ``path (Type)``, and ``norm_stays`` why a norm did not. ``removed`` are parts that a tolerance allowed to take out,
-    by which the output moved ``cost`` = |y-y0| / |y0| in the 2-norm. ``reason`` says why the layer was left as it was.
+    ``parts`` is what a switchable layer still computes, ``()`` for a plain convolution. ``norm`` is the norm that went into the
+    layer, as ``path (Type)``; ``norm_stays`` says why one did not. ``removed`` are the parts that a tolerance allowed to take
+    out; they moved the output by ``cost`` = |y-y0| / |y0| in the 2-norm. ``reason`` says why the layer was left as it was.
     """
 
     path: str
@@ -29,12 +29,12 @@ class FoldedLayer:
 
     @property
     def changed(self) -> bool:
-        """Whether something else is in its place now."""
+        """Whether the layer was replaced."""
         return self.reason is None
 
     @property
     def plain(self) -> bool:
-        """Whether that is a plain convolution."""
+        """Whether it was replaced by a plain convolution."""
         return self.changed and self.after == "Conv2d"
 
 
@@ -43,8 +43,8 @@ class FoldLedger:
     """Every layer accounted for: ``layers == plain + switchable + others + kept``.
 
     ``plain`` became convolutions, ``at_rest`` of them the original ones to the bit; ``switchable`` still have two branches or a
-    context; ``kept`` were left as they were. ``norms`` went into the layer before them. ``convolutions`` are plain ones that
-    only took in their norm; they are not among ``layers``.
+    context; ``kept`` were left as they were. ``norms`` went into the layer before them. ``convolutions`` are plain convolutions
+    that took in their norm; they do not count as ``layers``.
     """
 
     layers: int

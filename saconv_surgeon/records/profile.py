@@ -16,7 +16,7 @@ PROFILE_SCHEMA = "saconv-surgeon/profile/1"
 
 @dataclass(frozen=True)
 class UncountedOp:
-    """An operation without a known cost: how often it ran and in which modules."""
+    """An operation of unknown cost: how often it ran and in which modules."""
 
     calls: int
     modules: tuple[str, ...]
@@ -26,8 +26,8 @@ class UncountedOp:
 class LayerCost:
     """What one module does itself, without its children: the rows add up to the totals.
 
-    ``latency_s`` is its share of a pass of its own, timed with hooks, which cost time themselves: for comparing rows only.
-    ``settings`` is what ``repr`` shows of it between the brackets; ``converted`` says whether surgery put it there.
+    ``latency_s`` was measured in a separate pass with hooks, which cost time themselves: compare it between rows only.
+    ``settings`` is the part of its ``repr`` between the brackets; ``converted`` says whether surgery put it there.
     """
 
     path: str
@@ -46,10 +46,10 @@ class LayerCost:
 
 @dataclass(frozen=True)
 class Timing:
-    """How time is measured. ``budget_s`` is for all of ``batches`` together; none of them means the inputs as they are.
+    """How time is measured. ``budget_s`` is for all ``batches`` together; without any, the inputs are taken as they are.
 
-    ``autocast`` is a dtype's name. ``compiled`` times what ``torch.compile`` makes of the model. ``threads`` is for the CPU,
-    None leaves torch's own number. ``training`` adds training steps, ``per_layer`` a pass that times every module.
+    ``autocast`` is the name of a dtype. ``compiled`` times what ``torch.compile`` makes of the model. ``threads`` is for the CPU;
+    None keeps torch's own number. ``training`` adds training steps, ``per_layer`` a pass that times every module.
     """
 
     budget_s: float = 4.0
@@ -62,14 +62,14 @@ class Timing:
 
     def __post_init__(self) -> None:
         if not 0 < self.budget_s < math.inf:
-            raise UsageError(f"a budget of {self.budget_s} seconds is none; give a number above 0")
+            raise UsageError(f"a budget of {self.budget_s} seconds measures nothing; give a number above 0")
 
 
 @dataclass(frozen=True)
 class Latency:
     """Seconds for one forward pass, over ``n`` runs, and the settings that it was measured with.
 
-    ``p90_s`` and further out are None where ``n`` does not support them. ``compile_s`` is the first call of a compiled model.
+    ``p90_s``, ``p95_s`` and ``p99_s`` are None if ``n`` is too small for them. ``compile_s`` is the first call of a compiled model.
     ``enqueue_s`` is how long the host takes to launch the work of a CUDA device. ``flags`` say what is wrong with the figures:
     ``"spread"`` (the interquartile range exceeds 10 % of the median), ``"drift"`` (the second half of the runs differs from the
     first by more than 10 %), ``"few-runs"`` (fewer than 10), ``"enqueue-bound"`` (the host is busy for more than 80 % of the
@@ -102,8 +102,8 @@ class Latency:
 class LatencyRatio:
     """Paired ratio after/before (or B/A) with a 95 % bootstrap interval of its median.
 
-    ``noise_low`` and ``noise_high`` are the same interval of the baseline against itself, in the same run; ``noise_floor`` is how
-    far from 1 it reaches.
+    ``noise_low`` and ``noise_high`` are the same interval for the baseline against itself, in the same run; ``noise_floor`` is
+    how far it reaches from 1.
     """
 
     median: float
@@ -119,10 +119,10 @@ class LatencyRatio:
 
 @dataclass(frozen=True)
 class TrainingCost:
-    """One step of training in train mode: forward, then backward from the sum of the outputs; no optimiser.
+    """One training step in train mode: forward, then backward from the sum of the outputs; no optimiser.
 
-    ``saved_bytes`` is what autograd keeps from forward to backward, parameters and buffers not counted.
-    ``peak_memory_bytes`` is the most that was in memory, weights and gradients included.
+    ``saved_bytes`` is what autograd keeps from forward to backward, without parameters and buffers.
+    ``peak_memory_bytes`` is the most that was in memory, with weights and gradients.
     """
 
     step: Latency
@@ -134,7 +134,7 @@ class TrainingCost:
 
 @dataclass(frozen=True)
 class CrossCheck:
-    """The two counting engines side by side: fvcore on a trace, ``FlopCounterMode`` on what was carried out."""
+    """The two counting engines side by side: fvcore on a trace, ``FlopCounterMode`` on the operations that were executed."""
 
     agrees: bool
     fvcore_macs: int
@@ -144,13 +144,13 @@ class CrossCheck:
 
 @dataclass(frozen=True)
 class Counts:
-    """What the counting engine found, for the inputs as given (their batch included).
+    """What the counting engines found, for the inputs as given, with their batch.
 
     ``macs``: multiply-accumulates of convolutions, linear layers and matrix products. ``flops``: 2·macs plus every counted
     element-wise, pooling and normalisation operation. ``fvcore_flops``: what plain fvcore prints, in its mixed unit.
-    ``activations``: elements produced by convolutions, linear layers and matrix products. ``ops``: kernels launched, views not
-    among them. ``bytes_moved``: what those read and write. ``peak_live_bytes``: the most memory behind tensors at any one time,
-    weights included. None where a figure could not be had; ``note`` then says why.
+    ``activations``: elements produced by convolutions, linear layers and matrix products. ``ops``: kernels launched, without
+    views. ``bytes_moved``: what these kernels read and write. ``peak_live_bytes``: the most memory that tensors held at any one
+    time, with the weights. A figure that is not known is None; ``note`` then says why.
     """
 
     macs: int | None
@@ -169,7 +169,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class FigureChange:
-    """A figure in an earlier report and now; ``path`` is None for a total. ``ratio`` is now/before."""
+    """A figure in an earlier report and now, with now/before as ``ratio``; ``path`` is None for a total."""
 
     figure: str
     before: float | None
@@ -180,7 +180,7 @@ class FigureChange:
 
 @dataclass(frozen=True)
 class ConditionChange:
-    """A circumstance that differs between two reports: a version, a device, a setting."""
+    """A condition that differs between two reports: a version, a device, a setting."""
 
     name: str
     before: str | None
@@ -189,10 +189,10 @@ class ConditionChange:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A profile against an earlier one, in the file ``report``: the totals, and every layer of which a figure changed.
+    """A profile against an earlier one, from the file ``report``: the totals, and every layer with a figure that changed.
 
-    ``same_conditions`` says whether the two were timed in the same way on the same kind of machine. Even then they were not timed
-    in turn, so a ratio of latencies carries no verdict.
+    ``same_conditions`` says whether both were timed in the same way on the same kind of machine. Even then they were not timed
+    in turn, so the ratio of their latencies has no verdict.
     """
 
     report: str
@@ -207,9 +207,9 @@ class Comparison:
 class Profile:
     """The price of one model for one set of inputs. Counts as in :class:`Counts`; a shared parameter counts once.
 
-    ``buffers`` are elements, as ``parameters`` are; ``shared_parameters`` are those that more than one module or name uses.
-    ``peak_memory_bytes`` is for one forward pass in inference, weights included: what ``peak_memory_source`` saw.
-    ``latency`` is the first of ``latencies``, which has one for each batch size.
+    ``parameters`` and ``buffers`` are numbers of elements; ``shared_parameters`` are those with more than one name.
+    ``peak_memory_bytes`` is for one forward pass in inference, with the weights, as ``peak_memory_source`` measured it.
+    ``latency`` is the first of ``latencies``, one for each batch size.
     """
 
     model: str
@@ -245,13 +245,13 @@ class Profile:
 
     @property
     def all_latencies(self) -> tuple[Latency, ...]:
-        """``latencies``; where an older report has none, its only one."""
+        """``latencies``; if an older report has none, its only latency."""
         return self.latencies or ((self.latency,) if self.latency else ())
 
 
 @dataclass(frozen=True)
 class Priced:
-    """Two profiles, made side by side; ratios are b/a, one for each batch size."""
+    """Two profiles that were made side by side; ratios are b/a, one for each batch size."""
 
     a: Profile
     b: Profile

@@ -29,7 +29,7 @@ def to_dict(record: Any) -> Any:
 
 
 def from_dict(cls: type[R], data: Any) -> R:
-    """The record of type ``cls`` that ``to_dict`` was given; unknown fields are passed over.
+    """The record of type ``cls`` from which ``to_dict`` made ``data``; unknown fields are ignored.
 
     Raises:
         ValueError: A field is absent or has the wrong type; the message names it.
@@ -38,7 +38,7 @@ def from_dict(cls: type[R], data: Any) -> R:
 
 
 def with_strings(record: Any, change: Callable[[str], str]) -> Any:
-    """A copy of ``record`` with every string, however deep, put through ``change``; it stays a record of the same type."""
+    """A copy of ``record``, of the same type, in which every string, however deep, is replaced by ``change(string)``."""
     if isinstance(record, str):
         return change(record)
     if dataclasses.is_dataclass(record) and not isinstance(record, type):
@@ -52,10 +52,10 @@ def with_strings(record: Any, change: Callable[[str], str]) -> Any:
 
 
 def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """For ``json.loads``: an object whose keys are all different.
+    """For ``json.loads``: an object, checked for keys that it has twice.
 
     Raises:
-        ValueError: One is there twice.
+        ValueError: It has one twice.
     """
     twice = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
     if twice:

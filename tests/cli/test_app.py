@@ -323,20 +323,16 @@ def test_users_own_fault_keeps_its_traceback(tmp_path):
 
 
 def test_our_own_fault_keeps_its_traceback(monkeypatch):
-    from saconv_surgeon import api
-
-    monkeypatch.setattr(api, "make_plan", lambda *a, **k: 1 / 0)
+    monkeypatch.setattr("saconv_surgeon.surgery.inspect.make_plan", lambda *a, **k: 1 / 0)
     result = run("inspect", f"{NETS}:chain", *SIZE)
     assert isinstance(result.exception, ZeroDivisionError)
 
 
 def test_interruption_exits_130(monkeypatch):
-    from saconv_surgeon import api
-
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(api, "make_plan", interrupted)
+    monkeypatch.setattr("saconv_surgeon.surgery.inspect.make_plan", interrupted)
     result = run("inspect", f"{NETS}:chain", *SIZE)
     assert result.exit_code == 130
     assert "interrupted" in result.stderr

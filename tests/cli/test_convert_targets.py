@@ -97,9 +97,7 @@ def test_aws():
 
 
 def test_absent_operator_leaves_nothing_to_convert(monkeypatch):
-    monkeypatch.setattr(
-        "saconv_surgeon.convs.targets.known_targets.missing_operator", lambda: "torchvision is not here"
-    )
+    monkeypatch.setattr("saconv_surgeon.convs.deformable.missing_operator", lambda: "torchvision is not here")
     result = convert("--to", "saconv-deform", "--dry-run")
     assert result.exit_code == 4
     assert "need torchvision's deform_conv2d: torchvision is not here" in " ".join(result.stdout.split())
@@ -163,7 +161,7 @@ def test_broken_outputs_of_a_changed_function_are_not_saved(tmp_path, monkeypatc
     def wreck(layer, conv):
         torch.nn.init.constant_(layer.pwc.weight, float("nan"))
 
-    monkeypatch.setattr("saconv_surgeon.convs.spconv_calibration.project", wreck)
+    monkeypatch.setattr("saconv_surgeon.convs.spconv.project", wreck)
     result = convert("--to", "spconv", "-o", tmp_path / "out")
     assert result.exit_code == 1
     assert "not usable" in result.stdout

@@ -10,7 +10,7 @@ from torch import nn
 
 import saconv_surgeon as surgeon
 from saconv_surgeon import ConvAWS2d, DeformableSAConv2d, SAConv2d, SAConvBlock, SPConv2d
-from saconv_surgeon.convs import affine
+from saconv_surgeon.convs import known_norms_and_activations
 from saconv_surgeon.convs.affine import Affine, remainder
 from saconv_surgeon.convs.folded import FoldedSAConv2d
 from tests import oracle, oracle_targets
@@ -311,7 +311,7 @@ class Acting(nn.BatchNorm2d):
 
 
 def test_own_norm_with_an_activation_leaves_it_behind(monkeypatch):
-    monkeypatch.setitem(affine.WITH_ACTIVATION, "Acting", (__name__,))
+    monkeypatch.setitem(known_norms_and_activations.BATCH_NORMS_WITH_ACTIVATION, "Acting", (__name__,))
     block = oracle.shake(SAConvBlock(4, 8, 3, act=None)).double()
     block.bn = Acting(8).double()
     block.bn.load_state_dict(norm().state_dict())

@@ -6,7 +6,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from saconv_surgeon import SPConv2d
-from saconv_surgeon.convs import spconv_calibration as spconv_start
+from saconv_surgeon.convs import spconv_calibration
+from saconv_surgeon.convs.spconv_projection import CORRELATION
 from tests import oracle, oracle_targets
 
 CASES = [
@@ -56,7 +57,7 @@ def test_projection_is_the_least_squares_fit_for_correlated_inputs(sizes, option
     """The best of all linear layers of that form, found by least squares on many such inputs, is where the projection is."""
     conv = convolution(sizes, options).double()
     layer = SPConv2d.from_conv2d(conv).eval()
-    x = correlated(220, sizes[0], 24, spconv_start.CORRELATION)
+    x = correlated(220, sizes[0], 24, CORRELATION)
     (top, bottom), (left, right) = oracle.padding_per_axis(layer)
     with torch.no_grad():
         target, ours = conv(x), linear_part(layer, x)
@@ -163,8 +164,8 @@ def test_norms_are_fitted_to_the_blend_as_it_sways(monkeypatch):
     brightness = torch.tensor([-2.0, 1.5, 0.5, -1.0, 2.0, -0.5, 1.0, -1.5, 0.0, 1.8, -1.8, 0.2])
     x = correlated(12, 8, 14, 0.7).float() + brightness[:, None, None, None]
     errors = []
-    for rounds in (0, spconv_start.ROUNDS):
-        monkeypatch.setattr(spconv_start, "ROUNDS", rounds)
+    for rounds in (0, spconv_calibration.ROUNDS):
+        monkeypatch.setattr(spconv_calibration, "ROUNDS", rounds)
         with torch.no_grad():
             layer = SPConv2d.from_conv2d(conv).eval()
             layer.fit([x], [conv(x)])

@@ -172,7 +172,7 @@ def test_full_disk_and_interruption_leave_what_was_there(tmp_path, monkeypatch, 
     def fail(*args, **kwargs):
         raise error
 
-    monkeypatch.setattr("saconv_surgeon.saving.folder._write_json", fail)
+    monkeypatch.setattr("saconv_surgeon.saving.conversion_folder.write_json", fail)
     monkeypatch.setattr(torch, "save", fail)
     expected = surgeon.ModelError if isinstance(error, OSError) else KeyboardInterrupt
     with pytest.raises(expected) as raised:

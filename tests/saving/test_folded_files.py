@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 import saconv_surgeon as surgeon
-from saconv_surgeon.convs import folded
+from saconv_surgeon.convs import saconv
 from saconv_surgeon.errors import ModelError, NotEquivalentError, UsageError
-from saconv_surgeon.saving import folded_files as files
+from saconv_surgeon.saving import export_engines, folded_files
 from tests import oracle
 from tests.folding.test_fold import Pair, X, outputs, trained
 
@@ -134,8 +134,10 @@ def test_compiler_that_fails_is_one_message(folding, tmp_path, monkeypatch):
 
 
 def test_file_that_computes_something_else_does_not_appear(folding, tmp_path, monkeypatch):
-    right = files._open_program
-    monkeypatch.setattr(files, "_open_program", lambda path: lambda given: [1.001 * t for t in right(path)(given)])
+    right = export_engines._open_program
+    monkeypatch.setattr(
+        export_engines, "_open_program", lambda path: lambda given: [1.001 * t for t in right(path)(given)]
+    )
     with pytest.raises(ModelError, match="computes something else from the file"):
         surgeon.save(folding, tmp_path / "fast.pt2", example_inputs=X)
     assert list(tmp_path.iterdir()) == []
@@ -155,19 +157,19 @@ def test_refusals(folding, tmp_path, monkeypatch):
         surgeon.save(folding, tmp_path / "d.pt")
     with pytest.raises(UsageError, match="not a Linear"):
         surgeon.save(nn.Linear(1, 1), tmp_path / "x.pt")
-    monkeypatch.setattr(files, "_is_here", lambda name: name != "onnxscript")
+    monkeypatch.setattr(folded_files, "_is_here", lambda name: name != "onnxscript")
     with pytest.raises(ModelError, match=r"needs onnxscript; pip install 'saconv-surgeon\[onnx\]'"):
         surgeon.save(folding, tmp_path / "fast.onnx", example_inputs=X)
     monkeypatch.undo()
-    monkeypatch.setattr(files, "MOST_IN_ONNX", 100)
+    monkeypatch.setattr(export_engines, "MOST_IN_ONNX", 100)
     needs_onnx()
     with pytest.raises(ModelError, match="at most 2; save to a"):
         surgeon.save(folding, tmp_path / "fast.onnx", example_inputs=X)
 
 
 def test_unequal_folding_is_saved_by_force_only(model, tmp_path, monkeypatch):
-    right = folded._kernel
-    monkeypatch.setattr(folded, "_kernel", lambda *arguments: 1.001 * right(*arguments))
+    right = saconv.kernel_through
+    monkeypatch.setattr(saconv, "kernel_through", lambda *arguments: 1.001 * right(*arguments))
     folding = surgeon.fold(model, X)
     assert not folding.equivalence.passed
     with pytest.raises(NotEquivalentError):

@@ -14,8 +14,8 @@ from saconv_surgeon.cli.model_options import InputOptions, ModelOptions, mode_op
 from saconv_surgeon.cli.output import check_destinations, deliver, judge, save_or_fail
 from saconv_surgeon.cli.result_options import ResultOptions, TalkOptions
 from saconv_surgeon.cli.selection_options import InitOptions, ProofOptions, SelectionOptions, overwrite_option
+from saconv_surgeon.cli.streams import EXIT_NOTHING_ELIGIBLE, fail, progress
 from saconv_surgeon.cli.takes import finite, takes
-from saconv_surgeon.cli.terminal import EXIT_NOTHING_ELIGIBLE, fail, progress
 from saconv_surgeon.cli.timing_options import TimingOptions
 from saconv_surgeon.errors import NoEffectWarning
 from saconv_surgeon.records import Mode, to_dict

@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from saconv_surgeon.cli.result_options import JsonOption
+from saconv_surgeon.cli.streams import report_console, show, write_json
 from saconv_surgeon.cli.takes import takes
-from saconv_surgeon.cli.terminal import report_console, show, write_json
 
 
 @click.command()

@@ -8,8 +8,8 @@ from saconv_surgeon.cli.model_options import InputOptions, ModelOptions, mode_op
 from saconv_surgeon.cli.output import check_destinations, deliver, fail_if_gates_failed, judge
 from saconv_surgeon.cli.result_options import ResultOptions, TalkOptions
 from saconv_surgeon.cli.selection_options import SelectionOptions
+from saconv_surgeon.cli.streams import progress
 from saconv_surgeon.cli.takes import takes
-from saconv_surgeon.cli.terminal import progress
 from saconv_surgeon.records import INSPECTION_SCHEMA, Mode, to_dict
 
 

@@ -11,8 +11,8 @@ from saconv_surgeon.cli.checks import check_counted, check_gates_alone
 from saconv_surgeon.cli.model_options import InputOptions, ModelOptions
 from saconv_surgeon.cli.output import check_destinations, deliver, fail_if_gates_failed, judge
 from saconv_surgeon.cli.result_options import ResultOptions, TalkOptions
+from saconv_surgeon.cli.streams import progress
 from saconv_surgeon.cli.takes import takes
-from saconv_surgeon.cli.terminal import progress
 from saconv_surgeon.cli.timing_options import TimingOptions
 from saconv_surgeon.comparing.saved_reports import compared_with, read_profile
 from saconv_surgeon.errors import UsageError

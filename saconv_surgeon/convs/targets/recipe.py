@@ -1,4 +1,4 @@
-"""How a converted layer was made, so that the same can be done to another convolution."""
+"""``Recipe``: how a converted layer was made, so that another convolution can be converted in the same way."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Recipe:
 
     @classmethod
     def read(cls, written: Any) -> Self:
-        """What :meth:`written` gave.
+        """The recipe that :meth:`written` wrote.
 
         Raises:
             UsageError: There is no such target, or it does not have these options.
@@ -43,13 +43,13 @@ class Recipe:
         return cls(target.layer, target.name, entry.get("options", {}), entry.get("absorbed", {}))
 
     def written(self) -> str | dict[str, Any]:
-        """As a configuration can hold it: the name of the target, and what there is besides."""
+        """For a configuration: the name of the target alone, or with its options and what it absorbed."""
         assert self.target is not None
         rest = {name: dict(value) for name, value in (("options", self.options), ("absorbed", self.absorbed)) if value}
         return {"target": self.target, **rest} if rest else self.target
 
     def make(self, conv: nn.Conv2d) -> ConvertedLayer:
-        """The same kind of layer in place of ``conv``, which is left unchanged; nothing is absorbed yet."""
+        """A layer of the same kind, made from ``conv``, which is left unchanged; nothing is absorbed yet."""
         options = find_target(self.target).parse(self.options) if self.target is not None else {}
         return self.layer.from_conv2d(conv, **options)
 

@@ -40,7 +40,7 @@ def _refuses(conv: nn.Conv2d, shapes: Iterable[CallShape], options: Options) -> 
 
 
 def _outputs_outside(conv: nn.Conv2d, shapes: Iterable[CallShape]) -> Iterable[str]:
-    """The sizes of maps that have outputs whose pooling window holds no pixel."""
+    """The sizes of maps with outputs whose pooling window has no pixels."""
     begin = first_window(conv)
     for shape in shapes:
         sizes = zip(begin, pair(conv.stride), shape.input[-2:], shape.output[-2:], strict=True)
@@ -49,7 +49,7 @@ def _outputs_outside(conv: nn.Conv2d, shapes: Iterable[CallShape]) -> Iterable[s
 
 
 def _adds(conv: ConvArguments, shapes: Iterable[CallShape], options: Options) -> Cost:
-    """Two groups of k×k and a 1×1 over some channels, a 1×1 with bias over the rest, two norms; less the convolution."""
+    """Two groups of k×k and a 1×1 over some channels, a 1×1 with bias over the rest, two norms, minus the convolution."""
     c_in, c_out = conv.in_channels, conv.out_channels
     r = representative_channels(c_in, options["ratio"])
     taps = prod(conv.kernel_size)
@@ -63,7 +63,7 @@ def _ratio(text: str) -> Fraction:
     try:
         value = Fraction(text.strip()).limit_denominator(10**6)
     except (ValueError, ZeroDivisionError):
-        raise ValueError("it is no number") from None
+        raise ValueError("it is not a number") from None
     if not 0 < value < 1:
         raise ValueError("it is not between 0 and 1")
     return value

@@ -189,8 +189,8 @@ def test_another_packages_target_is_one_word_away(plugin, tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("nothing", "is no saconv_surgeon.Target of that name but 3"),
-        ("misnamed", "is no saconv_surgeon.Target of that name"),
+        ("nothing", "is not a saconv_surgeon.Target of that name but 3"),
+        ("misnamed", "is not a saconv_surgeon.Target of that name"),
         ("absent", r"cannot be imported \(ModuleNotFoundError: No module named 'no_such_module'"),
         ("x", "there is: absent, aws, halved, misnamed, nothing, saconv, saconv-deform, spconv"),
     ],

@@ -199,7 +199,7 @@ def test_a_program_that_does_not_compute_the_same_is_not_saved(tmp_path, monkeyp
     x = torch.randn(1, 3, 9, 9)
     conversion = surgeon.convert(nn.Sequential(nn.Conv2d(3, 4, 3)), x)
     other = Program(nn.Sequential(nn.Conv2d(3, 4, 3)).eval(), None, None, {})
-    monkeypatch.setattr("saconv_surgeon.saving.folder.read_program", lambda *a, **k: other)
+    monkeypatch.setattr("saconv_surgeon.saving.conversion_files.read_program", lambda *a, **k: other)
     with pytest.raises(surgeon.ModelError, match="does not compute what the model computes"):
         surgeon.save(conversion, tmp_path / "m.pt2", example_inputs=x)
     assert not list(tmp_path.iterdir())

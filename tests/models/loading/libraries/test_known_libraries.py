@@ -48,7 +48,7 @@ def test_every_library_has_its_extra():
     import tomllib
     from pathlib import Path
 
-    content = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    content = tomllib.loads((Path(__file__).parents[4] / "pyproject.toml").read_text())
     extras = content["project"]["optional-dependencies"]
     for entry in registry.LIBRARIES.values():
         assert any(entry.package.replace("_", "-") in need for need in extras[entry.extra])
