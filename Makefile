@@ -12,8 +12,9 @@ demo: $(STAMP)
 	rm -rf demo_out
 	$(BIN)/saconv-surgeon convert sample_models/tiny_resnet.py:build -o demo_out
 
+# On every core, one thread each.
 test: $(STAMP)
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist worksteal
 
 slow: $(STAMP)
 	$(BIN)/python -m pytest -q -m slow

@@ -84,7 +84,7 @@ def convert(
     """Replaces the eligible convolutions in a copy of ``model`` and proves that its outputs did not move, or says how far.
 
     ``model`` is not modified. A wrapper around it (``DataParallel``, ``torch.compile`` …) is taken off: the converted model is
-    what was inside. Where there is nothing to convert, a ``NoEffectWarning`` is given and the copy is an unchanged one.
+    what was inside. If there is nothing to convert, it gives a ``NoEffectWarning`` and an unchanged copy.
 
     Args:
         model: Any module.
@@ -94,15 +94,15 @@ def convert(
         exclude: See :func:`inspect`.
         min_stride: See :func:`inspect`.
         allow_depthwise: See :func:`inspect`.
-        absorb: Norm and activation behind a convolution become parts of the new layer, where it alone feeds them.
+        absorb: The norm and the activation after a convolution become parts of the new layer, if only it feeds them.
         options: See :func:`inspect`.
-        init: Where layers begin that cannot equal their convolutions (``spconv``): ``"project"``, ``"calibrate"`` (the default
-            with ``data``) or ``"random"``.
+        init: How layers that cannot equal their convolutions (``spconv``) are initialized: ``"project"``, ``"calibrate"`` (the
+            default with ``data``) or ``"random"``.
         data: Batches, each what ``example_inputs`` may be, or as a ``DataLoader`` of images and labels gives them. A few are
             looked at: most of them to calibrate, the rest to say how much of the outputs is explained.
         plan: Decisions to follow instead of selecting: a plan, or a JSON file with one.
         trials: On how many inputs the proof compares; the first is ``example_inputs``.
-        tolerance: What still passes as equal, relative to the largest output, where the outputs are not equal to the bit.
+        tolerance: What passes as equal, relative to the largest output, if the outputs are not equal to the bit.
         seed: Of the random inputs.
         mode: ``"train"`` converts and proves the model as it runs in training, with its auxiliary heads; the proof then also
             runs it in eval mode.
@@ -153,21 +153,21 @@ def fold(
     and keeps its norm. The folded model is in eval mode and cannot be trained.
 
     Args:
-        model: Any module that has converted layers, of whatever target.
+        model: Any module that has converted layers, of any target.
         example_inputs: What to look at the model with and to prove on. Without them nothing is proved, and norms are folded only
-            where a torch.fx trace of the whole model shows them; a model that takes optional arguments is not traced.
-        fold_norms: Fold the norms behind layers that never moved, and behind plain convolutions, as well.
+            if a torch.fx trace of the whole model shows them; a model that takes optional arguments is not traced.
+        fold_norms: Also fold the norms after layers that never moved, and after plain convolutions.
         tolerance: Also take out parts of switchable layers, as long as the output of each layer moves by no more than this,
             relative, in the 2-norm, on ``example_inputs``; give real images. ``cost`` says what it did to the model's outputs.
         trials: On how many inputs the proof compares; the first is ``example_inputs``.
         allowed: What passes as equal in the proof, relative to the largest output. Default: 1e-5, more in half precision, and
-            whatever float32 rounds where the same folding in float64 moves nothing.
+            what float32 rounds, if the same folding in float64 moves nothing.
         seed: Of the random inputs.
         base: Where the model came from, for the record.
         on_step: Told about progress.
 
     Raises:
-        UsageError: A tolerance without inputs, or one that is no share.
+        UsageError: A tolerance without inputs, or one that is not a share.
         ModelError: The model cannot be copied, or the folded one cannot be run.
     """
     return fold_model(

@@ -13,7 +13,8 @@ def _seeded():
 
 @pytest.fixture(autouse=True)
 def _settings_of_their_own(tmp_path_factory, monkeypatch):
-    """Nothing is written among the user's settings."""
+    """Nothing is written among the user's settings, and no setting of the terminal shortens a report."""
+    monkeypatch.delenv("COLUMNS", raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.getbasetemp() / "settings"))
 
 

@@ -1,4 +1,4 @@
-"""The group of commands, and what becomes of an error: one message and an exit code.
+"""The group of commands; errors become one message and an exit code.
 
 torch is imported inside the commands only, so that ``--help`` is quick.
 """

@@ -63,6 +63,7 @@ def open_model(
     Raises:
         SurgeonError: A mistake of the user, or an exception in the user's code.
     """
+    device, dtype = torch.device("cpu") if abstract else _device(run_on.device), _dtype(run_on.dtype)
     torch.manual_seed(run_on.seed)
     loaded = _load_abstract(spec, source, talk) if abstract else _load(spec, source)
     if inputs is None:
@@ -73,7 +74,6 @@ def open_model(
     model = unwrapped(loaded.module)
     if loaded.checkpoint is not None:
         model = copy_model(model)  # the one in the checkpoint is written back as it is
-    device, dtype = torch.device("cpu") if abstract else _device(run_on.device), _dtype(run_on.dtype)
     if abstract:
         if any(nn.parameter.is_lazy(p) for p in model.parameters()):
             raise ModelError(
@@ -134,7 +134,7 @@ def _recorded_base(content: Mapping[str, Any], folder: Path) -> str:
         raise UsageError(f"{folder / PLAN} does not say which model it was made from; give it as --base MODEL")
     if not isinstance(recorded, str):
         raise ArtefactError(
-            f"{folder / PLAN} names {recorded!r:.60} as its model, which is no name; give it as --base MODEL"
+            f"{folder / PLAN} names {recorded!r:.60} as its model, which is not a name; give it as --base MODEL"
         )
     return recorded
 

@@ -123,7 +123,7 @@ class InitOptions:
     init: Init | None = option(
         "--init",
         type=click.Choice(get_args(Init)),
-        help=f"{INEXACT}: begin with what the layer can express of the kernel, with a least-squares fit to --data, or at random. "
+        help=f"{INEXACT}: start from what the layer can express of the kernel, from a least-squares fit to --data, or at random. "
         "Default: project; with --data, calibrate.",
     )
     data: str | None = option(

@@ -85,5 +85,5 @@ def is_given(context: click.Context, name: str) -> bool:
 def finite(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
     """Refuses nan and infinity, which ranges let through."""
     if value is not None and not math.isfinite(value):
-        raise click.BadParameter(f"{value} is no number to work with")
+        raise click.BadParameter(f"{value} is not a number to work with")
     return value

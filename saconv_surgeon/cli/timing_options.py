@@ -18,7 +18,7 @@ MOST_THREADS = max(4 * (os.cpu_count() or 1), 64)
 def _batches(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...]:
     sizes = [] if value is None else value.split(",")
     if not all(size.strip().isdecimal() and int(size) > 0 for size in sizes):
-        raise click.BadParameter(f"{value!r} is no list of batch sizes such as 1,8,32")
+        raise click.BadParameter(f"{value!r} is not a list of batch sizes such as 1,8,32")
     return tuple(dict.fromkeys(int(size) for size in sizes))
 
 

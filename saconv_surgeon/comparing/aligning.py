@@ -1,8 +1,8 @@
 """Which part of one model is which of another: by path, then by what they are. Imports no torch.
 
-Children with names are matched by name, those that are left by what they are; where most names have shifted, as after an
+Children with names are matched by name, the rest by what they are; if most names have shifted, as after an
 insertion into ``block1``, ``block2`` …, by order. The numbers of a ``Sequential`` only say an order, so its children are aligned
-as the lines of two texts are: with the fewest parts added, removed and changed (Needleman and Wunsch, 1970). What then is on
+as the lines of two texts are: with the fewest parts added, removed and changed (Needleman and Wunsch, 1970). What is then on
 one side only and is the same in all its settings was moved.
 """
 
@@ -27,7 +27,7 @@ LARGEST_TABLE = 300_000
 
 @dataclass(frozen=True, eq=False)
 class Match:
-    """A part of A with the part of B that it is; None where there is none. ``renamed`` is not said of what is inside."""
+    """A part of A and its counterpart in B, either of which may be None. ``renamed`` does not apply to the parts inside."""
 
     a: Part | None
     b: Part | None
@@ -40,7 +40,7 @@ class Match:
 
 
 def align(a: Part, b: Part) -> list[Match]:
-    """Every part of both, in the order of A, what was added where B has it."""
+    """Every part of both in the order of A; what was added is at its place in B."""
     return _moves_found(list(_Aligner().roots(a, b)))
 
 
@@ -88,7 +88,7 @@ class _Aligner:
         near = nearest is not None and self.distance(model, nearest) < model.size / 2
         return (
             nearest if near or model.kind not in CONTAINERS else None
-        )  # the user's own class is it, whatever became of it
+        )  # the user's own class is kept, even if its content changed
 
     def pair(self, a: Part, b: Part, *, renamed: bool = False) -> Iterator[Match]:
         """Two parts that are each other, then what is inside."""
@@ -128,7 +128,7 @@ class _Aligner:
         rest = {p: q for p, q in self._by_order(left, right, RENAMED) if p is not None}
         taken = {id(q) for q in rest.values() if q is not None}
         pairs: list[tuple[Part | None, Part | None]] = [(p, names_b.get(p.name) or rest.get(p)) for p in a]
-        for i, part in enumerate(b):  # what was added stands behind what it stands behind in B
+        for i, part in enumerate(b):  # what was added follows what it follows in B
             if part.name in names_a or id(part) in taken:
                 continue
             before = {id(p) for p in b[:i]}
@@ -218,7 +218,7 @@ def _around(model: Part, inner: Part) -> list[Part]:
 def _moves_found(matches: list[Match]) -> list[Match]:
     """What is left on both sides and is the same in all its settings, with what is inside it, has moved.
 
-    A single part without settings is none that could be recognised: one activation is like the next.
+    A single part without settings cannot be recognised: one activation is like the next.
     """
     gone = {id(m.a) for m in matches if m.b is None}
     new = {id(m.b): m.b for m in matches if m.a is None and m.b is not None}

@@ -62,10 +62,10 @@ class Gate:
 
 
 def parse(text: str) -> Gate:
-    """The gate that ``text`` says.
+    """The gate in ``text``.
 
     Raises:
-        UsageError: It says none.
+        UsageError: It is not a gate.
     """
     found = FORM.match(text)
     unit = found[4] if found else ""
@@ -78,7 +78,7 @@ def parse(text: str) -> Gate:
         found = None
     if found is None:
         raise UsageError(
-            f'--fail-if {text!r} is no gate; write a figure, >, >=, < or <=, and a number: "latency>1.2x" for a ratio, '
+            f'--fail-if {text!r} is not a gate; write a figure, >, >=, < or <=, and a number: "latency>1.2x" for a ratio, '
             '"after.macs>6e9", "latency>20ms" or "max_rel>1e-5" for a value'
         )
     name = OTHER_NAMES.get(found[1], found[1])
@@ -92,7 +92,7 @@ def parse(text: str) -> Gate:
 def evaluate(gate: Gate, record: Mapping[str, Any]) -> GateResult:
     """Whether ``gate`` holds for a record as plain dicts.
 
-    Where the record has the figure but no value for it, the gate fails: a figure that is not known proves nothing.
+    If the record has the figure but no value for it, the gate fails: a figure that is not known proves nothing.
 
     Raises:
         UsageError: The record has no such figure.

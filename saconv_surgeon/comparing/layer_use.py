@@ -1,4 +1,4 @@
-"""What trained switchable atrous layers do with what surgery gave them, on the inputs that each really gets."""
+"""How much trained switchable atrous layers use what the conversion added, on the inputs that each of them gets."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def layer_use(model: nn.Module, inputs: Inputs, seed: int = 0) -> tuple[Freedom,
 
 @dataclass
 class _Sums:
-    """Sums of squares and of the switch over everything that a layer gave."""
+    """Sums of squares and of the switch over all outputs of a layer."""
 
     positions: int = 0
     switch: float = 0.0
@@ -81,7 +81,7 @@ class _Sums:
 
 @contextmanager
 def _parts(layer: SAConv2d) -> Iterator[dict[str, Tensor]]:
-    """What the contexts and, in a deformable layer, the predictors of offsets give."""
+    """The outputs of the contexts and, in a deformable layer, of the offset predictors."""
     given: dict[str, Tensor] = {}
 
     def keep(name: str) -> Any:

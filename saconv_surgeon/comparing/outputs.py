@@ -22,7 +22,7 @@ from saconv_surgeon.models.running.run import run
 from saconv_surgeon.records import Divergence, OutputDiff
 
 LARGEST = 512 * 2**20
-"""Bytes of layer outputs that are kept at a time; where there are more, the models are run more often."""
+"""Bytes of layer outputs that are kept at a time; if there are more, the models are run several times."""
 Pair = tuple[str, str]
 """The path of a layer in A and in B."""
 
@@ -80,12 +80,14 @@ def _not_finite(output: list[Leaf], side: str) -> Iterator[str]:
 
 
 def _comparable(a: nn.Module, b: nn.Module, matches: Sequence[Match]) -> list[Pair]:
-    """The innermost parts that both have. Where a block has absorbed what follows, it is compared with the last of that."""
+    """The innermost parts that both have. A block that has absorbed what follows is compared with the last of that."""
     whole = [(m.a.path, m.b.path) for m in matches if m.a is not None and m.b is not None]
     once = {id(a.get_submodule(x)): (x, y) for x, y in reversed(whole) if _is_layer(a, x) and _is_layer(b, y)}
     pairs = dict(reversed(once.values()))  # a module with two paths is one layer, under the first of them
     uses = Counter(id(b.get_submodule(y)) for y in pairs.values())
-    pairs = {x: y for x, y in pairs.items() if uses[id(b.get_submodule(y))] == 1}  # one for two layers is none of them
+    pairs = {
+        x: y for x, y in pairs.items() if uses[id(b.get_submodule(y))] == 1
+    }  # one that stands for two layers is left out
     home = {y: x for x, y in whole}
     for layer, absorbed in _absorbing(b):
         places = [home[place] for place in (layer, *absorbed) if place in home]

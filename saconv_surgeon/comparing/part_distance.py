@@ -1,4 +1,4 @@
-"""How much it costs to say that one part became another, whatever their names. Imports no torch."""
+"""The cost of saying that one part became another, without regard to their names. Imports no torch."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ Description = tuple[str, str, str, str]
 
 @dataclass(eq=False)
 class Part:
-    """A module with what is inside it. ``kind`` is empty where only the parts inside are known.
+    """A module with what is inside it. ``kind`` is empty if only the parts inside are known.
 
     ``mark`` is the same for the same weights; it decides which of several equal parts one is.
     """

@@ -18,7 +18,7 @@ def tree(model: nn.Module) -> Part:
 
 
 def kernel_of(module: nn.Module) -> Tensor | None:
-    """What a layer multiplies with: its weight; for a standardised one, what comes of it."""
+    """The kernel that a layer multiplies with: its weight, or what standardisation makes of it."""
     if isinstance(module, ConvAWS2d):
         return module.standardised_weight().to(module.weight.dtype)
     return module._parameters.get("weight")  # one that is computed, as a parametrised one is, may move when it is read

@@ -51,7 +51,7 @@ def diff_of_reports(a: Path, b: Path) -> Diff:
     """The difference of two JSON reports: of ``profile``, or of ``convert``, which counts as its profile afterwards.
 
     Raises:
-        UsageError: One of them is no such report.
+        UsageError: One of them is not such a report.
     """
     first, second = read_profile(a), read_profile(b)
     described = all(layer.settings for p in (first, second) for layer in p.layers if layer.type in ALWAYS_DESCRIBED)
@@ -61,7 +61,7 @@ def diff_of_reports(a: Path, b: Path) -> Diff:
 
 
 def _tree(p: Profile, described: bool) -> Part:
-    """The parts that have a row; what older reports do not say of them is told by their size."""
+    """The parts that have a row; if an older report does not describe them, their size does."""
     return tree_of(
         (row.path, row.type, row.settings if described else text_of_size(row.parameters), "") for row in p.layers
     )
@@ -101,7 +101,7 @@ def _conditions(p: Profile) -> dict[str, Any]:
 
 
 def _time_changes(earlier: Profile, now: Profile) -> Iterator[FigureChange]:
-    """The latencies, batch size by batch size, and the training step where either has one."""
+    """The latencies of each batch size, and the training step if either report has one."""
     before, after = ({t.batch: t.median_s for t in p.all_latencies} for p in (earlier, now))
     for batch in dict.fromkeys([*before, *after]):
         label = "latency_median_s" if len({*before, *after}) < 2 else f"latency_batch_{batch}_median_s"
@@ -130,7 +130,7 @@ def read_profile(path: Path) -> Profile:
     """The profile in a saved report.
 
     Raises:
-        UsageError: The file is no report.
+        UsageError: The file is not a report.
     """
     try:
         content: Any = json.loads(path.read_text(encoding="utf-8"))
@@ -144,4 +144,6 @@ def read_profile(path: Path) -> Profile:
     try:
         return from_dict(Profile, content)
     except ValueError as error:
-        raise UsageError(f"{path} is no report of profile or convert ({error}); make one with --json {path}") from error
+        raise UsageError(
+            f"{path} is not a report of profile or convert ({error}); make one with --json {path}"
+        ) from error

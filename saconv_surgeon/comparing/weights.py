@@ -88,7 +88,7 @@ def _absorbed(model: nn.Module) -> Iterator[tuple[str, Mapping[str, str]]]:
 
 
 def _kernels(a: nn.Module, b: nn.Module, matches: Sequence[Match]) -> dict[str, tuple[Tensor, Tensor]]:
-    """The kernels that are compared in place of weights, where one side is a converted layer: by the weight's name in A."""
+    """The kernels that are compared instead of weights if one side is a converted layer, by the weight's name in A."""
     found = {}
     modules_a, modules_b = (dict(model.named_modules(remove_duplicate=False)) for model in (a, b))
     for match in matches:
@@ -122,7 +122,7 @@ def _not_finite(tensors: Mapping[str, Tensor], side: str) -> Iterator[str]:
     for name, tensor in tensors.items():
         if tensor.is_floating_point() or tensor.is_complex():
             values = _dense(tensor)
-            values = values.float() if values.element_size() == 1 else values  # of 8 bits, torch cannot tell
+            values = values.float() if values.element_size() == 1 else values  # torch cannot compare 8-bit values
             nan, finite = int(values.isnan().sum()), int(values.isfinite().sum())
             if finite < values.numel():
                 yield f"{name}: {said_of(nan, values.numel() - finite - nan)} in {side}"

@@ -1,6 +1,6 @@
 """Operations of the layers with gradients written by hand, which keep less memory and take fewer passes than autograd's.
 
-Every function computes the same as the plain operations. It uses these if gradients of another kind are needed or if the operations
+Every function computes the same as the plain operations. It uses these if gradients of another kind are needed or if operations
 themselves are recorded (``torch.compile``, ``torch.export``, ``torch.jit.trace``, ``torch.func``, forward mode). Gradients of
 gradients are right as well.
 """

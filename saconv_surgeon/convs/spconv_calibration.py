@@ -22,8 +22,8 @@ HELD_OUT = 4
 ROUNDS = 4
 """Rounds of fitting the norms, which change the blend that they are fitted to."""
 SHARES = (1.0, 0.5, 0.25, 0.1, 0.0)
-"""Shares of the full scale that are tried. If features are so large that the blend takes one branch only, a part of them, or their
-mean alone, fits better.
+"""Shares of the full scale that are tried. If features are so large that the blend takes one branch only, a part of them,
+or their mean alone, fits better.
 """
 HELD = 1e-3
 """How strongly each round is regularised towards the one before."""

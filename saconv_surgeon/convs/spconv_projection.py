@@ -9,8 +9,8 @@ from saconv_surgeon.convs.geometry import narrow_padding, pair
 from saconv_surgeon.convs.spconv_geometry import SplitLayer, first_window, group_channels
 
 CORRELATION = 0.7
-"""The correlation of neighbouring pixels in a feature map that the projection assumes. On the sample models and images with figures
-in them, 0.6 to 0.9 keep more of the outputs than 0 (independent pixels) or 1 (equal pixels).
+"""The correlation of neighbouring pixels in a feature map that the projection assumes. On the sample models and images of
+shapes, 0.6 to 0.9 keep more of the outputs than 0 (independent pixels) or 1 (equal pixels).
 """
 
 

@@ -1,1 +1,1 @@
-"""A trained converted model made the fastest equal one for inference, and written for the places where it is used."""
+"""A trained converted model made the fastest equal one for inference, and written for deployment."""

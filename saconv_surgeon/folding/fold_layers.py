@@ -1,4 +1,4 @@
-"""The operation: every layer folded in a copy of the model, with the norm behind it where that can go along."""
+"""Every layer folded in a copy of the model, together with the norm after it if that can be folded too."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ Foldable = ConvertedLayer | nn.Conv2d
 
 @dataclass(frozen=True, eq=False)
 class FoldedTree:
-    """A folded model, what was done to each layer, and what has to stand behind layers before they compare.
+    """A folded model, what was done to each layer, and what has to follow layers before they can be compared.
 
-    ``calls`` says how often each changed layer runs on the inputs, where that is known.
+    ``calls`` says how often each changed layer runs on the inputs, if that is known.
     """
 
     model: nn.Module
@@ -57,9 +57,9 @@ def fold_layers(
     Args:
         model: A model after surgery, trained or not.
         inputs: What a run shows which norm follows which layer on. Without them a trace of the root has to show it.
-        fold_norms: Also fold the norms behind layers that never moved, and behind plain convolutions.
+        fold_norms: Also fold the norms after layers that never moved, and after plain convolutions.
         leave: Layers that stay as they are, by path, and why.
-        leave_norms: Why no norm is folded, where none is to be.
+        leave_norms: Why no norm is folded, if none may be.
     """
     copied = copy_model(model)
     copied.eval()  # which a model may answer with anything
@@ -95,7 +95,7 @@ def fold_layers(
 
 
 def why_untouchable(module: nn.Module) -> str | None:
-    """Why a module cannot be replaced by another that computes the same; None where it can."""
+    """Why a module cannot be replaced by another that computes the same; None if it can."""
     if isinstance(module, ConvertedLayer):
         if module.is_folded:
             return "it is folded already"
@@ -167,7 +167,7 @@ class _Work:
         return row, norm_path
 
     def _norm(self, path: str, layer: Foldable) -> tuple[str | None, Affine | None, str | None]:
-        """The norm that goes into ``layer`` and what it does, or why one behind it stays."""
+        """The norm that goes into ``layer`` and what it does, or why the one after it stays."""
         if getattr(layer, NORM, None) is not None:  # it has its own
             return None, None, None
         found, why = self.norms.after(path)
@@ -205,7 +205,7 @@ class _Norms:
         self.sites: dict[str, ConvSite] = {site.path: site for site in found}
 
     def after(self, path: str) -> tuple[str | None, str | None]:
-        """The path of the norm, or why there is none that can be folded; both None where there is none at all."""
+        """The path of the norm, or why it cannot be folded; both None if there is no norm."""
         if self.leave is not None:
             return None, self.leave
         if path in self.known:  # it was a part of the layer
@@ -249,14 +249,14 @@ def _changed(conv: nn.Conv2d) -> str | None:
 
 
 def _with_affine(conv: nn.Conv2d, affine: Affine | None) -> nn.Conv2d:
-    """``conv``, which is a copy already, through the norm behind it."""
+    """``conv``, which is a copy already, with the norm after it folded in."""
     if affine is not None:
         affine.into(conv)
     return conv
 
 
 def _following(absorbed: Mapping[str, str], norm: str | None) -> Following:
-    """What has to stand behind a layer and behind what was made of it before both give the same."""
+    """What has to follow a layer, and what has to follow its folded form, before both give the same."""
     if absorbed:
         return Following(converted=absorbed_parts(absorbed))
     return Following(original=(norm,), converted=(norm,)) if norm is not None else Following()

@@ -1,4 +1,4 @@
-"""What folding hands over."""
+"""The result of folding."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from saconv_surgeon.records import (
 class Folding:
     """A folded model in eval mode, what became of every layer, and the proof that it computes the same.
 
-    ``twin`` folds another copy of the model in the same way. ``equivalence`` is None where there were no inputs to prove anything
+    ``twin`` folds another copy of the model in the same way. ``equivalence`` is None if there were no inputs to prove anything
     on. With a ``tolerance``, it is about the model without what was removed, and ``cost`` says how far the outputs moved
     by that. The rest is None until it was priced.
     """
@@ -50,7 +50,7 @@ class Folding:
 
     @property
     def acceptable(self) -> bool:
-        """Whether the outputs are the same, or nobody has looked."""
+        """Whether the outputs are the same; True if they were not compared."""
         return self.equivalence is None or self.equivalence.passed
 
     @property
@@ -60,7 +60,7 @@ class Folding:
 
     @property
     def changed(self) -> int:
-        """How many layers are something else now."""
+        """How many layers were changed."""
         return sum(layer.changed for layer in self.layers)
 
     @property

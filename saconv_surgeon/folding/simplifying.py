@@ -38,9 +38,9 @@ def simplify(
 ) -> tuple[nn.Module, dict[str, Removed]]:
     """A copy of ``model`` whose switchable layers lack what they can do without. ``model`` is left as it was.
 
-    Tried one after the other, the dearest first: a switch of 1 (no wide branch), of 0 (no narrow one), or of its own mean; no
-    offsets; no post-context; no pre-context. Each stays out if the output of the layer, for the inputs that it gets in ``model``,
-    is then within ``tolerance`` of what it was with everything in, relative, in the 2-norm.
+    Tried one after the other, the most expensive first: a switch of 1 (no wide branch), of 0 (no narrow one), or of its own mean;
+    no offsets; no post-context; no pre-context. Each stays out if the output of the layer, for the inputs that it gets in
+    ``model``, is then within ``tolerance`` of what it was with everything in, relative, in the 2-norm.
     """
     simplified = copy_model(model)
     layers = {path: m for path, m in simplified.named_modules() if isinstance(m, SAConv2d) and _can_change(m)}
@@ -70,7 +70,7 @@ def _can_change(layer: SAConv2d) -> bool:
 
 
 Change = Callable[[Any, float], bool]
-"""Takes something out of a layer, in place, given the mean of its switch; False where there is nothing to take out."""
+"""Takes something out of a layer, in place, given the mean of its switch; False if there is nothing to take out."""
 
 
 def _switch_to(value: float | None) -> Change:

@@ -1,4 +1,4 @@
-"""Zip archives, which ``torch.save`` and ``torch.export.save`` write, looked at before anything in them is read."""
+"""Checks the zip archives of ``torch.save`` and ``torch.export.save`` before anything in them is read."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def check_archive(path: Path) -> None:
     """Refuses an archive that grows beyond reason when unpacked, or that names one entry twice.
 
     Raises:
-        ModelError: Such an archive, or one that is cut off. A file that is no zip archive passes.
+        ModelError: Such an archive, or one that is cut off. A file that is not a zip archive passes.
     """
     if not zipfile.is_zipfile(path):
         if _begins_like_zip(path):
             raise ModelError(
-                f"{path} is cut off or damaged: it begins like an archive of torch.save but has no end; copy it again"
+                f"{path} is cut off or damaged: it starts like an archive of torch.save but has no end; copy it again"
             )
         return
     try:
@@ -30,12 +30,10 @@ def check_archive(path: Path) -> None:
             entries = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError) as error:
         raise ModelError(f"{path} is a damaged archive ({error}); copy it again") from error
-    # torch finds an entry whatever its case
+    # torch finds an entry in upper or lower case
     twice = [name for name, count in Counter(entry.filename.lower() for entry in entries).items() if count > 1]
     if twice:
-        raise ModelError(
-            f"{path} has {len(twice)} entries twice, first {twice[0]!r}; which one counts is anybody's guess"
-        )
+        raise ModelError(f"{path} has {len(twice)} entries twice, first {twice[0]!r}; which one counts is not defined")
     unpacked = sum(entry.file_size for entry in entries)
     if unpacked > SMALL and unpacked > LARGEST_RATIO * path.stat().st_size:
         raise ModelError(

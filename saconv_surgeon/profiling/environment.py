@@ -33,7 +33,7 @@ def environment() -> Facts:
 
 
 def conditions(device: torch.device) -> Facts:
-    """Under which a model was profiled on ``device``: the figures of two reports compare where these agree."""
+    """The conditions under which a model is profiled on ``device``: figures of two reports are comparable if these agree."""
     return {
         **_versions(),
         "fvcore": _version_of("fvcore"),
@@ -87,7 +87,7 @@ def _cuda(device: torch.device) -> Facts:
 
 
 def _switch(read: Callable[[], bool]) -> bool | None:
-    """None where torch refuses to say, since the switch was set in another way than the one that is asked for."""
+    """None if torch refuses to answer because the switch was set through its other interface."""
     try:
         return read()
     except RuntimeError:
@@ -95,7 +95,7 @@ def _switch(read: Callable[[], bool]) -> bool | None:
 
 
 def _from_nvml(ask: Callable[[Any, Any], Any], device: torch.device) -> str | int | None:
-    """What NVIDIA's library says of a device; None where it is not installed or does not tell."""
+    """What NVIDIA's library says about a device; None if it is not installed or does not answer."""
     try:
         pynvml = importlib.import_module("pynvml")
         pynvml.nvmlInit()
@@ -107,7 +107,7 @@ def _from_nvml(ask: Callable[[Any, Any], Any], device: torch.device) -> str | in
 
 
 def _cpu_info() -> dict[str, str]:
-    """The first processor's lines of ``/proc/cpuinfo``; nothing where there is no such file."""
+    """The first processor's lines of ``/proc/cpuinfo``; empty if there is no such file."""
     try:
         lines = CPU_INFO.read_text(encoding="utf-8").partition("\n\n")[0].splitlines()
     except OSError:

@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 def cuda_peak_bytes(call: Callable[[], object], device: torch.device, resident: Iterable[Tensor]) -> int:
     """The most memory that ``call`` has allocated on a CUDA device at any one time, with ``resident``: its weights and inputs.
 
-    Whatever else is on the device, such as the model that this one is compared with, is not counted.
+    Anything else on the device, such as the model that this one is compared with, is not counted.
     """
     torch.cuda.synchronize(device)
     torch.cuda.reset_peak_memory_stats(device)
@@ -27,12 +27,12 @@ def cuda_peak_bytes(call: Callable[[], object], device: torch.device, resident: 
 
 
 def storage_bytes(tensors: Iterable[Tensor]) -> int:
-    """Bytes of the memory behind ``tensors``, each piece once."""
+    """Bytes of the storage of ``tensors``, each piece once."""
     return sum({storage._cdata: storage.nbytes() for storage in map(_storage, tensors) if storage is not None}.values())
 
 
 class LiveTensors:
-    """Follows the memory behind tensors: told of each new one, it sees by itself when one is gone.
+    """Follows the storage of tensors: each new one is added by the caller, and its release is noticed.
 
     ``peak_bytes`` is the most that was alive at once, ``resident`` included; work space inside kernels is not seen.
     """
@@ -61,7 +61,7 @@ class LiveTensors:
 
 
 def watching(live: LiveTensors) -> AbstractContextManager[object]:
-    """Within it, ``live`` is told of the result of every operation, in forward and in backward."""
+    """Inside, the results of all operations, forward and backward, are added to ``live``."""
     return _Watch(live)
 
 

@@ -128,7 +128,7 @@ def _profile(
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Where the first parameter or buffer of ``model`` is; the CPU where it has none."""
+    """The device of the first parameter or buffer of ``model``; the CPU if it has none."""
     first = next(iter(model.parameters()), next(iter(model.buffers()), None))
     return torch.device("cpu") if first is None else first.device
 

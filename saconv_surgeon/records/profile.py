@@ -69,8 +69,8 @@ class Timing:
 class Latency:
     """Seconds for one forward pass, over ``n`` runs, and the settings that it was measured with.
 
-    ``p90_s``, ``p95_s`` and ``p99_s`` are None if ``n`` is too small for them. ``compile_s`` is the first call of a compiled model.
-    ``enqueue_s`` is how long the host takes to launch the work of a CUDA device. ``flags`` say what is wrong with the figures:
+    ``p90_s``, ``p95_s`` and ``p99_s`` are None if ``n`` is too small for them. ``compile_s`` is the first call after compiling.
+    ``enqueue_s`` is how long the host takes to launch the work of a CUDA device. ``flags`` say what is wrong with figures:
     ``"spread"`` (the interquartile range exceeds 10 % of the median), ``"drift"`` (the second half of the runs differs from the
     first by more than 10 %), ``"few-runs"`` (fewer than 10), ``"enqueue-bound"`` (the host is busy for more than 80 % of the
     time).

@@ -47,7 +47,7 @@ def line(text: str, tone: Tone = "plain", *, indent: int = 0) -> Line:
 
 
 def led(lead: str, text: str, tone: Tone, *, mark: str = "") -> Line:
-    """A sentence of which only the beginning is in a tone."""
+    """A sentence of which only the first words have a tone."""
     return Line((Span(lead, tone), Span(text)), tone, mark)
 
 
@@ -58,10 +58,10 @@ class Column:
     title: str
     right: bool = False
     whole: bool = False
-    """Never goes on in the next line."""
+    """Never wraps."""
     least: int = 0
     from_width: int = 0
-    """The width of the page from which on it is shown."""
+    """The page width from which it is shown."""
     tone: Tone = "plain"
 
 

@@ -54,7 +54,7 @@ def memory(value: float | None) -> str:
 
 
 def ratio(before: float | None, after: float | None) -> str:
-    """``×2.04``: after/before; ``=`` where nothing changed."""
+    """``×2.04``: after/before; ``=`` if nothing changed."""
     if before is None or after is None:
         return UNKNOWN
     if before == after:
@@ -114,7 +114,7 @@ def convolution(arguments: ConvArguments | None) -> str:
 
 
 def maps(shapes: Sequence[CallShape]) -> str:
-    """``2 × 56×56→28×28``, one for each pair of sizes that was seen; once is not said."""
+    """``2 × 56×56→28×28``, one for each pair of sizes that was seen; a count of one is left out."""
     seen: dict[str, int] = {}
     for call in shapes:
         name = f"{_size(call.input)}→{_size(call.output)}"

@@ -74,7 +74,7 @@ class Layer:
 
     @property
     def converted(self) -> bool:
-        """Whether surgery put it there."""
+        """Whether the conversion put it there."""
         return self.row.converted
 
     def figure(self, field: str) -> tuple[float | None, float | None]:

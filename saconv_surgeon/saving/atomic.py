@@ -23,7 +23,7 @@ Written = Callable[[Path, Callable[[Path], object]], None]
 def writing(target: Path, *, folder: bool) -> Iterator[Written]:
     """Collects files under temporary names, in a ``folder`` or beside it, and renames them at the end, in the order of writing.
 
-    Whatever happens before that, a full disk or an interruption, what was there stays and what was begun is removed.
+    If something fails before that, a full disk or an interruption, existing files stay and unfinished ones are removed.
     """
     place = target if folder else target.parent
     created = [p for p in (place, *place.parents) if not p.exists()]

@@ -43,13 +43,13 @@ def save_conversion(
     """Writes a conversion: to a folder, as one pickled module (``.pt``, ``.pth``), or as an exported program (``.pt2``).
 
     A folder loads with :func:`~saconv_surgeon.restore` into the model that the user's code builds; a pickled module loads with
-    ``torch.load(path, weights_only=False)`` where its classes can be imported; an exported program needs no source code.
+    ``torch.load(path, weights_only=False)`` if its classes can be imported; an exported program needs no source code.
     Files appear whole or not at all; in the folder ``plan.json`` is replaced last, so that a mix of two conversions is
     recognised.
 
     Args:
         conversion: What to save.
-        path: Where; its suffix says how.
+        path: The folder or file; the suffix says which kind.
         overwrite: Replace what is there.
         force: Save although the outputs moved.
         checkpoint: For a ``.pt``: the dict that the original was found in. It is written with the converted model in its
@@ -58,7 +58,7 @@ def save_conversion(
         program: For a ``.pt2``: the program that the original came from, whose dynamic sizes are kept.
 
     Returns:
-        What the user should know about the file: sizes that an exported program accepts no longer, for one.
+        What the user should know about the file: for example, sizes that an exported program no longer accepts.
 
     Raises:
         NotEquivalentError: The proof failed, of a target that preserves the function, and ``force`` was not given.
@@ -108,7 +108,7 @@ def _save_pickle(conversion: Conversion, path: Path, checkpoint: Mapping[str, An
         )
         others = [name for name, value in content.items() if _began_otherwise(conversion, value)]
         notes += tuple(
-            f"{path}: the checkpoint's {name!r} has other weights than the model that was converted; its layers begin with the "
+            f"{path}: the checkpoint's {name!r} has other weights than the model that was converted; its layers start from the "
             "part of each kernel that they can express"
             for name in others
         )
@@ -118,9 +118,9 @@ def _save_pickle(conversion: Conversion, path: Path, checkpoint: Mapping[str, An
 
 
 def _converted_twin(conversion: Conversion, original: nn.Module) -> nn.Module:
-    """``original``, one of the models of a checkpoint, after the same surgery.
+    """``original``, one of the models of a checkpoint, converted in the same way.
 
-    That which was converted also gets the weights that its layers began with, where they do not follow from the kernels alone.
+    The model that was converted also gets the initial weights of its layers, if they do not follow from the kernels alone.
     """
     twin = apply(original, conversion.plan)
     if conversion.plan.init is not None and fingerprint(original) == conversion.plan.base.fingerprint:
@@ -156,7 +156,7 @@ def _save_program(conversion: Conversion, path: Path, example_inputs: Any, progr
 
 
 def _check_program(conversion: Conversion, inputs: Inputs, path: Path) -> None:
-    """What was written, read again and run, gives what the converted model gives."""
+    """Checks that the file, read again and run, gives what the converted model gives."""
     try:
         again = run(read_program(path, trust=True).module, inputs, seed=0)
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Running an exported file again, on inputs of several sizes, before it appears."""
+"""Runs an exported file on inputs of several sizes before it gets its name."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def runs(model: nn.Module, inputs: Inputs) -> bool:
     """Whether ``model`` runs on ``inputs``."""
     try:
         _outputs(model, inputs)
-    except Exception:  # a size that only this model knows to be wrong
+    except Exception:  # the model does not take this size
         return False
     return True
 
@@ -100,7 +100,7 @@ def _within(size: int, limits: tuple[int, int | None] | None) -> bool:
 
 
 def larger_inputs(inputs: Inputs) -> Inputs | None:
-    """With maps that are larger by 64 pixels; None where it is not a single image tensor that goes in."""
+    """With maps that are larger by 64 pixels; None if the input is not a single image tensor."""
     first = next(iter(inputs.tensors), None)
     if first is None or len(inputs.tensors) != 1 or first.dim() < 3 or not first.is_floating_point():
         return None

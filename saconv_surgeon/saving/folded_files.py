@@ -1,4 +1,4 @@
-"""A folded model as a file for the place where it is used, run again from there before it gets its name."""
+"""A folded model as a file for deployment, run again from the file before that gets its name."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def save_folded(
 
     Args:
         folding: What to save.
-        path: Where; its suffix says how.
+        path: The file; its suffix says which kind.
         example_inputs: What the model is traced on; not needed for a pickle.
         overwrite: Replace what is there.
         force: Save although the outputs moved.
@@ -81,7 +81,7 @@ def save_folded(
 
 
 def check_folded_output(path: Path, *, overwrite: bool) -> None:
-    """Raises ``UsageError`` if ``path`` must not or cannot be written to, ``ModelError`` if what writes it is not here."""
+    """Raises ``UsageError`` if ``path`` must not or cannot be written to, ``ModelError`` if what writes it is not installed."""
     if path.suffix not in KINDS:
         raise UsageError(
             f"cannot save a folded model to {path}: it has no plan for a folder to hold; give a file that ends in "

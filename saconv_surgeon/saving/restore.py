@@ -43,7 +43,7 @@ def restore(model: nn.Module, folder: str | Path) -> nn.Module:
         missing, unexpected = load_model(converted, weights, strict=False)
     except (RuntimeError, SafetensorError, OSError) as error:
         raise _unfit(folder, model, str(error)) from error
-    # a norm under two names fills its counter in where it is not found, and safetensors takes it for one too many
+    # a norm under two names adds its counter if it is not found, and safetensors takes it for one too many
     unexpected = [name for name in unexpected if not (name.endswith(OPTIONAL) and name in converted.state_dict())]
     if missing or unexpected:
         found = f"{_listed(missing)} missing, {_listed(unexpected)} unknown to the model"

@@ -35,7 +35,7 @@ def save(
 
     Args:
         done: What to save.
-        path: Where.
+        path: The folder or file.
         overwrite: Replace what is there.
         force: Save although the outputs moved.
         checkpoint: For a ``.pt``: the dict that the original was found in. It is written with the new model in its place, and
@@ -44,7 +44,7 @@ def save(
         program: For the ``.pt2`` of a conversion: the program that the original came from, whose dynamic sizes are kept.
 
     Returns:
-        What the user should know about the file: sizes that it does not accept, for one, or how far it was when it was run again.
+        What the user should know about the file: sizes that it does not accept, how far its outputs were off when it was run.
 
     Raises:
         NotEquivalentError: The proof failed, of a target that preserves the function, and ``force`` was not given.

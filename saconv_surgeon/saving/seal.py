@@ -1,7 +1,7 @@
-"""Telling one's own conversions from others'.
+"""Telling a user's own conversions from those of others.
 
 A saved conversion is data, but its plan names the model that it was made from, and that is usually code. So that a folder from
-elsewhere cannot choose what runs, a plan carries a seal over that name, made with a key that lies among the user's settings.
+elsewhere cannot choose what runs, a plan has a seal over that name, made with a key in the user's settings.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ KEY_BYTES = 32
 
 
 def seal(model: str) -> str | None:
-    """The seal of a conversion of ``model``, as the user named it; None where no key can be kept."""
+    """The seal of a conversion of ``model``, as the user named it; None if no key can be kept."""
     key = _key(make=True)
     return None if key is None else _digest(key, model)
 

@@ -1,4 +1,4 @@
-"""``--absorb``: which norm and activation behind a convolution can become parts of the new layer, and why others cannot."""
+"""``--absorb``: which norm and activation after a convolution can become parts of the new layer, and why others cannot."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def with_absorption(
 ) -> tuple[PlannedSite, ...]:
     """The sites, with what each that can be converted absorbs, or why it does not.
 
-    ``in_training`` are the same convolutions as a run in training shows them: what is read by another part there stays too.
+    ``in_training`` are the same convolutions as a run in training shows them: what another part reads there stays too.
     """
     search = _Search(model, census, in_training)
     return tuple(map(search.decide, sites))
@@ -41,7 +41,7 @@ class _Search:
 
     def decide(self, site: PlannedSite) -> PlannedSite:
         """``site`` with what it absorbs."""
-        if site.added_parameters is None:  # it cannot be converted, whatever a plan says
+        if site.added_parameters is None:  # it cannot be converted, even if a plan says so
             return site
         trained = self.in_training.get(site.path, site)
         if trained.found_by != "census" and (trained.norm, trained.activation) != (site.norm, site.activation):
@@ -76,9 +76,9 @@ class _Search:
         return beside, None if beside else f"{path} is called {calls} times, the convolution {site.calls}"
 
     def _beside(self, site: ConvSite, shared: str) -> str | None:
-        """The name that a module of many users, which holds nothing that they share, has where the convolution is called.
+        """The name, next to the convolution, of a module that has many users and holds nothing that they share.
 
-        None where it is called for others there too.
+        None if it is called for others there too.
         """
         callers = self.census.callers.get(site.path, Counter())
         if len(callers) != 1 or not is_stateless(self.model.get_submodule(shared)):

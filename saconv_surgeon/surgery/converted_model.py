@@ -1,4 +1,4 @@
-"""What surgery hands over: the converted model with everything that is known about it."""
+"""The result of a conversion: the converted model with everything that is known about it."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from saconv_surgeon.records import (
 class Conversion:
     """A converted model, the plan that was carried out, and the proof that it computes the same.
 
-    ``explained`` is there where the target cannot preserve the function: how much of the outputs is left.
+    ``explained`` is set if the target cannot preserve the function: how much of the outputs is kept.
     ``before``, ``after`` and ``latency_ratio`` are None until the conversion was priced; ``latency_ratios`` has one ratio for
-    each batch size, ``training_ratio`` is that of a training step where it was asked for.
+    each batch size, ``training_ratio`` is that of a training step, if one was timed.
     """
 
     BECAME: ClassVar[str] = "converted"

@@ -1,4 +1,4 @@
-"""Why a convolution cannot be converted, whatever the user selects."""
+"""Why a convolution cannot be converted, even if the user selects it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Eligibility:
         )
 
     def why_not(self, site: ConvSite, *, allow_depthwise: bool) -> Reason | None:
-        """The reason to refuse, the most fundamental first; None where the convolution can be converted."""
+        """The reason to refuse, the most fundamental first; None if the convolution can be converted."""
         if "::" in site.path:
             return Reason("functional", f"{site.type}, a functional call: no module to replace")
         module = self.model.get_submodule(site.path)
@@ -96,7 +96,7 @@ def changed_by_hand(module: nn.Module) -> Reason | None:
         return Reason("extra-state", f"it holds more than weight and bias: {', '.join(sorted(extra))}")
     weight = module._parameters.get("weight")
     if weight is None:
-        return Reason("no-parameter", "its weight is no parameter (a buffer, a plain tensor)")
+        return Reason("no-parameter", "its weight is not a parameter (a buffer, a plain tensor)")
     if not weight.is_floating_point():
         return Reason("dtype", f"its weight is {weight.dtype}, not a floating type")
     return None

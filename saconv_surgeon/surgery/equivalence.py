@@ -28,7 +28,7 @@ NOISE_MARGIN = 3.0
 
 @dataclass(frozen=True)
 class Following:
-    """The modules, by path, that have to be applied to a layer's output in each model before the two can be compared."""
+    """By path: the modules to apply to a layer's output, in each model, before the two can be compared."""
 
     original: tuple[str, ...] = ()
     converted: tuple[str, ...] = ()
@@ -52,7 +52,7 @@ def prove(
     The first trial takes ``inputs`` as they are, the others the same shapes with other random values. Every run starts from
     the same state of buffers and random generators. A model that then still differs from itself is recognised by running it
     again; its outputs may move by three times its own noise, and every converted layer must equal the convolution it replaced
-    on the inputs that it really sees. Where outputs are empty, as a detector's are that finds nothing, they prove nothing:
+    on the inputs that it really sees. If outputs are empty, as a detector's are that finds nothing, they prove nothing:
     then the outputs of the model's parts, down to two levels, are compared with them.
 
     Args:
@@ -61,11 +61,11 @@ def prove(
         inputs: What to run them on.
         paths: The converted layers, for naming the first one that moves.
         trials: How many different inputs.
-        tolerance: The largest ``max_rel`` that passes where the outputs are not equal to the bit.
+        tolerance: The largest ``max_rel`` that passes if the outputs are not equal to the bit.
         seed: For the random inputs and for random numbers drawn by the models.
         mode: ``"train"`` runs the models as in training, where parts may run that otherwise do not.
-        following: Of layers that give what another place gave in the original; by default of those that have absorbed what was
-            behind them.
+        following: For layers whose output was another module's in the original; by default those that have absorbed what
+            followed them.
         on_trial: Called after each trial with the number done.
 
     Raises:
@@ -138,7 +138,7 @@ def layer_differences(
     mode: Mode = "eval",
     following: Mapping[str, Following] | None = None,
 ) -> dict[str, Difference]:
-    """How far each converted layer is from its convolution, with what is ``behind`` either, on the very inputs that this gets.
+    """How far each converted layer is from its convolution, with what is ``following`` either, on the convolution's inputs.
 
     In the order of execution.
     """
@@ -185,7 +185,7 @@ def _counting(model: nn.Module, paths: Iterable[str]) -> Iterator[Counter[str]]:
 
 
 def _absorbing(model: nn.Module) -> dict[str, Following]:
-    """What the layers of ``model`` have absorbed stood behind them in the original."""
+    """In the original, a layer is followed by the modules that its counterpart in ``model`` has absorbed."""
     layers = {path: m for path, m in model.named_modules() if isinstance(m, ConvertedLayer) and m.absorbed}
     return {path: Following(original=absorbed_parts(layer.absorbed)) for path, layer in layers.items()}
 
@@ -196,7 +196,7 @@ def _has_empty(output: list[Leaf]) -> bool:
 
 
 def _noise(model: nn.Module, inputs: Inputs, reference: list[Leaf], seed: int, mode: Mode) -> Difference:
-    """How far ``model`` is from itself. One more run tells whether it is; only then are there others."""
+    """How far ``model`` is from itself. One more run shows whether it is at all; only then are there others."""
     runs = [reference, run(model, inputs, seed, mode)]
     noise = compare(*runs)
     if noise.bit_equal:

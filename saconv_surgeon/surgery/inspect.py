@@ -67,7 +67,7 @@ def _look(model: nn.Module, inputs: Inputs, mode: Mode, on_step: OnStep) -> tupl
 
 
 def _sites_in_training(model: nn.Module, inputs: Inputs) -> tuple[ConvSite, ...]:
-    """What follows each convolution in training, where other parts may read it; empty if the model cannot be run so."""
+    """What follows each convolution in training, in which other parts may read it; empty if the model cannot be run so."""
     try:
         return add_context(model, take_census(model, inputs, "train"), "train")
     except Exception:  # a norm refuses a batch of one, or a loss lacks its targets

@@ -13,23 +13,23 @@ from saconv_surgeon.models.tree.wrappers import unwrapped
 
 
 def carry_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, operated: nn.Module) -> None:
-    """Makes an optimiser of ``model``'s parameters one of ``operated``'s, in place; what it has learnt about each goes along.
+    """Makes an optimiser of ``model``'s parameters one of ``operated``'s, in place; its state for each parameter is kept.
 
     ``operated`` is ``model`` after :func:`~saconv_surgeon.convert`, :func:`~saconv_surgeon.apply` or
     :func:`~saconv_surgeon.revert`. A parameter that both have under the same name keeps its group, its place in it and its
-    state (momentum, moments, step). A parameter that is new joins, without state, the group of the parameters beside it,
-    the kernel first, and stands directly behind them: an optimiser made anew over ``operated.parameters()`` has the same
-    order, so that its ``load_state_dict`` fits. Parameters that are no more are dropped. The number of groups and their
+    state (momentum, moments, step). A new parameter joins, without state, the group of its layer's other parameters,
+    the kernel's first, and comes directly after them: a new optimiser over ``operated.parameters()`` has the same
+    order, so that its ``load_state_dict`` fits. Parameters that no longer exist are dropped. The number of groups and their
     settings stay, and with them any learning-rate scheduler.
 
     Raises:
-        UsageError: The optimiser holds parameters that are not ``model``'s, or keeps them where they cannot be exchanged
+        UsageError: The optimiser holds parameters that are not ``model``'s, or keeps them in a way that cannot be exchanged
             (LBFGS); nothing is changed then.
     """
     if hasattr(optimizer, "_params"):
         raise UsageError(
-            f"{type(optimizer).__name__} keeps its parameters, and what it has learnt of all of them together, to itself; "
-            "make a new one for the operated model"
+            f"{type(optimizer).__name__} keeps its parameters, and one state for all of them, to itself; "
+            "make a new one for the converted model"
         )
     after = dict(unwrapped(operated).named_parameters())
     before = _as_named_in(unwrapped(model), unwrapped(operated))
@@ -77,7 +77,7 @@ def _as_named_in(model: nn.Module, operated: nn.Module) -> dict[str, nn.Paramete
 def _places_of_new(
     after: dict[str, nn.Parameter], before: dict[str, nn.Parameter], group_of: dict[str, int]
 ) -> Iterable[tuple[str, int]]:
-    """The group of every new parameter: that of its layer's kernel, or of whatever else of the layer is trained."""
+    """The group of every new parameter: that of its layer's kernel, or of another trained parameter of the layer."""
     for name, parameter in after.items():
         if name in before or not parameter.requires_grad:
             continue
@@ -107,9 +107,9 @@ def _in_order(
     group: int,
     order: dict[str, int],
 ) -> list[str]:
-    """The names in the order of the operated model, if the old ones were in that of theirs.
+    """The names in the order of the converted model, if the old ones were in the order of the old model.
 
-    Else the old names stay in their own order, each layer's new ones directly behind its last old one.
+    Otherwise the old names stay in their own order, each layer's new ones directly after its last old one.
     """
     kept = [name for name in old if name in after]
     added = sorted((name for name, i in group_of.items() if i == group and name not in before), key=order.__getitem__)
@@ -121,7 +121,7 @@ def _in_order(
 
 
 def _place_behind(layer: str, old: list[str], kept: list[str]) -> int:
-    """The place in ``kept`` behind the kernel and bias of a layer, or behind what stood before them where they are no more."""
+    """The index in ``kept`` after the kernel and bias of a layer, or after what came before them if they no longer exist."""
     last = max(i for i, name in enumerate(old) if name in (f"{layer}weight", f"{layer}bias"))
     before = next((name for name in reversed(old[: last + 1]) if name in kept), None)
     return 0 if before is None else kept.index(before) + 1

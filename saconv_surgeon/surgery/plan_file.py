@@ -1,4 +1,4 @@
-"""Plans in JSON files: written by ``--json`` or beside the weights of a saved conversion, and perhaps edited since."""
+"""Plans in JSON files: written by ``--json`` or in the folder of a saved conversion, and perhaps edited since."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def read_plan_file(path: Path) -> dict[str, Any]:
     except (ValueError, OSError, RecursionError) as error:
         raise ArtefactError(f"{file} is not readable as JSON: {error}") from error
     if not isinstance(content, dict) or "sites" not in content:
-        raise ArtefactError(f"{file} is no plan: it has no list of sites")
+        raise ArtefactError(f"{file} is not a plan: it has no list of sites")
     return content
 
 

@@ -1,4 +1,4 @@
-"""From a table of convolutions to a plan: what becomes of each, and why."""
+"""From a table of convolutions to a plan: the decision for each, and why."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from saconv_surgeon.surgery.absorption_rules import with_absorption
 from saconv_surgeon.surgery.eligibility import Eligibility
 
 SOFT_CODES = frozenset({"excluded", "not-included", "min-stride", "not-in-plan", "refused-in-plan", "depthwise"})
-"""Refusals that are a choice: an edited plan may overrule them."""
+"""Refusals that are a choice: an edited plan may override them."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def plan_sites(
         census: The run that found them.
         target: What to convert to.
         selection: The user's choice among the eligible ones.
-        image_size: (H, W) that ``min_stride`` is measured from; the largest convolution input where it is None.
+        image_size: (H, W) that ``min_stride`` is measured from; the largest convolution input if it is None.
         base: Where the model came from, for the record.
         in_training: The convolutions as a run in training shows them, for what may be absorbed.
 

@@ -1,7 +1,7 @@
 """Checkpoints of the published layers: loaded so that they give what they gave there, and written so that they give it there.
 
 The names inside a layer are the same everywhere. What differs is what a source ignores (its biases), what it keeps outside the
-layer (norms), and what it puts in front of all names.
+layer (norms), and the prefix of all names.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ def load_published(module: nn.Module, state_dict: Mapping[str, Tensor], source: 
     """Loads a published state dict into a converted layer, or into a model that has some. ``state_dict`` is not modified.
 
     ``SAConv2d`` layers of all sources have a ``bias`` that their forward never uses (MMCV's and DetectoRS' pass zeros, the seed's
-    block passes None), so it is loaded as zero; ``load_state_dict`` would take it at its word. A norm that a layer has absorbed
-    is found beside the layer for sources that keep it there. All names may have a prefix (``backbone.``, ``module.``).
+    block passes None), so it is loaded as zero; ``load_state_dict`` would load its values. A norm that a layer has absorbed
+    is found outside the layer for sources that keep it there. All names may have a prefix (``backbone.``, ``module.``).
 
     Args:
         module: Layers as large as the published ones; with ``bn`` for the seed's block.
         state_dict: As ``state_dict()`` gives it there; of a whole detector, the part that fits is taken.
-        source: Where it is from.
+        source: Which project it is from.
 
     Returns:
         What was loaded. In converted layers everything was.
@@ -146,7 +146,7 @@ def _is_dead(key: str, module: nn.Module) -> bool:
 
 
 def _renamed(key: str, module: nn.Module, source: Source) -> str:
-    """What ``source`` calls a key of ours: it keeps norms beside the layers, unless it is the seed's block."""
+    """What ``source`` calls a key of ours: it keeps norms outside the layers, unless it is the seed's block."""
     if source == "seed":
         return key
     for place, before in absorbed_places(module).items():
@@ -156,7 +156,7 @@ def _renamed(key: str, module: nn.Module, source: Source) -> str:
 
 
 def _prefix(state: Mapping[str, Tensor], theirs: Mapping[str, str], inside: list[str]) -> str:
-    """What stands in front of all names: the one under which most of them are found, the shortest of several."""
+    """The prefix of all names: the one with which most of them are found, the shortest of several."""
     probes = [theirs[key] for key in (inside or list(theirs))[:1]]
     found = {key.removesuffix(probe) for key in state for probe in probes if key.endswith(probe)} | {""}
     names = [name for name in found if name == "" or name.endswith(".")]

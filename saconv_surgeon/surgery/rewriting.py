@@ -1,4 +1,4 @@
-"""The operation itself: new convolutions in a copy of the user's own module tree."""
+"""Puts new layers into a copy of the user's own module tree."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def apply(model: nn.Module, plan: Plan) -> nn.Module:
 
     A wrapper around the model (``DataParallel``, ``torch.compile`` …) is taken off first; put it on again afterwards.
 
-    A convolution registered under several names is replaced once and stays shared. Where the model itself is the
+    A convolution registered under several names is replaced once and stays shared. If the model itself is the
     convolution, the new layer is returned. What a layer absorbs becomes a part of it and leaves an ``nn.Identity`` behind.
 
     Raises:
@@ -53,7 +53,7 @@ def apply(model: nn.Module, plan: Plan) -> nn.Module:
 def _replace(
     copied: nn.Module, sites: Iterable[PlannedSite], target: Target, options: Mapping[str, Any]
 ) -> ConvertedLayer | None:
-    """Puts the new layers into ``copied``; where that is the convolution itself, its new layer is returned."""
+    """Puts the new layers into ``copied``; if that is the convolution itself, its new layer is returned."""
     paths = paths_of(copied)
     for site in sites:
         conv = copied.get_submodule(site.path)
@@ -75,7 +75,7 @@ def revert(model: nn.Module) -> nn.Module:
     """A copy of ``model`` in which every converted layer is the ``nn.Conv2d`` again that it was made from, to the bit.
 
     ``model`` is not modified. Only layers that training has not moved can be taken back; everything else in the model may have
-    been trained. Norms and activations that a layer has absorbed go back to where they were.
+    been trained. Norms and activations that a layer has absorbed are put back.
 
     Raises:
         ModelError: Some layers have been trained; names them.
@@ -88,7 +88,7 @@ def revert(model: nn.Module) -> nn.Module:
     if trained:
         names = ", ".join(map(repr, trained[:3])) + (" …" if len(trained) > 3 else "")
         raise ModelError(
-            f"{len(trained)} of {len(layers)} converted layers have been trained and are no plain convolutions any more: {names}"
+            f"{len(trained)} of {len(layers)} converted layers have been trained and are not plain convolutions any more: {names}"
         )
     for layer in layers:
         give_back(copied, layer)
@@ -123,7 +123,7 @@ def protect(model: nn.Module) -> None:
     changed = (ConvertedLayer, nn.Identity)
     parents = (parent for parent in model.modules() if any(isinstance(c, changed) for c in parent.children()))
     if any(base.__module__.startswith("ultralytics.") for parent in parents for base in type(parent).__mro__):
-        from saconv_surgeon.integrations import ultralytics  # the library is there, but takes seconds to import
+        from saconv_surgeon.integrations import ultralytics  # installed, but takes seconds to import
 
         ultralytics.protect(model)
 

@@ -369,10 +369,10 @@ def test_interruption_exits_130(monkeypatch):
             "cannot be written",
         ),
         (["profile", f"{NETS}:chain", *SIZE, "--wieghts", "x"], 2, "No such option"),
-        (["profile", f"{NETS}:chain", *SIZE, "--batch", "1,x"], 2, "is no list of batch sizes such as 1,8,32"),
-        (["profile", f"{NETS}:chain", *SIZE, "--budget", "nan"], 2, "nan is no number to work with"),
-        (["profile", f"{NETS}:chain", *SIZE, "--budget", "inf"], 2, "inf is no number to work with"),
-        (["convert", f"{NETS}:chain", *SIZE, "--dry-run", "--tolerance", "nan"], 2, "nan is no number to work with"),
+        (["profile", f"{NETS}:chain", *SIZE, "--batch", "1,x"], 2, "is not a list of batch sizes such as 1,8,32"),
+        (["profile", f"{NETS}:chain", *SIZE, "--budget", "nan"], 2, "nan is not a number to work with"),
+        (["profile", f"{NETS}:chain", *SIZE, "--budget", "inf"], 2, "inf is not a number to work with"),
+        (["convert", f"{NETS}:chain", *SIZE, "--dry-run", "--tolerance", "nan"], 2, "nan is not a number to work with"),
         (["profile", f"{NETS}:chain", *SIZE, "--threads", "100000"], 2, "is not in the range"),
         (
             ["profile", f"{NETS}:chain", *SIZE, "--no-latency", "--budget", "9"],
@@ -381,7 +381,7 @@ def test_interruption_exits_130(monkeypatch):
         ),
         (["profile", f"{NETS}:chain", *SIZE, "--abstract", "--device", "cpu"], 2, "leave --device cpu out"),
         (["diff", "a.json", "b.json", "--train"], 2, "--train does not go together with them"),
-        (["profile", f"{NETS}:chain", *SIZE, "--batch", "0"], 2, "is no list of batch sizes such as 1,8,32"),
+        (["profile", f"{NETS}:chain", *SIZE, "--batch", "0"], 2, "is not a list of batch sizes such as 1,8,32"),
         (
             ["profile", f"{NETS}:chain", *SIZE, "--no-latency", "--train"],
             2,

@@ -38,7 +38,7 @@ def test_every_command_writes_every_kind(command, tmp_path):
     [
         (["--report", "out.pdf"], "out.pdf is of no known kind; its name ends in .html, .md, .csv, .svg"),
         (["--report", "nowhere/out.html"], "is nowhere a folder that you may write to?"),
-        (["--fail-if", "macs"], "is no gate; write a figure"),
+        (["--fail-if", "macs"], "is not a gate; write a figure"),
         (["--fail-if", "mcas>1x"], "no record has a figure 'mcas'"),
     ],
 )

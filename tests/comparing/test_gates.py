@@ -101,7 +101,7 @@ def test_what_was_found_is_said():
     "text", ["", "macs", "macs>", ">1x", "macs>1y", "macs=1", "macs>>1", "macs>1x x", "macs>1.2.3", "macs>nan"]
 )
 def test_no_gate(text):
-    with pytest.raises(UsageError, match="is no gate"):
+    with pytest.raises(UsageError, match="is not a gate"):
         parse(text)
 
 

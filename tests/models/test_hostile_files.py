@@ -274,7 +274,7 @@ def test_sharded_weights_load(place):
         (lambda m: m | {"0.weight": "../w-1.safetensors"}, "does not lie beside it"),
         (lambda m: m | {"0.weight": "w-2.safetensors"}, "lacks 1 tensors"),
         (lambda m: {k: v for k, v in m.items() if k != "0.weight"}, "1 missing in the file (first: 0.weight)"),
-        (lambda m: [1], "is no readable index"),
+        (lambda m: [1], "is not a readable index"),
     ],
 )
 def test_broken_shards(place, spoil, message):

@@ -218,7 +218,7 @@ def edit(**change):
         (lambda f: (f / "plan.json").unlink(), "there is no plan.json"),
         (lambda f: (f / "model.safetensors").unlink(), "is incomplete: model.safetensors is missing"),
         (lambda f: (f / "plan.json").write_text("{"), "not readable as JSON"),
-        (lambda f: (f / "plan.json").write_text("[]"), "is no plan"),
+        (lambda f: (f / "plan.json").write_text("[]"), "is not a plan"),
         (edit(schema="saconv-surgeon/plan/9"), "which this version does not read"),
         (edit(sites=[{"path": 3}]), r"is not a plan: Plan.sites\[0\].path: expected str, found '3'"),
         (edit(files=None), "belongs to no saved weights"),

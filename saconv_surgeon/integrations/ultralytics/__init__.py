@@ -6,7 +6,7 @@ Two habits of that library destroy a converted model without a word:
   a converted layer standardises before use. :func:`protect` gives the blocks around converted layers classes that ``fuse()``
   passes by. The classes travel with a pickled model, so a checkpoint stays protected wherever it is loaded.
   ``surgeon.apply`` and everything built on it protect by themselves.
-* ``train()`` builds the model anew from its configuration, with plain convolutions. The trainers here put the converted
+* ``train()`` rebuilds the model from its configuration, with plain convolutions. The trainers here put the converted
   layers back and load every weight.
 
 ::

@@ -51,7 +51,7 @@ class _SurgicalModel:
         """Tunes as Ultralytics' ``tune`` does; converted models with ``use_ray=True`` only.
 
         Raises:
-            UsageError: A converted model without Ray: that way of tuning starts ``yolo train`` in other processes, whose
+            UsageError: A converted model without Ray: that way of tuning runs ``yolo train`` in other processes, whose
                 trainers would drop the converted layers.
         """
         if surgery_of(self.model) and not use_ray:
@@ -74,7 +74,7 @@ class SurgicalYOLO(_SurgicalModel, ultralytics.YOLO):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # The stock constructor changes the object's class where the file holds another kind of model.
+        # The stock constructor changes the object's class if the file holds another kind of model.
         if type(self) is ultralytics.RTDETR:
             self.__class__ = SurgicalRTDETR
         _warn_of_losses(self)
@@ -92,7 +92,7 @@ def _warn_of_losses(yolo: Any) -> None:
     lost = recorded.keys() - surgery.keys()
     if lost and not yolo.model.is_fused():  # fusing renames the head of some models
         warnings.warn(
-            f"{len(lost)} of the {len(recorded)} converted layers of this model are gone: a stock trainer has built it anew "
+            f"{len(lost)} of the {len(recorded)} converted layers of this model are gone: a stock trainer has rebuilt it "
             "without them. Train the converted checkpoint with saconv_surgeon.integrations.ultralytics.YOLO",
             stacklevel=3,
         )

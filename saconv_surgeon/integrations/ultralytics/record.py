@@ -20,9 +20,9 @@ Surgery = Mapping[str, Recipe]
 
 
 def surgery_of(model: object) -> dict[str, Recipe]:
-    """The converted layers of a model by path; none for anything that is no module.
+    """The converted layers of a model by path; an empty result for anything that is not a module.
 
-    Blocks that a configuration itself names are no surgery: they are built with the model.
+    Blocks that a configuration itself names do not count as conversions: they are built with the model.
     """
     if not isinstance(model, nn.Module):
         return {}

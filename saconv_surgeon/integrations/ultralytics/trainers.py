@@ -1,4 +1,4 @@
-"""Trainers that keep converted layers: Ultralytics' own build the model anew from its configuration."""
+"""Trainers that keep converted layers: Ultralytics' own rebuild the model from its configuration."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class SurgicalTrainer:
     def get_model(self, cfg: Any = None, weights: nn.Module | None = None, verbose: bool = True) -> nn.Module:
         """A model for this data set with the converted layers and all fitting weights of ``weights``.
 
-        The converted layers are those that ``weights`` holds or, where it holds none or is not given, those that ``cfg``
-        names. A layer that has another shape here (its width follows the number of classes) is converted anew.
+        The converted layers are those that ``weights`` holds or, if it holds none or is not given, those that ``cfg``
+        names. A layer that has another shape here (its width follows the number of classes) is converted again.
         """
         build: Callable[..., nn.Module] = super().get_model  # type: ignore[misc]
         surgery = surgery_of(weights) or recorded_in(cfg)
@@ -102,7 +102,7 @@ __all__ = ["TRAINERS", "SurgicalTrainer", *(trainer.__name__ for trainer in TRAI
 
 
 def _fitting(model: nn.Module, surgery: Surgery) -> Surgery:
-    """The part of ``surgery`` for which ``model`` has a plain convolution; warns of the rest."""
+    """The converted layers for which ``model`` has a plain convolution; warns about the rest."""
     fitting = {path: layer for path, layer in surgery.items() if _plain_convolution(model, path) is not None}
     absent = [path for path in surgery if path not in fitting]
     if absent:
@@ -161,6 +161,6 @@ def _fits(layer: nn.Module, source: nn.Module | None) -> bool:
 
 
 def _reset(layer: ConvAWS2d) -> None:
-    """Makes a layer compute what its kernel says: parts of another layer that happened to fit mean nothing to it."""
+    """Makes a layer compute what its kernel says: parts of another layer that happened to fit do not belong to it."""
     layer._reset_new_parameters()
     layer.load_state_dict({"weight": layer.weight}, strict=False)

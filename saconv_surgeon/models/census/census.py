@@ -41,7 +41,7 @@ CONVOLUTIONS = (_ConvNd, ConvertedLayer)
 
 @dataclass(frozen=True, eq=False)
 class Given:
-    """Stands for an argument that is no plain value; ``example`` has its tensors on the meta device, if it holds nothing else."""
+    """Stands for an argument that is not a plain value. If that holds tensors alone, ``example`` has them on the meta device."""
 
     example: Any = None
 
@@ -66,7 +66,7 @@ class Census:
 def take_census(model: nn.Module, inputs: Inputs, mode: Mode = "eval") -> Census:
     """Runs ``model`` once in ``mode``, without gradients, and reports what its convolutions did.
 
-    The model is left as it was: modes, buffers, hooks and the global random state. What it raises goes through unchanged.
+    The model is left as it was: modes, buffers, hooks and the global random state. What it raises is raised unchanged.
     """
     watch = _Watch(model)
     with preserved(model, mode), watch.hooks(), watch:
@@ -76,7 +76,7 @@ def take_census(model: nn.Module, inputs: Inputs, mode: Mode = "eval") -> Census
 
 @dataclass
 class _Frame:
-    """A module that is running. What forward makes on the way has no path of its own and runs under its caller's."""
+    """A module that is running. A module that forward creates has no path of its own and runs under its caller's."""
 
     path: str
     module: nn.Module
@@ -160,7 +160,7 @@ class _Watch(TorchDispatchMode):
         return output
 
     def _control_flow(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """``torch.cond`` as Python's own, so that the branch that is taken is watched; other such operators as they are."""
+        """``torch.cond`` as a plain ``if``, so that the branch that is taken is observed; other such operators as they are."""
         if func is not torch.ops.higher_order.cond:
             return func(*args, **kwargs)
         predicate, true_branch, false_branch, operands = args
@@ -257,7 +257,7 @@ def _numbers(value: Any) -> Shape:
 
 
 def _bind(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of a call by parameter name; {} where the signature cannot be read."""
+    """The arguments of a call by parameter name; {} if the signature cannot be read."""
     try:
         bound = inspect.signature(module.forward).bind(*args, **kwargs)
     except (TypeError, ValueError):

@@ -46,7 +46,7 @@ class Traced:
 
 
 def add_context(model: nn.Module, census: Census, mode: Mode = "eval") -> tuple[ConvSite, ...]:
-    """The census' sites, with what follows each where a graph shows it; ``found_by`` then names the traced part.
+    """The census' sites, with what follows each if a graph shows it; ``found_by`` then names the traced part.
 
     ``model`` is not touched: a copy is traced, since tracing leaves its placeholders behind in attributes.
     """
@@ -58,7 +58,7 @@ def add_context(model: nn.Module, census: Census, mode: Mode = "eval") -> tuple[
 
 def census_of_trace(model: nn.Module) -> Census | None:
     """What a trace of ``model`` says that a run would show: which convolutions and norms are called, and how often. Maps have no
-    sizes. None where it cannot be traced whole, or takes arguments that a call may leave out: it would be traced for one of both.
+    sizes. None if it cannot be traced whole, or takes optional arguments: a trace would show one of the two cases only.
     """
     skeleton = copy_model(model, share_parameters=True)
     skeleton.eval()
@@ -89,7 +89,7 @@ def census_of_trace(model: nn.Module) -> Census | None:
 
 
 def _with_context(site: ConvSite, seen: Sequence[Traced]) -> ConvSite:
-    """``site`` with what follows it in every call; nothing where calls differ, or some were in parts that cannot be traced."""
+    """``site`` with what follows it in every call; nothing if calls differ, or some were in parts that cannot be traced."""
     agreed = len({traced.context for traced in seen}) == 1 and sum(traced.calls for traced in seen) == site.calls
     context, root = seen[0].context if agreed else Context(None, None), seen[0].root
     return replace(
@@ -124,7 +124,7 @@ def _graphs(skeleton: nn.Module, census: Census) -> Iterator[tuple[str, fx.Graph
             tracers = (
                 ConvTracer,
                 lambda given=arguments: SizedTracer(_examples(given)),
-            )  # the second, dearer, where needed
+            )  # the second is slower: only if needed
             graphs = (_trace(tracer(), module, arguments) for tracer in tracers)
             graph = next((g for g in graphs if g is not None and _agrees(g, module, path, census)), None)
             if graph is not None:

@@ -26,7 +26,7 @@ METADATA = frozenset(
     "shape size ndim dim numel nelement stride is_contiguous element_size storage_offset dtype device layout is_floating_point "
     "is_complex get_device is_cuda is_sparse requires_grad".split()
 )
-"""What a tensor answers without looking at its values."""
+"""What a tensor can answer without its values."""
 
 
 class StateProxy(ParameterProxy):
@@ -99,7 +99,7 @@ class ConvTracer(fx.Tracer):
 
 
 class SizedProxy(fx.Proxy):
-    """Stands for a value of which the size and kind are known, where its tracer could work them out."""
+    """Stands for a value whose size and kind are known, if its tracer could work them out."""
 
     def __getattr__(self, name: str) -> Any:
         value = self._seen()

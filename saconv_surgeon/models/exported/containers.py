@@ -1,4 +1,4 @@
-"""The classes in which an exported program takes its inputs and gives its outputs, where a library defines them.
+"""The classes of libraries in which an exported program takes its inputs and gives its outputs.
 
 torch knows such a class, by name, once the module that defines it has been imported; that is all that is needed of it.
 """
@@ -17,11 +17,11 @@ DEFINED = re.compile(r'\\"(transformers\.(?:modeling_outputs|models\.\w+\.modeli
 
 
 def import_containers(path: Path) -> None:
-    """Imports what defines the containers of the program in ``path``, where it is installed."""
+    """Imports what defines the containers of the program in ``path``, if it is installed."""
     try:
         program = torch._C.PyTorchFileReader(str(path)).get_record("models/model.json").decode()
     except (RuntimeError, UnicodeDecodeError):
-        return  # what is wrong with it will be said by whoever loads it
+        return  # loading it will report what is wrong
     for module in {found[1] for found in DEFINED.finditer(program)}:
         with suppress(Exception):  # a library that does not import here
             importlib.import_module(module)

@@ -120,7 +120,7 @@ def program_of_script(script: torch.jit.ScriptModule, inputs: Inputs) -> Program
 
 
 def _dynamic_shapes(program: ExportedProgram) -> Any:
-    """``(args, kwargs)`` with a dict from dimension to ``Dim`` for every tensor that has symbolic sizes; None where none has.
+    """``(args, kwargs)`` with a dict from dimension to ``Dim`` for every tensor that has symbolic sizes; None if none has.
 
     A size that is a symbol of its own keeps its range; one that depends on others is left to be found again.
     """
@@ -196,7 +196,7 @@ def _restore_parameters(module: nn.Module, script: nn.Module) -> None:
 
 
 def _forget_traces(module: nn.Module) -> None:
-    """Drops what the graphs remember of symbolic tensors, and the nodes that lie about outside them: neither can be copied."""
+    """Drops the graphs' records of symbolic tensors, and their unused nodes: neither can be copied."""
     for part in module.modules():
         graph = getattr(part, "graph", None)
         for node in graph.nodes if graph is not None else ():
@@ -205,7 +205,7 @@ def _forget_traces(module: nn.Module) -> None:
 
 
 def _cause(path: Path, error: Exception) -> Exception:
-    """What is behind an error of ``torch.export.load``, which logs what went wrong and raises something else."""
+    """The cause of an error of ``torch.export.load``, which logs what went wrong and raises something else."""
     if "warnings above" in str(error):
         try:
             with quiet():
@@ -219,11 +219,11 @@ def _why_unreadable(path: Path, error: Exception) -> str:
     library = missing_library(error)
     if library is not None:
         return (
-            f"{path} takes or returns containers of {library}, which torch knows only where that can be imported: "
+            f"{path} takes or returns containers of {library}, which torch knows only if that can be imported: "
             f"pip install {library}, or export the model in a wrapper that returns tensors"
         )
     return (
-        f"{path} is no readable exported program ({type(error).__name__}: {first_line(error)}); it was exported with "
+        f"{path} is not a readable exported program ({type(error).__name__}: {first_line(error)}); it was exported with "
         f"torch {_torch_version(path) or 'of an unknown version'}, this is torch {torch.__version__}. Is it complete?"
     )
 

@@ -63,7 +63,7 @@ def restore_layers(module: nn.Module, plan: str) -> None:
             layer: Any = target.layer(**_constructor_arguments(site.arguments), **options, device="meta")
             for name in site.absorbs:
                 if not _maps_one_tensor(part.get_submodule(name)):
-                    raise ValueError("what was absorbed cannot be told")
+                    raise ValueError("what was absorbed is not known")
                 setattr(layer, name, part.get_submodule(name))
             layer.load_state_dict(part.state_dict(), strict=True, assign=True)
         except Exception:  # the file may say anything
@@ -76,7 +76,7 @@ def restore_layers(module: nn.Module, plan: str) -> None:
 
 
 def _maps_one_tensor(part: nn.Module) -> bool:
-    """Whether a part makes one tensor of one tensor; sizes that the graph hands in beside it do not count."""
+    """Whether a part makes one tensor of one tensor; sizes that the graph passes along with it do not count."""
     if not isinstance(part, InterpreterModule):
         return False
     returned = next(node for node in part.graph.nodes if node.op == "output").args[0]
@@ -126,7 +126,7 @@ def _constructor_arguments(arguments: ConvArguments) -> dict[str, Any]:
 def restore_convolutions(module: nn.Module) -> None:
     """Puts ``nn.Conv2d`` where ``module`` convolves with a weight that a convolution module had.
 
-    A part of the program that is nothing but one convolution is replaced. Where the graph of a larger part convolves itself, as
+    A part of the program that is nothing but one convolution is replaced. If the graph of a larger part convolves itself, as
     in programs without a module hierarchy, the call is replaced by one of a module under the weight's own name. A module called
     several times becomes one convolution again. Convolutions with other weights stay as they are.
     """
@@ -174,7 +174,7 @@ def _is_all_of(part: Any, call: _Call) -> bool:
 
 
 def _name_call(part: Any, call: _Call, made: dict[tuple[Any, ...], nn.Conv2d]) -> None:
-    """Replaces the node by a call of a convolution under the name that its weight has, where that name holds nothing else."""
+    """Replaces the node by a call of a convolution under the name that its weight has, if that name holds nothing else."""
     name, dot, last = call.weight.rpartition(".")
     if not dot or last != "weight" or call.bias not in (f"{name}.bias", None):
         return

@@ -56,7 +56,7 @@ def check_data_only(path: Path) -> None:
             raise UntrustedError(_refusal(path, ["a layout of torch before 2.8, whose parts are pickled"]))
         archive = torch._C.PyTorchFileReader(str(path))  # the loader's own: what it finds is what would be loaded
         names = archive.get_all_records()
-        # where that reader fails, torch.export.load turns to Python's, which might find another table of contents
+        # if that reader fails, torch.export.load turns to Python's, which might find another table of contents
         if [name.partition("/")[2] for name in _names(path)] != names:
             raise ValueError("what is in it depends on who reads it")
         found = [finding for name in names for finding in _findings(archive, name)]
@@ -71,7 +71,7 @@ def check_data_only(path: Path) -> None:
         OSError,
     ) as error:
         raise ModelError(
-            f"{path} is no readable exported program ({type(error).__name__}: {first_line(error)}); is it complete?"
+            f"{path} is not a readable exported program ({type(error).__name__}: {first_line(error)}); is it complete?"
         ) from error
     if found:
         raise UntrustedError(_refusal(path, found))

@@ -1,4 +1,4 @@
-"""Checkpoints: where they keep their state dict or their whole models, and how the models inside are converted."""
+"""Checkpoints: under which names they keep a state dict or whole models, and how the models inside are converted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NESTINGS = (
 DEEPEST = 8
 """Nestings that are followed; a container may hold itself."""
 MODELS = ("ema", "model", "module", "net", "network")
-"""Where checkpoints keep whole modules; the averaged weights, which are the ones to use, before those that are trained."""
+"""The names under which checkpoints keep whole modules; the averaged weights, which are the ones to use, come first."""
 OPTIMIZER = "optimizer"
 
 
@@ -56,7 +56,7 @@ def convert_checkpoint(content: Mapping[str, Any], convert: Callable[[nn.Module]
     is handed to ``convert`` in float32 and comes back in half precision, so that whatever ``convert`` runs and proves is not
     proved of half-precision arithmetic.
 
-    The state of the optimiser belongs to the parameters one by one. Where their names or shapes have changed it cannot be
+    The state of the optimiser belongs to the parameters one by one. If their names or shapes have changed it cannot be
     loaded any more and becomes None, as Ultralytics itself does with finished trainings: such a checkpoint starts a new
     training, it cannot be resumed. The gradient scaler's state, epoch, arguments and all other entries stay as they are.
 
@@ -82,7 +82,7 @@ def convert_checkpoint(content: Mapping[str, Any], convert: Callable[[nn.Module]
 
 
 def _convert_inside(model: nn.Module, convert: Callable[[nn.Module], nn.Module]) -> nn.Module:
-    """Converts what a wrapper (an average of the weights, for one) is around, and leaves the wrapper around it."""
+    """Converts the model inside a wrapper (an average of the weights, for example) and keeps the wrapper around it."""
     inner = unwrapped(model)
     converted = _convert_precisely(inner, convert)
     return converted if inner is model else rewrapped(model, converted)
@@ -96,7 +96,7 @@ def _convert_precisely(model: nn.Module, convert: Callable[[nn.Module], nn.Modul
 
 
 def _half_precision(model: nn.Module) -> torch.dtype | None:
-    """The half precision that all parameters of a model have; None where they have another, or several."""
+    """The half precision that all parameters of a model have; None if they have another, or several."""
     dtypes = {parameter.dtype for parameter in model.parameters()}
     dtype = dtypes.pop() if len(dtypes) == 1 else None
     return dtype if dtype in (torch.float16, torch.bfloat16) else None

@@ -21,13 +21,13 @@ from saconv_surgeon.errors import ModelError, UsageError, UserCodeError
 
 
 def split_factory(spec: str) -> tuple[str, str] | None:
-    """``"file.py:make(3)"`` as ``("file.py", "make(3)")``; None where ``spec`` has no such form."""
+    """``"file.py:make(3)"`` as ``("file.py", "make(3)")``; None if ``spec`` has no such form."""
     found = re.fullmatch(r"(.+\.py|[A-Za-z_][\w.]*):([A-Za-z_].*)", spec)
     return (found[1], found[2]) if found else None
 
 
 def is_place(path: Path, question: Callable[[Path], bool]) -> bool:
-    """``question`` of ``path``; no where the system takes it for no name of a file at all (it is too long, for one)."""
+    """``question`` of ``path``; False if the system does not accept it as a file name (for example, because it is too long)."""
     try:
         return question(path)
     except (OSError, ValueError):
@@ -83,7 +83,7 @@ def _find(source: str, expression: str, spec: str) -> Callable[[], Any]:
             f"give arguments as in {source}:{'.'.join(names)}(depth=18)"
         ) from error
     except ValueError:
-        pass  # no signature to be read
+        pass  # it has no readable signature
     return lambda: found(*(args or ()), **kwargs)
 
 

@@ -27,7 +27,7 @@ EXPORT_HINT = (
 
 @dataclass(frozen=True, eq=False)
 class ModelFile:
-    """A module and what lay around it in its file."""
+    """A module and what its file holds besides."""
 
     module: nn.Module
     example_inputs: Callable[[], Any] | None = None
@@ -45,7 +45,7 @@ def read_model_file(path: Path, *, trust: bool) -> ModelFile:
     if path.suffix == ".safetensors" or path.name.endswith(".safetensors.index.json"):
         raise ModelError(f"{path} holds weights only; give the code as MODEL and this file as --weights {path}")
     if path.suffix == ".onnx":
-        raise ModelError(f"{path} is an ONNX graph, whose convolutions are no PyTorch modules; {EXPORT_HINT}")
+        raise ModelError(f"{path} is an ONNX graph, whose convolutions are not PyTorch modules; {EXPORT_HINT}")
     if not is_place(path, Path.exists):
         raise ModelError(f"{path} does not exist (looked in {path.absolute().parent})")
     if path.suffix == ".pt2":
@@ -60,7 +60,7 @@ def read_model_file(path: Path, *, trust: bool) -> ModelFile:
 
 
 def _read_script(path: Path, trust: bool) -> nn.Module:
-    """The TorchScript module in ``path``, which nothing but :func:`program_of_script` can be done with."""
+    """The TorchScript module in ``path``, which is only good for :func:`program_of_script`."""
     if not trust:
         raise UntrustedError(
             f"{path} is a TorchScript archive, which is code. If you trust whoever made the file, give --trust, and torch's own "
@@ -72,7 +72,9 @@ def _read_script(path: Path, trust: bool) -> nn.Module:
             warnings.simplefilter("ignore")
             return torch.jit.load(path, map_location="cpu")
     except Exception as error:
-        raise ModelError(f"{path} is no readable TorchScript archive ({first_line(error)}); {EXPORT_HINT}") from error
+        raise ModelError(
+            f"{path} is not a readable TorchScript archive ({first_line(error)}); {EXPORT_HINT}"
+        ) from error
 
 
 def _module_in(content: Any, path: Path) -> nn.Module:

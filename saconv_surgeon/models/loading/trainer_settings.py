@@ -1,6 +1,6 @@
-"""What trainers leave in checkpoints beside the weights: settings, paths, statistics, in classes of their own.
+"""What trainers store in checkpoints besides the weights: settings, paths, statistics, in classes of their own.
 
-Where only the weights are wanted, such objects are read as empty placeholders: nothing that they belong to is imported or run.
+If only the weights are wanted, such objects are read as empty placeholders: none of their code is imported or run.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ BUILTINS = frozenset(
 )
 
 
-def are_leftovers(classes: Iterable[str]) -> bool:
+def are_trainer_settings(classes: Iterable[str]) -> bool:
     """Whether all of ``classes``, named as torch names the unsafe globals of a checkpoint, belong to such packages."""
     return all(name in BUILTINS or name.partition(".")[0] in KNOWN for name in classes)
 
 
-def passing_over(classes: Iterable[str]) -> AbstractContextManager[None]:
-    """Within it, ``torch.load(weights_only=True)`` puts placeholders where ``classes`` are wanted."""
+def placeholders_for(classes: Iterable[str]) -> AbstractContextManager[None]:
+    """Within it, ``torch.load(weights_only=True)`` puts placeholders in the place of ``classes``."""
     stand_ins = {name: _CONTAINERS.get(name) or type("Placeholder", (_kind(name),), {}) for name in classes}
     return torch.serialization.safe_globals([(stand_in, name) for name, stand_in in stand_ins.items()])
 
@@ -40,7 +40,7 @@ def _kind(name: str) -> type:
 
 
 class _Placeholder:
-    """Takes whatever a pickle gives to a constructor, a function or ``__setstate__``, and keeps nothing."""
+    """Takes all that a pickle gives to a constructor, a function or ``__setstate__``, and keeps nothing."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> _Placeholder:
         return super().__new__(cls)

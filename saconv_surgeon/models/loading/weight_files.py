@@ -1,4 +1,4 @@
-"""Files of tensors: safetensors, sharded safetensors, and what ``torch.save`` wrote. No code of a file is run without leave."""
+"""Files of tensors: safetensors, sharded safetensors, files of ``torch.save``. None of their code runs without ``trust``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from saconv_surgeon.errors import ModelError, UntrustedError, first_line
 from saconv_surgeon.models.archive_check import check_archive
 from saconv_surgeon.models.loading.checkpoints import state_dict_of
 from saconv_surgeon.models.loading.factories import is_place
-from saconv_surgeon.models.loading.trainer_settings import are_leftovers, passing_over
+from saconv_surgeon.models.loading.trainer_settings import are_trainer_settings, placeholders_for
 from saconv_surgeon.records import unique_keys
 
 INDEX_SUFFIX = ".safetensors.index.json"
@@ -40,7 +40,7 @@ def read_weights(path: Path, *, trust: bool = False) -> dict[str, Tensor]:
         raise ModelError(
             f"{path} is a TorchScript archive; save its weights with torch.save(model.state_dict(), …) and give those"
         )
-    return state_dict_of(read_pickle(path, trust=trust, leftovers=True), path)
+    return state_dict_of(read_pickle(path, trust=trust, weights_suffice=True), path)
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -69,7 +69,7 @@ def read_shards(index: Path) -> dict[str, Tensor]:
         names = sorted({str(name) for name in placed.values()})
     except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
         raise ModelError(
-            f"{index} is no readable index of shards ({first_line(error)}); it needs a weight_map"
+            f"{index} is not a readable index of shards ({first_line(error)}); it needs a weight_map"
         ) from error
     outside = [name for name in names if not name or Path(name).name != name]
     if outside:
@@ -87,8 +87,8 @@ def read_shards(index: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def read_pickle(path: Path, *, trust: bool, leftovers: bool = False) -> Any:
-    """What ``torch.save`` put into a file; with ``leftovers``, what trainers leave beside the weights may be missing from it.
+def read_pickle(path: Path, *, trust: bool, weights_suffice: bool = False) -> Any:
+    """The content of a file of ``torch.save``; with ``weights_suffice``, perhaps without what trainers store besides the weights.
 
     Raises:
         UntrustedError: It holds more than tensors and plain containers, and ``trust`` was not given. Names the classes.
@@ -100,8 +100,8 @@ def read_pickle(path: Path, *, trust: bool, leftovers: bool = False) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         classes = _classes_wanted(path)
-        if leftovers and classes and not trust and are_leftovers(classes):
-            with suppress(Exception), passing_over(classes):  # a placeholder in a place where it will not do
+        if weights_suffice and classes and not trust and are_trainer_settings(classes):
+            with suppress(Exception), placeholders_for(classes):  # a placeholder cannot stand in for this object
                 return torch.load(path, map_location="cpu", weights_only=True)
         if classes and not trust:
             raise UntrustedError(

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from saconv_surgeon.errors import ModelError
 
 WRAPPER = "_orig_mod."
-"""What ``torch.compile`` puts in front of the names inside a compiled part, wherever that is."""
+"""The prefix that ``torch.compile`` puts before the names inside a compiled part."""
 OPTIONAL = ("num_batches_tracked",)
-"""State that checkpoints of old do not have, and that no prediction depends on."""
+"""State that old checkpoints do not have, and that no prediction depends on."""
 
 
 def fit_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
@@ -59,7 +59,7 @@ def _fitting_names(weights: Mapping[str, Tensor], wanted: Mapping[str, object]) 
 
 
 def _prefixes(longer: Iterable[str], shorter: Iterable[str]) -> list[str]:
-    """What stands before one of the first names of ``shorter`` where they end names of ``longer``; the shortest first."""
+    """The prefixes with which the first names of ``shorter`` become names of ``longer``; the shortest first."""
     samples = [f".{name}" for name in list(shorter)[:3]]
     found = {name[: -len(tail) + 1] for name in longer for tail in samples if name.endswith(tail)}
     return sorted(found, key=lambda prefix: (len(prefix), prefix))
@@ -87,7 +87,7 @@ def _kind(tensor: Tensor) -> str:
 
 
 def _special(tensor: Tensor) -> str:
-    """What keeps a tensor from being copied into a plain one; empty for a plain one."""
+    """What prevents copying a tensor into a plain one; empty for a plain one."""
     if tensor.is_meta:
         return "without values"
     if tensor.is_quantized:

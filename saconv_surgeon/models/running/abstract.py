@@ -59,7 +59,7 @@ def without_weights() -> Iterator[None]:
 
 
 class _LargeOnMeta(TorchFunctionMode):
-    """Asks for no memory for what is as large as a weight alone could be: more than there is would be refused."""
+    """Allocates nothing for what only a weight could be as large as: more memory than there is would be refused."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
@@ -71,7 +71,7 @@ class _LargeOnMeta(TorchFunctionMode):
 
 
 def drop_weights(model: nn.Module) -> None:
-    """Puts the parameters of ``model`` on the meta device, in place; buffers and whatever else it holds stay."""
+    """Puts the parameters of ``model`` on the meta device, in place; buffers and everything else that it holds stay."""
     stand_ins = {id(p): _like(p, p.detach().to("meta")) for p in model.parameters()}
     for module in model.modules():
         for name, parameter in module._parameters.items():
@@ -93,7 +93,7 @@ def faked(model: nn.Module, inputs: Inputs) -> Iterator[tuple[nn.Module, Inputs]
     They pretend to be on the CPU, where tensors that a forward makes by itself are too. ``model`` is left as it was.
 
     Raises:
-        Exception: Whatever running the copy raises inside.
+        Exception: What running the copy raises inside.
     """
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     made: dict[int, Tensor] = {}

@@ -1,4 +1,4 @@
-"""How far two outputs of any nesting are apart."""
+"""How far apart two outputs of any nesting are."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Leaf = tuple[str, Any]
 
 @dataclass(frozen=True)
 class Difference:
-    """``max_rel`` is max|a-b| / max|a| per tensor, the worst of them; infinite where there is no finite value.
+    """``max_rel`` is max|a-b| / max|a| per tensor, the worst of them; infinite if there is no finite value.
 
     ``problems`` names what has no distance: structures, shapes, integers, strings, NaN and infinities that differ.
     """
@@ -37,7 +37,7 @@ class Difference:
         )
 
     def within(self, tolerance: float) -> bool:
-        """Whether nothing is worse than ``tolerance`` relative."""
+        """Whether no difference exceeds ``tolerance``, relative."""
         return not self.problems and self.max_rel <= tolerance
 
 
@@ -57,9 +57,9 @@ def compare(a: Sequence[Leaf], b: Sequence[Leaf]) -> Difference:
 
 
 def agreement(a: Sequence[Leaf], b: Sequence[Leaf], samples: int | None) -> tuple[int, int]:
-    """How often the largest value along the second axis is in the same place, and out of how many.
+    """How often the largest value along the second axis is at the same index, and out of how many.
 
-    Of the first floating output, (N, C) or (N, C, H, W) with N = ``samples``: of an image, or of a pixel. Others: (0, 0). Where
+    Of the first floating output, (N, C) or (N, C, H, W) with N = ``samples``: of an image, or of a pixel. Others: (0, 0). If
     there is a NaN, nothing is the largest.
     """
     left, right = (

@@ -1,4 +1,4 @@
-"""The inputs that a model is run on, whatever their nesting."""
+"""The inputs that a model is run on, in any nesting."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Inputs:
 
     @property
     def image_size(self) -> tuple[int, int] | None:
-        """(H, W) of the largest floating input of three or more dimensions; None where there is none."""
+        """(H, W) of the largest floating input of three or more dimensions; None if there is none."""
         images = [t for t in self.tensors if t.is_floating_point() and t.dim() >= 3]
         if not images:
             return None
@@ -66,7 +66,7 @@ class Inputs:
 
     @property
     def batch(self) -> int | None:
-        """How many samples there are: the first size of the largest floating input of three or more dimensions (where none has so
+        """How many samples there are: the first size of the largest floating input of three or more dimensions (if none has so
         many, of the first that has any), or the length of the list that the images are in.
         """
         images = self._image_list()

@@ -1,4 +1,4 @@
-"""Two models on the same inputs: what single layers get and give."""
+"""The inputs and outputs of single layers while a model runs."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class _Enough(BaseException):
 
 
 def absorbed_parts(absorbed: Mapping[str, str]) -> tuple[str, ...]:
-    """Where the parts that a layer has absorbed were, in the order in which they run."""
+    """The places from which a layer absorbed its parts, in the order in which they run."""
     return tuple(absorbed[name] for name in BLOCK_PARTS if name in absorbed)
 
 
 def follower(model: nn.Module, paths: Iterable[str]) -> Callable[[Tensor], Tensor]:
-    """The modules of ``model`` at ``paths``, one behind the other."""
+    """The modules of ``model`` at ``paths`` in a sequence."""
     parts = [model.get_submodule(path) for path in paths]
 
     def follow(output: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The leaves of whatever a model returns."""
+"""The leaves of what a model returns, in any nesting."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ATOMS = (str, bytes, bool, int, float, complex, type(None))
 def leaves(value: Any, name: str = "output") -> Iterator[tuple[str, Any]]:
     """(name, leaf) for every tensor, number, string or None in nested sequences, mappings, dataclasses and objects.
 
-    Names read like the expression that reaches the leaf: ``output[0]['boxes']``, ``output.logits``. An object that is met
+    Names read like the expression that reaches the leaf: ``output[0]['boxes']``, ``output.logits``. An object that is found
     again inside itself is passed over.
     """
     return _leaves(value, name, ())

@@ -16,10 +16,10 @@ from saconv_surgeon.records import Mode
 
 @contextmanager
 def preserved(model: nn.Module, mode: Mode = "eval") -> Iterator[None]:
-    """In ``mode`` and eager inside; afterwards the model and the world are as they were.
+    """In ``mode`` and eager inside; afterwards the model and the random state are as they were.
 
     Restored are every module's own training flag (a frozen norm in a training model stays frozen), the values of the buffers,
-    in place and only where they changed, and the random state of torch, Python and numpy.
+    in place and only if they changed, and the random state of torch, Python and numpy.
     """
     flags = [(module, module.training) for module in model.modules()]
     buffers = [
@@ -64,7 +64,7 @@ def seed_all(seed: int) -> None:
 
 
 def _put_back(buffer: torch.Tensor, value: torch.Tensor) -> None:
-    """Gives ``buffer`` its ``value`` again, where it has another; where it can be told without writing to it."""
+    """Gives ``buffer`` its ``value`` again, if it has another; compared first, so that an equal one is not written to."""
     if buffer.is_meta:
         return
     if buffer.layout is not torch.strided:

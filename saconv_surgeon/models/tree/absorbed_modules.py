@@ -1,4 +1,4 @@
-"""Moving the norm and the activation behind a convolution into the layer in its place, and back."""
+"""Moving the norm and the activation after a convolution into the layer that replaces it, and back."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from saconv_surgeon.models.tree.paths import parent_of, paths_of
 def absorb(model: nn.Module, layer: ConvertedLayer, parts: Mapping[str, str]) -> None:
     """Makes the modules of ``model`` at the given paths parts of ``layer``, in place, and leaves identities where they were.
 
-    Of a module that holds nothing and has other users, as YOLO's one activation for all blocks, the layer gets a copy.
+    If a module holds nothing and has other users, as YOLO's one activation for all blocks, the layer gets a copy.
     """
     for name, path in parts.items():
         part = model.get_submodule(path)
@@ -31,9 +31,9 @@ def absorb(model: nn.Module, layer: ConvertedLayer, parts: Mapping[str, str]) ->
 
 
 def places_left(model: nn.Module, layer: ConvertedLayer) -> dict[str, str] | None:
-    """Where in ``model``, which may be around the one that was converted, the absorbed parts of ``layer`` were, by name.
+    """The paths in ``model``, which may contain the one that was converted, from which ``layer`` absorbed its parts, by name.
 
-    None where they cannot go back: the layer, or the identity that was left there, is not where surgery put it or was changed.
+    None if they cannot go back: the layer, or the identity that was left there, is not where surgery put it or was changed.
     """
     path = layer.path or ""
     names = paths_of(model).get(id(layer), ())
@@ -56,7 +56,7 @@ def _is_left(model: nn.Module, place: str) -> bool:
 
 
 def give_back(model: nn.Module, layer: ConvertedLayer) -> None:
-    """Puts what ``layer`` has absorbed where it was, in place; nothing is changed where that cannot be."""
+    """Puts what ``layer`` has absorbed back, in place; nothing is changed if that is not possible."""
     for name, path in (places_left(model, layer) or {}).items():
         part, placeholder = getattr(layer, name), model.get_submodule(path)
         setattr(layer, name, None)
@@ -66,7 +66,7 @@ def give_back(model: nn.Module, layer: ConvertedLayer) -> None:
 
 
 def absorbed_places(model: nn.Module) -> dict[str, str]:
-    """Where modules that layers of ``model`` have absorbed are now, and where they were."""
+    """The paths of the modules that layers of ``model`` have absorbed, and the paths that they had before."""
     return {
         f"{path}.{name}" if path else name: place
         for path, layer in model.named_modules()

@@ -1,4 +1,4 @@
-"""Copies of models: whole ones to operate on, and cheap ones to trace."""
+"""Copies of models: complete ones to convert, and cheap ones to trace."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def copy_model(model: M, *, share_parameters: bool = False, replacing: Mapping[int, Tensor] | None = None) -> M:
-    """A deep copy that shares nothing with ``model``, or only its parameters: those are what weighs.
+    """A deep copy that shares nothing with ``model``, or only its parameters, which need the memory.
 
     ``replacing`` gives, by ``id``, other tensors to put in the places of some.
 
-    ``copy.deepcopy`` refuses tensors with a gradient history, which modules leave in their attributes (``weight_norm`` of
-    old does); here their values are copied.
+    ``copy.deepcopy`` refuses tensors with a gradient history, which modules keep in their attributes (the old
+    ``weight_norm`` does); here their values are copied.
 
     Raises:
         ModelError: The model holds something that cannot be copied.
@@ -35,7 +35,7 @@ def copy_model(model: M, *, share_parameters: bool = False, replacing: Mapping[i
     memo |= replacing or {}
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what torch thinks of its own attributes while it copies them
+            warnings.simplefilter("ignore")  # torch warns about its own attributes while it copies them
             copied = copy.deepcopy(model, memo)
     except Exception as error:
         raise ModelError(
@@ -53,7 +53,7 @@ def copy_model(model: M, *, share_parameters: bool = False, replacing: Mapping[i
 
 
 def stand_in(model: M) -> M:
-    """A copy to run in place of ``model``, with its very parameters: whatever a run leaves in attributes is thrown away with it.
+    """A copy to run instead of ``model``, with the same parameters: what a run leaves in attributes is thrown away with it.
 
     A model that cannot be copied stands in for itself.
     """
@@ -64,7 +64,7 @@ def stand_in(model: M) -> M:
 
 
 def _empty_dicts(model: nn.Module) -> dict[int, object]:
-    """Copies, by ``id``, of the dicts of hooks that every module has a dozen of: ``deepcopy`` spends most of its time on them."""
+    """Copies, by ``id``, of the dozen dicts of hooks that every module has: ``deepcopy`` spends most of its time on them."""
     return {
         id(value): OrderedDict()
         for module in model.modules()

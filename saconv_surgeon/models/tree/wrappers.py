@@ -25,7 +25,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
     """What ``DataParallel``, ``DistributedDataParallel``, ``AveragedModel`` or ``torch.compile`` was put around.
 
     Raises:
-        ModelError: ``model`` is no module, or one that nothing can be taken out of.
+        ModelError: ``model`` is not a module, or nothing can be taken out of it.
     """
     if not isinstance(model, nn.Module):
         raise ModelError(f"a torch.nn.Module is needed, not a {type(model).__name__}")
@@ -52,7 +52,7 @@ def rewrapped(model: nn.Module, inner: nn.Module) -> nn.Module:
 
 @contextmanager
 def eager(model: nn.Module) -> Iterator[None]:
-    """Runs compiled parts of ``model`` as the Python that they were compiled from: nobody can watch compiled code."""
+    """Runs compiled parts of ``model`` as the Python that they were compiled from: hooks do not see inside compiled code."""
     if not any(_is_compiled(module) for module in model.modules()):
         yield
         return
@@ -61,9 +61,9 @@ def eager(model: nn.Module) -> Iterator[None]:
 
 
 def rebind(model: nn.Module) -> None:
-    """Lets what was made of the parts of ``model`` call what they hold now, after layers were put in or taken out.
+    """Updates compiled code and graphs of the parts of ``model`` after layers were put in or taken out.
 
-    Compiled parts remember what they were made of; the parts of an exported program, the code that a compiler sees of them.
+    Compiled parts refer to the modules that they were made of; parts of an exported program keep generated code.
     """
     for module in model.modules():
         if type(module).__name__ == "OptimizedModule":

@@ -15,7 +15,7 @@ from saconv_surgeon.models.tree.paths import paths_of
 
 
 class RunningModule:
-    """Which module is running: the innermost one that has a path in ``model``."""
+    """The module that is running: the innermost one that has a path in ``model``."""
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model

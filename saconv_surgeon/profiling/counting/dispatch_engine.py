@@ -59,7 +59,7 @@ def count_by_dispatch(model: nn.Module, inputs: Inputs, resident: Iterable[Tenso
     Args:
         model: Any module.
         inputs: What it is run on.
-        resident: Tensors that are in memory all the while: weights, inputs.
+        resident: Tensors that are in memory during the whole run: weights, inputs.
 
     Raises:
         Exception: What the model raises.

@@ -65,7 +65,7 @@ def _is_floating(t: Tensor) -> bool:
 
 
 def _packets() -> dict[Any, Formula | None]:
-    """Every operation of the table that torch has now, with its formula; None where it is free.
+    """Every operation of the table that torch has now, with its formula; None if it is free.
 
     Not remembered: libraries that are imported later, as torchvision often is, bring their own.
     """
@@ -81,7 +81,7 @@ def _packets() -> dict[Any, Formula | None]:
 def custom_mapping(add: Add) -> dict[Any, Callable[..., int]]:
     """For ``FlopCounterMode``: by packet, to be counted, and by overload, to be counted whole instead of taken apart.
 
-    ``add`` is told of every cost.
+    ``add`` is called with every cost.
     """
     mapping: dict[Any, Callable[..., int]] = {}
     for packet, formula in _packets().items():

@@ -89,7 +89,7 @@ def count_by_trace(model: nn.Module, inputs: Inputs) -> Traced:
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.jit, which fvcore rests on, is deprecated as a whole
-        # "" is the wrapper: all that "model" does, and what hooks on the model do besides
+        # "" is the wrapper: all that "model" does, and also what hooks on the model do
         found = {name: counts for name, counts in analysis.by_module_and_operator().items() if name != "model"}
     within = {_unwrapped(name): counts for name, counts in found.items()}
     return Traced(within, _uncounted(analysis), frozenset(stumbled), frozenset(unreadable))
@@ -204,7 +204,7 @@ def _handler(
             try:
                 counted = plain(inputs, outputs)
                 figures["fvcore"] = int(sum(counted.values()) if isinstance(counted, Counter) else counted)
-            except Exception:  # it knows matrices only, for one
+            except Exception:  # for example, because it supports matrices only
                 stumbled.add(name)
         return figures
 

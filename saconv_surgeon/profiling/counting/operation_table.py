@@ -1,10 +1,10 @@
-"""The one table of operations: what each costs, whichever engine meets it.
+"""The table of operations: what each of them costs, for both engines.
 
 An engine shows an operation as an :class:`Operation`; the table reads shapes and settings from it and asks ``formulas``.
-Element-wise work is counted by the elements of the result, so that broadcasting is seen, and only where that is floating:
-arithmetic on sizes and indices is no work of the model. Names are torch's, as the operation is called: composite operations
-(``linear``, ``einsum``, ``lstm``) are counted whole, and the parts that some of them fall into are here for an engine that sees
-nothing else. What is in none of the tables is reported as uncounted.
+Element-wise work is counted by the elements of the result, so that broadcasting is included, and only if the result is floating:
+arithmetic on sizes and indices is not work of the model. Names are torch's, as the operation is called: composite operations
+(``linear``, ``einsum``, ``lstm``) are counted whole, and the parts that some of them are decomposed into are here for an engine
+that sees nothing else. What is in none of the tables is reported as uncounted.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ class Operation(Protocol):
         """Whether the first result is floating."""
 
     def shape(self, i: int) -> Shape:
-        """Shape of argument ``i``, a tensor; empty where it is none."""
+        """Shape of argument ``i``, a tensor; empty if it is not one."""
 
     def shapes(self, i: int) -> list[Shape]:
         """Shapes of argument ``i``, a list of tensors."""
 
     def value(self, i: int) -> Any:
-        """Argument ``i``, a number, a flag, a string, or a list of numbers; None where it is absent.
+        """Argument ``i``, a number, a flag, a string, or a list of numbers; None if it is absent.
 
         Raises:
             ValueError: The engine does not know it.
@@ -53,7 +53,7 @@ Formula = Callable[[Operation], Cost]
 
 
 def formula_of(name: str) -> Formula | None:
-    """The formula for ``aten::linear`` and its like; None where none is known."""
+    """The formula for ``aten::linear`` and so on; None if none is known."""
     namespace, _, short = name.partition("::")
     return FORMULAS.get(short if namespace == "aten" else name)
 
@@ -68,12 +68,12 @@ def is_free(name: str) -> bool:
 
 
 def _convolution(op: Operation) -> Cost:
-    """``_convolution`` and what it falls into; the flag says whether it is transposed."""
+    """``_convolution`` and what it is decomposed into; the flag says whether it is transposed."""
     return shape_formulas.convolution(op.shape(0), op.shape(1), op.out, transposed=bool(op.value(6)))
 
 
 def _plain_convolution(op: Operation) -> Cost:
-    """``conv2d`` and its like, and ``padding="same"`` and ``"valid"``, which plain fvcore counts as nothing."""
+    """``conv2d`` and so on, and ``padding="same"`` and ``"valid"``, which plain fvcore counts as nothing."""
     return shape_formulas.convolution(op.shape(0), op.shape(1), op.out, transposed=False)
 
 
@@ -151,7 +151,7 @@ def _frozen_batch_norm(op: Operation) -> Cost:
 
 
 def _norm(affine: int) -> Formula:
-    """Mean, variance, subtraction, division, and one more with weights; ``affine`` is where those are."""
+    """Mean, variance, subtraction, division, and one more with weights; ``affine`` is the index of the weights."""
     return lambda op: shape_formulas.elementwise(op.out, 5 if op.has_tensor(affine) else 4)
 
 

@@ -55,7 +55,7 @@ def matrix_product(left: Shape, out: Shape) -> Cost:
 def attention(query: Shape, key: Shape, value: Shape) -> Cost:
     """Scaled dot-product attention: (…, L, E), (…, S, E), (…, S, E_v). Two matrix products and a softmax.
 
-    The leading sizes are broadcast; where queries have more heads than keys, each key serves several.
+    The leading sizes are broadcast; if queries have more heads than keys, each key serves several.
     """
     rows = numel(_broadcast(query[:-2], key[:-2], value[:-2])) * query[-2]
     scores, out = rows * key[-2], rows * value[-1]
@@ -135,7 +135,7 @@ SOFTMAX = 5
 
 
 def _broadcast(*shapes: Shape) -> list[int]:
-    """The sizes of the result, aligned at the last axis; nothing where one of them is 0."""
+    """The sizes of the result, aligned at the last axis; empty if one of them is 0."""
     longest = max(map(len, shapes))
     padded = [[1] * (longest - len(shape)) + list(shape) for shape in shapes]
     return [0 if 0 in sizes else max(sizes) for sizes in zip(*padded, strict=True)]

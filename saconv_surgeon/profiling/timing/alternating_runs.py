@@ -52,9 +52,9 @@ def measure(
     on_run: Callable[[float], None] | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> list[Samples]:
-    """Times ``runs`` alternately: A B, B A, A B … so that a drift of the machine meets all alike.
+    """Times ``runs`` alternately: A B, B A, A B … so that a drift of the machine affects all equally.
 
-    Warms up by count and by time, then measures for about ``budget_s``: at least ten rounds, or three where one round alone
+    Warms up by count and by time, then measures for about ``budget_s``: at least ten rounds, or three if one round alone
     takes a tenth of the budget. On CUDA, events are recorded around each stage and read after one synchronisation.
     """
     timers = [_Timer(run, device, clock) for run in runs]
@@ -105,7 +105,7 @@ def latency_of(samples: Samples, device: torch.device) -> Latency:
 
 
 def _percentile(values: Sequence[float], q: int, *, least: int) -> float | None:
-    """None where there are too few values to speak of it."""
+    """None if there are too few values for it."""
     return float(np.percentile(values, q)) if len(values) >= least else None
 
 
@@ -129,7 +129,7 @@ class _Timer:
         """Seconds that the host takes to hand a run to an idle device.
 
         A busy one has a queue, which makes the host wait when it is full: the time between two stages of a measured run would
-        say that every model is bound by launches.
+        suggest that every model is bound by launches.
         """
         if self.prepare is not None:
             self.prepare()

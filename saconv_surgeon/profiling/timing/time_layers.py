@@ -51,7 +51,7 @@ def time_layers(model: nn.Module, inputs: Inputs, device: torch.device, timing: 
 
 
 class _StopWatch:
-    """Marks the time whenever a module begins and ends."""
+    """Records the time when a module starts and ends."""
 
     def __init__(self, model: nn.Module, device: torch.device) -> None:
         self.model, self.device = model, device

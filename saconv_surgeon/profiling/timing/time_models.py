@@ -104,7 +104,7 @@ def time_alternately(
 
 
 class FreshInputs:
-    """Inputs for one run after another: containers made anew each time, tensors put back where a run has written to them."""
+    """Inputs for one run after another: containers are new each time, tensors are restored if a run has written to them."""
 
     def __init__(self, inputs: Inputs) -> None:
         self.original = inputs.mapped(torch.Tensor.detach)
@@ -126,7 +126,7 @@ class FreshInputs:
 
 
 def _versions(inputs: Inputs) -> list[int] | None:
-    """How often each tensor has been written to; None where that is not known."""
+    """How often each tensor has been written to; None if that is not known."""
     return None if any(t.is_inference() for t in inputs.tensors) else [t._version for t in inputs.tensors]
 
 

@@ -9,10 +9,10 @@ import numpy as np
 from saconv_surgeon.records import LatencyRatio, Verdict
 
 SMALLEST_DIFFERENCE = 0.02
-"""A ratio within two per cent of 1 is called the same, however quiet the machine: where the weights of two equal models lie in
-memory makes that much of a difference."""
+"""A ratio within two per cent of 1 is called the same, however quiet the machine: the addresses of the weights of two equal
+models make that much of a difference."""
 WIDEST = 0.10
-"""Where the interval or the noise reaches further than this from its middle, nothing is called the same."""
+"""If the interval or the noise reaches further than this from its middle, nothing is called the same."""
 MARGIN = 1.25
 RESAMPLES = 2000
 ENOUGH = 10
@@ -58,7 +58,7 @@ def verdict(median: float, low: float, high: float, floor: float) -> Verdict:
 
 
 def verdict_of_few(ratios: np.ndarray) -> Verdict:
-    """Of too few pairs for an interval: a difference only where every single one shows more than the widest noise."""
+    """Of too few pairs for an interval: a difference only if every single one shows more than the widest noise."""
     if ratios.min() > 1 + WIDEST:
         return "slower"
     if ratios.max() < 1 - WIDEST:

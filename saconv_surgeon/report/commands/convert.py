@@ -25,7 +25,7 @@ Gates = Sequence[GateResult]
 
 
 class Converted(Protocol):
-    """What is told of a conversion."""
+    """What is reported of a conversion."""
 
     @property
     def plan(self) -> Plan:

@@ -24,7 +24,7 @@ Gates = Sequence[GateResult]
 
 
 class Folded(Protocol):
-    """What is told of a folded model."""
+    """What is reported of a folded model."""
 
     @property
     def layers(self) -> tuple[FoldedLayer, ...]:

@@ -1,7 +1,7 @@
 """A report as one HTML file that needs nothing else: no network, no fonts, and no script but its own.
 
 The tables are in the file as they are shown, so that it reads without scripts and aloud; the script sorts, filters and labels the
-charts. A content security policy with the script's hash forbids everything else, whatever a model calls its layers.
+charts. A content security policy with the script's hash forbids everything else, for any name of a layer.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def _data(page: Page) -> str:
 
 
 def _trend(values: tuple[float | None, float | None]) -> str:
-    """The class of a cell whose figure changed by more than times of layers do by themselves."""
+    """The class of a cell whose figure changed by more than the noise of layer times."""
     a, b = values
     if a is None or b is None:
         return ""
@@ -88,5 +88,5 @@ def _trend(values: tuple[float | None, float | None]) -> str:
 
 
 def _breakable(name: object) -> Markup:
-    """A path that may go on in the next line behind a dot, rather than anywhere."""
+    """A path that may break after a dot, and nowhere else."""
     return Markup(".<wbr>").join(str(name).split("."))

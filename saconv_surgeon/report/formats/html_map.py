@@ -10,7 +10,7 @@ from typing import Any
 from saconv_surgeon.report.page import Layer, Page
 
 LEVELS = 2
-"""How deep the boxes of the map go; what is inside the innermost stands in order."""
+"""How deep the boxes of the map are nested; what is inside the innermost is listed in order."""
 KINDS = (
     ("convolution", ("conv",)),
     ("norm", ("norm",)),

@@ -15,7 +15,7 @@ SHOWN = 20
 MOST = 300
 """Rows that are written at all: a comment on GitHub holds 65,536 characters."""
 SPECIAL = re.compile(r"([\\`*_{}\[\]#!|~$@>]|:(?=[/\w])|(?<=www)\.)")
-"""Whatever could begin markup, a link, a mention or an emoji's name in the middle of a line."""
+"""The characters that could start markup, a link, a mention or an emoji's name in the middle of a line."""
 MARKS = {"good": "✅", "bad": "❌", "warn": "⚠️"}
 NO_MARK = "ℹ️"
 

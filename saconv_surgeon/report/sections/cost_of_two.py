@@ -1,4 +1,4 @@
-"""What two models cost beside each other."""
+"""What two models cost, side by side."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def page_totals(priced: Priced) -> tuple[Total, ...]:
 
 
 def page_verdicts(priced: Priced) -> list[Line]:
-    """The verdicts for a page, where ``inconclusive`` is neither good nor bad news."""
+    """The verdicts for a page, in which ``inconclusive`` is neither good nor bad news."""
     return [line(each.text, "plain" if each.tone == "dim" else each.tone) for each in verdicts(priced)]
 
 

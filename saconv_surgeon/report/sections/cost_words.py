@@ -44,7 +44,7 @@ ROWS = (
     Row("FLOPs", "flops", human.count, "2 × MACs + element-wise, pooling and normalisation"),
     Row("fvcore flops", "fvcore_flops", human.count, "what plain fvcore prints: a mixed unit, for published tables"),
     Row("activations", "activations", human.count, "elements produced by convolutions, linear layers, matrix products"),
-    Row("ops", "ops", human.count, "kernels launched; views are none"),
+    Row("ops", "ops", human.count, "kernels launched; views launch none"),
     Row("bytes moved", "bytes_moved", human.memory, "read and written by these kernels"),
     Row("peak memory", "peak_memory_bytes", human.memory, "one forward pass in inference, weights included"),
 )
@@ -108,7 +108,7 @@ def verdicts(priced: Priced) -> list[Line]:
 
 
 def footnotes(profiles: Sequence[Profile]) -> list[Line]:
-    """Whether everything is counted, what is not and where; what is wrong with the timing; where it was timed."""
+    """What is counted and what is not, by module; what is wrong with the timing; on which machine it was timed."""
     lines = [line(f"{p.model}: {p.note}", "warn") for p in profiles if p.note]
     lines += _coverage(profiles)
     for p in profiles:

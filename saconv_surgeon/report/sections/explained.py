@@ -35,14 +35,14 @@ def explained_table(record: Explained) -> Table:
 
 def explained_page(record: Explained) -> Table:
     """The same for a page."""
-    note = "alone: for the very inputs that the convolution gets; in place: with the changes of all layers before"
+    note = "alone: for the inputs that the convolution gets; in place: with the changes of all layers before"
     return table("How much of each layer's output is explained", ("layer", *COLUMNS), _rows(record), note)
 
 
 def _verdict(record: Explained) -> list[Line]:
     if record.problems:
         return [led("not usable", "", "bad", mark="✗"), *(line(problem, indent=2) for problem in record.problems)]
-    text = f". The target computes something else; its layers begin with {INIT_MEANING.get(record.init, record.init)}"
+    text = f". The target computes something else; its layers start from {INIT_MEANING.get(record.init, record.init)}"
     text += f", on {human.plural(record.calibrated_on, 'sample')}" if record.calibrated_on is not None else ""
     return [led("not equal: fine-tune", text, "warn", mark="≠")]
 

@@ -1,4 +1,4 @@
-"""How much trained switchable layers use what surgery gave them."""
+"""How much trained switchable layers use what the conversion added."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def _converted_layers(record: Diff) -> set[str]:
 
 
 def _by_layer(names: Sequence[str], converted: Collection[str]) -> list[str]:
-    """Several tensors of a layer as one entry: ``conv1 (9 tensors)``. The parts of a converted layer are all its own."""
+    """Several tensors of a layer as one entry: ``conv1 (9 tensors)``. The parts of a converted layer count as its own."""
     owners: dict[str, list[str]] = {}
     for name in names:
         layer = next((path for path in converted if name.startswith(f"{path}." if path else "")), None)

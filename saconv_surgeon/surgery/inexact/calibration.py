@@ -24,7 +24,7 @@ def calibrate(
 ) -> tuple[str, ...]:
     """Fits the layers of ``converted`` in place, in the order of their first call.
 
-    Each layer is given the inputs that it gets behind the layers that were fitted before it, and is to give what the convolution
+    Each layer is given the inputs that it gets after the layers that were fitted before it, and has to give what the convolution
     gives in the original model: so it also makes up for what those could not express.
 
     Args:

@@ -1,4 +1,4 @@
-"""How much of a model's outputs a converted model gives that cannot equal it."""
+"""How much of a model's outputs is kept by a converted model that cannot equal it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Share:
 
     @property
     def spreads(self) -> Tensor:
-        """The squared distance of the original from its mean, (C,); 0 where it is all rounding."""
+        """The squared distance of the original from its mean, (C,); 0 if it is only rounding."""
         if self.sums is None:
             return torch.zeros(0)
         n, total, squares, _ = self.sums
@@ -169,5 +169,5 @@ class _Outputs:
 
     @property
     def top1(self) -> float | None:
-        """How often the largest is in the same place."""
+        """How often the largest is at the same index."""
         return self.agreeing / self.compared if self.compared else None

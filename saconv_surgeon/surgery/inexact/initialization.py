@@ -1,4 +1,4 @@
-"""Where layers begin that cannot equal their convolutions, and how much of the model's outputs that leaves."""
+"""How layers that cannot equal their convolutions are initialized, and how much of the model's outputs is kept."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ from saconv_surgeon.surgery.inexact.calibration import calibrate
 from saconv_surgeon.surgery.inexact.explained_share import explain
 
 BATCHES = 16
-"""How many batches of the data are looked at."""
+"""How many batches of the data are used."""
 HELD_OUT = 4
-"""One batch of so many is not fitted to."""
+"""One batch of this many is held out of the fit."""
 REDRAWN = 3
-"""On how many random inputs like the example ones the rest is looked at where there is no data."""
+"""How many random inputs like the example ones are used if there is no data."""
 
 
 def chosen_init(target: Target, wanted: Init | None, has_data: bool) -> Init | None:
-    """The start that is meant; None for a target that needs none.
+    """The initialization to use; None for a target that needs none.
 
     Raises:
         UsageError: One that the target does not have, or data that would not be used.
     """
     if target.preserves:
         if wanted is not None or has_data:
-            what = f"a start ({wanted!r})" if wanted is not None else "data"
+            what = f"init {wanted!r}" if wanted is not None else "data"
             raise UsageError(
-                f"the target {target.name!r} begins as the function of its convolutions; {what} is not for it"
+                f"the target {target.name!r} starts as the function of its convolutions; {what} is not for it"
             )
         return None
     if wanted is None:
         wanted = "calibrate" if has_data and "calibrate" in target.inits else target.inits[0]
     if wanted not in target.inits:
-        raise UsageError(f"the target {target.name!r} has no start {wanted!r}; it has: {', '.join(target.inits)}")
+        raise UsageError(f"the target {target.name!r} has no init {wanted!r}; it has: {', '.join(target.inits)}")
     if wanted == "calibrate" and not has_data:
-        raise UsageError("a start by calibration needs data; give batches of it, or start by projection")
+        raise UsageError("init 'calibrate' needs data; give batches of it, or init 'project'")
     return wanted
 
 
@@ -56,7 +56,7 @@ def initialize(
     seed: int,
     on_step: Callable[[str, float], None],
 ) -> Explained:
-    """Calibrates ``converted`` in place where the plan says so, and measures how much of ``original`` it gives."""
+    """Calibrates ``converted`` in place if the plan says so, and measures how much of ``original`` it keeps."""
     calls = {site.path: site.calls for site in plan.sites if site.converts}
     paths = tuple(calls)
     if data is None:
@@ -93,7 +93,7 @@ def initialize(
 def batches_of(data: Iterable[Any], example: Inputs, model: nn.Module) -> list[Inputs]:
     """The first batches of ``data`` as inputs of ``model``, on the devices and in the dtypes of ``example``.
 
-    Where the model takes one tensor, a batch may hold others behind it, as labels; they are left out.
+    If the model takes one tensor, a batch may hold others after it, as labels; they are left out.
 
     Raises:
         UsageError: There are none, or the model cannot be run on them.
@@ -125,7 +125,7 @@ def _check_runs(model: nn.Module, batch: Inputs, i: int) -> None:
         sizes = ", ".join(str(tuple(shape)) for shape in batch.shapes) or "no tensors"
         raise ModelError(
             f"the model cannot be run on batch {i} of the data, {sizes} ({type(error).__name__}: {first_line(error)}); "
-            "each batch is to be what the example inputs are"
+            "each batch must have the form of the example inputs"
         ) from error
 
 
@@ -146,7 +146,7 @@ def _like(batch: Inputs, example: Inputs) -> Inputs:
 
 
 def _divided(batches: list[Inputs]) -> tuple[Sequence[Inputs], Sequence[Inputs], str]:
-    """What to fit to, what to look at afterwards, and what the latter is called."""
+    """What to fit to, what to measure on, and what the latter is called."""
     if len(batches) > 1:
         last = max(len(batches) // HELD_OUT, 1)
         return batches[:-last], batches[-last:], "batches of the data that were left out of the calibration"

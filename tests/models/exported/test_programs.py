@@ -1,6 +1,7 @@
 """Exported programs: read without the model's source, operated on, exported again."""
 
 import copy
+import importlib
 import json
 import subprocess
 import sys
@@ -50,26 +51,36 @@ class Net(nn.Module):
 """
 
 
-@pytest.fixture
-def program(tmp_path, monkeypatch):
-    """A program whose sizes are dynamic, the outputs of its model, and no source any more."""
-    (tmp_path / "vanished_net.py").write_text(textwrap.dedent(SOURCE))
-    monkeypatch.syspath_prepend(tmp_path)
-    import vanished_net
-
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A program whose sizes are dynamic, inputs and outputs of its model, and no source any more."""
+    place = tmp_path_factory.mktemp("program")
+    (place / "vanished_net.py").write_text(textwrap.dedent(SOURCE))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(place)
+        vanished_net = importlib.import_module("vanished_net")
     torch.manual_seed(0)
     model = vanished_net.Net().eval()
     x = torch.randn(2, 3, 32, 32)
     sizes = {"x": {0: Dim("batch", min=1, max=16), 2: Dim.AUTO, 3: Dim.AUTO}, "scale": None}
     exported = torch.export.export(model, (x, torch.tensor(2.0)), dynamic_shapes=sizes)
-    torch.export.save(exported, tmp_path / "net.pt2")
+    torch.export.save(exported, place / "net.pt2")
     inputs = [(torch.randn(*shape), torch.tensor(3.0)) for shape in ((1, 3, 64, 48), (3, 3, 40, 21), (16, 3, 32, 32))]
     with torch.no_grad():
         outputs = [model(*given) for given in inputs]
     del sys.modules["vanished_net"]
-    (tmp_path / "vanished_net.py").unlink()
-    monkeypatch.chdir(tmp_path)
-    return tmp_path / "net.pt2", inputs, outputs
+    (place / "vanished_net.py").unlink()
+    return place / "net.pt2", inputs, outputs
+
+
+@pytest.fixture(scope="module")
+def converted(saved):
+    """The program after a conversion on the command line."""
+    file = saved[0].with_name("out.pt2")
+    result = run("convert", saved[0], "-o", file, "--no-latency")
+    assert result.exit_code == 0, result.output
+    assert "bit-identical" in result.stdout
+    return file
 
 
 def run(*args):
@@ -78,12 +89,9 @@ def run(*args):
     return result
 
 
-def test_without_its_source_it_converts_and_runs(program):
-    path, inputs, outputs = program
-    result = run("convert", path, "-o", "out.pt2", "--no-latency")
-    assert result.exit_code == 0, result.output
-    assert "bit-identical" in result.stdout
-    again = torch.export.load("out.pt2").module()
+def test_without_its_source_it_converts_and_runs(saved, converted):
+    _, inputs, outputs = saved
+    again = torch.export.load(converted).module()
     with torch.no_grad():
         for given, wanted in zip(inputs, outputs):
             found = again(*given)
@@ -91,8 +99,8 @@ def test_without_its_source_it_converts_and_runs(program):
             assert all(torch.equal(found[name], wanted[name]) for name in wanted)
 
 
-def test_every_convolution_of_the_program_has_a_row(program):
-    opened = read_program(program[0])
+def test_every_convolution_of_the_program_has_a_row(saved):
+    opened = read_program(saved[0])
     sites = {s.path: s for s in surgeon.inspect(opened.module, opened.inputs)}
     assert {p: s.calls for p, s in sites.items() if s.converts} == {"stem": 1, "block.c1": 2, "block.c2": 2}
     reasons = {s.type: s.reason_code for s in sites.values() if not s.converts}
@@ -105,11 +113,10 @@ def test_every_convolution_of_the_program_has_a_row(program):
     assert sites["stem"].arguments.stride == (2, 2)
 
 
-def test_ranges_are_kept(program):
-    before = read_program(program[0])
+def test_ranges_are_kept(saved, converted):
+    before = read_program(saved[0])
     assert before.ranges["input[0] dimension 0"] == (1, 16)
-    run("convert", program[0], "-o", "out.pt2", "--no-latency")
-    after = read_program(program[0].with_name("out.pt2"))
+    after = read_program(converted)
     assert after.ranges["input[0] dimension 0"] == (1, 16)
     for side in (2, 3):
         low, high = after.ranges[f"input[0] dimension {side}"]
@@ -117,9 +124,8 @@ def test_ranges_are_kept(program):
         assert high is None
 
 
-def test_a_converted_program_shows_its_layers_again(program):
-    run("convert", program[0], "-o", "out.pt2", "--no-latency")
-    opened = read_program(program[0].with_name("out.pt2"))
+def test_a_converted_program_shows_its_layers_again(converted):
+    opened = read_program(converted)
     layers = {n: m for n, m in opened.module.named_modules() if isinstance(m, surgeon.SAConv2d)}
     assert set(layers) == {"stem", "block.c1", "block.c2"}
     reasons = {s.path: s.reason_code for s in surgeon.inspect(opened.module, opened.inputs)}
@@ -268,9 +274,9 @@ def test_torchscript_by_torchs_own_converter(tmp_path, monkeypatch, how):
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
-def test_programs_in_memory(program, tmp_path):
+def test_programs_in_memory(saved, tmp_path):
     """The program itself is a model; what torch makes of it, without convolutions, is refused with the way out."""
-    path, inputs, outputs = program
+    path, inputs, outputs = saved
     exported = torch.export.load(path)
     kept = [dict(node.meta) for node in exported.graph.nodes]
     conversion = surgeon.convert(exported, exported.example_inputs[0], include=["stem", "block.*"])
@@ -337,7 +343,7 @@ def with_containers(tmp_path, monkeypatch):
 
 def test_containers_that_nobody_knows(with_containers):
     path = with_containers("somewhere.outputs.Output")
-    with pytest.raises(ModelError, match=r"containers of somewhere, which torch knows only where that can be imported"):
+    with pytest.raises(ModelError, match=r"containers of somewhere, which torch knows only if that can be imported"):
         read_program(path)
 
 

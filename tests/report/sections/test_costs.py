@@ -231,7 +231,7 @@ def test_sweeps_and_training_are_compared():
     [
         ({"schema": "saconv-surgeon/profile/99"}, "is a saconv-surgeon/profile/99 of another version"),
         ({**to_dict(PROFILE), "macs": 10**400}, "no figure is as large as that"),
-        ([], "is no report of profile or convert"),
+        ([], "is not a report of profile or convert"),
     ],
 )
 def test_files_that_are_no_such_report(tmp_path, content, message):

@@ -211,8 +211,8 @@ def test_a_model_that_catches_everything_does_not_stop_the_calibration():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"init": "calibrate"}, "a start by calibration needs data"),
-        ({"init": "best"}, "has no start 'best'; it has: project, calibrate, random"),
+        ({"init": "calibrate"}, "init 'calibrate' needs data"),
+        ({"init": "best"}, "has no init 'best'; it has: project, calibrate, random"),
         ({"data": []}, "data has no batches"),
         ({"data": [X[:0]]}, "batch 0 of the data is empty"),
         ({"data": 3}, "data cannot be iterated over"),
@@ -232,7 +232,7 @@ def test_data_that_the_model_does_not_take():
 
 @pytest.mark.parametrize("options", [{"init": "project"}, {"data": [X]}])
 def test_targets_that_preserve_the_function_need_no_start(options):
-    with pytest.raises(surgeon.UsageError, match="begins as the function of its convolutions"):
+    with pytest.raises(surgeon.UsageError, match="starts as the function of its convolutions"):
         surgeon.convert(net(), X, **options)
 
 
@@ -346,11 +346,11 @@ def test_plans_replay_with_their_init():
     plan = to_spconv(init="random").plan
     again = to_spconv(plan=plan)
     assert again.plan.init == again.explained.init == "random"
-    with pytest.raises(surgeon.UsageError, match="a start by calibration needs data"):
+    with pytest.raises(surgeon.UsageError, match="init 'calibrate' needs data"):
         to_spconv(plan=to_spconv(data=[X, X]).plan)
     from dataclasses import replace
 
-    with pytest.raises(surgeon.UsageError, match="has no start 'foo'"):
+    with pytest.raises(surgeon.UsageError, match="has no init 'foo'"):
         to_spconv(plan=replace(plan, init="foo"))
 
 

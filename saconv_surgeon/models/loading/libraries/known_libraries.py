@@ -1,4 +1,4 @@
-"""Models by the name that a library knows them by: ``timm:resnet50``, ``torchvision:resnet18(num_classes=10)`` and the like.
+"""Models by the name that a library knows them by: ``timm:resnet50``, ``torchvision:resnet18(num_classes=10)`` and so on.
 
 None of the libraries is needed by this project; each is imported when one of its models is asked for. Arguments in
 parentheses go to the library's own constructor. ``pretrained`` asks the library for its published weights.
@@ -28,7 +28,7 @@ LIBRARIES = {library.extra: library for library in (TIMM, TORCHVISION, ULTRALYTI
 
 
 def split_library(spec: str) -> tuple[str, str] | None:
-    """``"timm:resnet50"`` as ``("timm", "resnet50")``; None where ``spec`` does not begin with a library's name."""
+    """``"timm:resnet50"`` as ``("timm", "resnet50")``; None if ``spec`` does not start with a library's name."""
     prefix, colon, rest = spec.partition(":")
     return (prefix, rest) if colon and prefix in LIBRARIES else None
 
@@ -55,7 +55,7 @@ def make_model(
 
 
 def usual_inputs(model: nn.Module) -> Callable[[], Any] | None:
-    """What a model out of a file is usually run on, where its class is one of the libraries'; None elsewhere."""
+    """What a model from a file is usually run on if its class is one of the libraries'; None otherwise."""
     package = type(model).__module__.partition(".")[0]
     library = next((known for known in LIBRARIES.values() if known.package == package), None)
     return None if library is None else lambda: library.inputs(model, None)
@@ -79,9 +79,11 @@ def _import(library: Library, prefix: str) -> ModuleType:
 
 
 def _order(expression: str, spec: str) -> Order:
-    """Library names hold dots, dashes and slashes, which are no Python; only the arguments are parsed as such."""
+    """Library names hold dots, dashes and slashes, which are not Python; only the arguments are parsed as Python."""
     found = re.fullmatch(r"([^()]+)(\(.*\))?", expression.strip(), re.DOTALL)
     if found is None:
-        raise ModelError(f"{spec!r} names no model; write it as {spec.partition(':')[0]}:name or …:name(arguments)")
+        raise ModelError(
+            f"{spec!r} does not name a model; write it as {spec.partition(':')[0]}:name or …:name(arguments)"
+        )
     _, args, kwargs = parse_expression(f"model{found[2] or ''}", spec)
     return Order(found[1], tuple(args or ()), tuple(kwargs.items()))

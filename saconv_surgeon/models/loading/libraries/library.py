@@ -1,4 +1,4 @@
-"""What a user orders from a library of models, and what the libraries' entries have in common."""
+"""What a user asks a library of models for, and what the libraries' entries have in common."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ def unknown(name: str, known: Iterable[str], prefix: str) -> ModelError:
 
 
 def channels_of(model: nn.Module, order: Order | None, option: str, usual: int) -> int:
-    """How many channels an image for ``model`` has: as ordered; for a model out of a file, what its first convolution takes.
+    """How many channels an image for ``model`` has: as asked for; for a model from a file, what its first convolution takes.
 
-    That says nothing where the model first folds pixels into channels, twelve or more of them then.
+    That says nothing if the model first folds pixels into channels, which are then twelve or more.
     """
     if order is not None:
         return int(order.options.get(option, usual))

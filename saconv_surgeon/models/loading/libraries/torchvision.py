@@ -14,7 +14,7 @@ from saconv_surgeon.models.loading.libraries.library import FALLBACK_SIZE, Libra
 SEGMENTATION_SIZE = 520
 VIDEO_FRAMES = 16
 FLOW_SIZE = 128
-"""The smallest image that RAFT takes; its published weights were made on others, so there is no size of its own."""
+"""The smallest image that RAFT takes; its published weights were trained on other sizes, so it has none of its own."""
 
 
 def _make_torchvision(torchvision: ModuleType, order: Order) -> nn.Module:

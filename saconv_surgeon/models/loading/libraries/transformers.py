@@ -51,7 +51,7 @@ def _make_transformers(transformers: ModuleType, order: Order) -> nn.Module:
 
 
 def _transformers_published(transformers: ModuleType, order: Order) -> nn.Module:
-    """A model folder, or a name on the hub. No code that lies beside the weights is run."""
+    """A model folder, or a name on the hub. No code that comes with the weights is run."""
     config = transformers.AutoConfig.from_pretrained(order.name, trust_remote_code=False, **order.options)
     named = [getattr(transformers, name, None) for name in config.architectures or ()]
     chosen = next((c for c in named if c is not None), None) or _model_class(transformers, type(config))
@@ -61,7 +61,7 @@ def _transformers_published(transformers: ModuleType, order: Order) -> nn.Module
 
 
 def _model_class(transformers: ModuleType, config: type) -> Any:
-    """The class with the first of ``HEADS`` that transformers has for a configuration; the bare model where it has none."""
+    """The class with the first of ``HEADS`` that transformers has for a configuration; the bare model if it has none."""
     autos = [getattr(transformers, f"AutoModelFor{head}", None) for head in HEADS]
     autos += [transformers.AutoBackbone, transformers.AutoModel]
     mappings = [auto._model_mapping for auto in autos if auto is not None]
@@ -89,7 +89,7 @@ def _transformers_inputs(model: nn.Module, order: Order | None) -> Any:
 
 
 def _configurations(config: Any) -> Iterator[Any]:
-    """A configuration and those inside it, of the backbone and the like, the outer ones first."""
+    """A configuration and those inside it, such as the backbone's, the outer ones first."""
     pending, seen = [config], set()
     while pending:
         config = pending.pop(0)

@@ -42,7 +42,7 @@ def _make_ultralytics(ultralytics: ModuleType, order: Order) -> nn.Module:
 
 
 def _check_configuration(name: str) -> None:
-    """Refuses a configuration that runs code: Ultralytics evaluates its ``activation`` and calls whatever its layers name.
+    """Refuses a configuration that runs code: Ultralytics evaluates its ``activation`` and calls what its layers name.
 
     A file in the working directory comes before the library's own of the same name.
 
