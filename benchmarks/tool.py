@@ -46,7 +46,7 @@ import psutil, torch
 from saconv_surgeon import api
 from saconv_surgeon.models.running.inputs import Inputs
 from saconv_surgeon.models.loading.model_spec import load_model
-import saconv_surgeon.profiling.together, saconv_surgeon.convs.targets.known_targets, fvcore.nn, torch.fx
+import saconv_surgeon.profiling.profile, saconv_surgeon.convs.targets.known_targets, fvcore.nn, torch.fx
 torch.set_num_threads(1)
 rss = psutil.Process().memory_info
 x = torch.randn(1, 3, 224, 224)

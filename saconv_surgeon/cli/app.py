@@ -1,25 +1,20 @@
-"""The group of commands; errors become one message and an exit code.
+"""The group of commands, one for each file in ``cli/commands``; errors become one message and an exit code.
 
 torch is imported inside the commands only, so that ``--help`` is quick.
 """
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from typing import Any
 
 import click
 
 from saconv_surgeon._version import __version__
-from saconv_surgeon.cli.commands.convert import convert
-from saconv_surgeon.cli.commands.diff import diff
-from saconv_surgeon.cli.commands.env import env
-from saconv_surgeon.cli.commands.fold import fold
-from saconv_surgeon.cli.commands.inspect import inspect
-from saconv_surgeon.cli.commands.profile import profile
+from saconv_surgeon.cli import commands
 from saconv_surgeon.cli.streams import EXIT_INTERRUPTED, fail, show_traceback
 from saconv_surgeon.errors import SurgeonError, UserCodeError
-
-COMMANDS = (inspect, convert, profile, diff, fold, env)
 
 
 class SurgeonGroup(click.Group):
@@ -57,8 +52,8 @@ def cli() -> None:
     """
 
 
-for command in COMMANDS:
-    cli.add_command(command)
+for file in pkgutil.iter_modules(commands.__path__):
+    cli.add_command(getattr(importlib.import_module(f"{commands.__name__}.{file.name}"), file.name))
 
 
 def main() -> None:

@@ -16,10 +16,10 @@ each row the command that made this table has checked that
 
 * parameters equal `sum(p.numel() for p in model.parameters())`;
 * MACs equal half of what torch's own `FlopCounterMode` says by itself, with attention taken apart into its two products
-  (`sdpa_kernel(SDPBackend.MATH)`, fast path off), *to the integer*; where that counter gives nothing for an operation, the note
+  (`sdpa_kernel(SDPBackend.MATH)`, fast path off), *to the integer*; if that counter gives nothing for an operation, the note
   says which, and the difference is counted by hand;
 * "fvcore" is to the integer what plain fvcore prints;
-* those marked ✓ equal a count by hand, from the paper's table of layers (`tests/profiling/by_hand.py`);
+* those marked ✓ equal a count by hand, from the paper's table of layers (`tests/profiling/counting/by_hand.py`);
 * the rows of the layers add up to the totals: parameters, MACs, FLOPs, activations, launched operations, bytes;
 * no operation is left uncounted.
 

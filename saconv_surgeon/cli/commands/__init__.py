@@ -1,1 +1,1 @@
-"""One file for each command: parse, one call of the library, deliver."""
+"""One file for each command, which has the file's name: parse, one call of the library, deliver."""

@@ -17,7 +17,7 @@ from torch import nn
 
 from saconv_surgeon.errors import ModelError, SurgeonError, UserCodeError
 from saconv_surgeon.models.loading.factories import parse_expression
-from saconv_surgeon.models.loading.libraries.library import Library, Order
+from saconv_surgeon.models.loading.libraries.library import Library, ModelRequest
 from saconv_surgeon.models.loading.libraries.smp import SMP
 from saconv_surgeon.models.loading.libraries.timm import TIMM
 from saconv_surgeon.models.loading.libraries.torchvision import TORCHVISION
@@ -44,14 +44,14 @@ def make_model(
     """
     library = LIBRARIES[prefix]
     package = _import(library, prefix)
-    order = replace(_order(expression, f"{prefix}:{expression}"), pretrained=pretrained, trust=trust)
+    request = replace(_request(expression, f"{prefix}:{expression}"), pretrained=pretrained, trust=trust)
     try:
-        model = library.make(package, order)
+        model = library.make(package, request)
     except SurgeonError:
         raise
     except Exception as error:
         raise UserCodeError(f"{prefix}:{expression} raised {type(error).__name__}: {error}") from error
-    return model, lambda: library.inputs(model, order)
+    return model, lambda: library.inputs(model, request)
 
 
 def usual_inputs(model: nn.Module) -> Callable[[], Any] | None:
@@ -78,7 +78,7 @@ def _import(library: Library, prefix: str) -> ModuleType:
         ) from error
 
 
-def _order(expression: str, spec: str) -> Order:
+def _request(expression: str, spec: str) -> ModelRequest:
     """Library names hold dots, dashes and slashes, which are not Python; only the arguments are parsed as Python."""
     found = re.fullmatch(r"([^()]+)(\(.*\))?", expression.strip(), re.DOTALL)
     if found is None:
@@ -86,4 +86,4 @@ def _order(expression: str, spec: str) -> Order:
             f"{spec!r} does not name a model; write it as {spec.partition(':')[0]}:name or …:name(arguments)"
         )
     _, args, kwargs = parse_expression(f"model{found[2] or ''}", spec)
-    return Order(found[1], tuple(args or ()), tuple(kwargs.items()))
+    return ModelRequest(found[1], tuple(args or ()), tuple(kwargs.items()))

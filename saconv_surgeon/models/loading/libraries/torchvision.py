@@ -9,7 +9,8 @@ from typing import Any
 
 from torch import nn
 
-from saconv_surgeon.models.loading.libraries.library import FALLBACK_SIZE, Library, Order, image, unknown
+from saconv_surgeon.models.loading.libraries.example_inputs import FALLBACK_SIZE, image
+from saconv_surgeon.models.loading.libraries.library import Library, ModelRequest, unknown
 
 SEGMENTATION_SIZE = 520
 VIDEO_FRAMES = 16
@@ -17,25 +18,25 @@ FLOW_SIZE = 128
 """The smallest image that RAFT takes; its published weights were trained on other sizes, so it has none of its own."""
 
 
-def _make_torchvision(torchvision: ModuleType, order: Order) -> nn.Module:
+def _make_torchvision(torchvision: ModuleType, request: ModelRequest) -> nn.Module:
     models = importlib.import_module("torchvision.models")
-    if order.name.lower() not in models.list_models():
-        raise unknown(order.name, models.list_models(), "torchvision")
-    weights = {"weights": "DEFAULT"} if order.pretrained else {"weights": None, "weights_backbone": None}
-    builder = models.get_model_builder(order.name)
+    if request.name.lower() not in models.list_models():
+        raise unknown(request.name, models.list_models(), "torchvision")
+    weights = {"weights": "DEFAULT"} if request.pretrained else {"weights": None, "weights_backbone": None}
+    builder = models.get_model_builder(request.name)
     if "weights_backbone" not in inspect.signature(builder).parameters:
         weights.pop("weights_backbone", None)
-    quiet = {"init_weights": True} if order.name in ("googlenet", "inception_v3") and not order.pretrained else {}
-    return builder(*order.args, **{**weights, **quiet, **order.options})
+    quiet = {"init_weights": True} if request.name in ("googlenet", "inception_v3") and not request.pretrained else {}
+    return builder(*request.args, **{**weights, **quiet, **request.options})
 
 
-def _torchvision_inputs(model: nn.Module, order: Order | None) -> Any:
+def _torchvision_inputs(model: nn.Module, request: ModelRequest | None) -> Any:
     family = type(model).__module__.removeprefix("torchvision.models.").partition(".")[0]
     if family == "detection":
         return ([image(3, *_detection_size(model))],)
     if family == "optical_flow":
         return (image(1, 3, FLOW_SIZE, FLOW_SIZE), image(1, 3, FLOW_SIZE, FLOW_SIZE))
-    height, width = _published_size(order) or (
+    height, width = _published_size(request) or (
         (SEGMENTATION_SIZE,) * 2 if family == "segmentation" else (FALLBACK_SIZE,) * 2
     )
     if any(isinstance(m, nn.Conv3d) for m in model.modules()):
@@ -51,11 +52,11 @@ def _detection_size(model: nn.Module) -> tuple[int, int]:
     return transform.min_size[-1], transform.min_size[-1]
 
 
-def _published_size(order: Order | None) -> tuple[int, int] | None:
+def _published_size(request: ModelRequest | None) -> tuple[int, int] | None:
     """(H, W) that the published weights of a model were made for."""
-    if order is None:
+    if request is None:
         return None
-    weights = importlib.import_module("torchvision.models").get_model_weights(order.name)
+    weights = importlib.import_module("torchvision.models").get_model_weights(request.name)
     crop = getattr(weights.DEFAULT.transforms(), "crop_size", None)
     return (crop[0], crop[-1]) if crop else None
 

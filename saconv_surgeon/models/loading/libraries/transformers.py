@@ -11,14 +11,8 @@ from typing import Any
 from torch import nn
 
 from saconv_surgeon.errors import ModelError
-from saconv_surgeon.models.loading.libraries.library import (
-    DETECTION_SIZE,
-    FALLBACK_SIZE,
-    Library,
-    Order,
-    image,
-    unknown,
-)
+from saconv_surgeon.models.loading.libraries.example_inputs import DETECTION_SIZE, FALLBACK_SIZE, image
+from saconv_surgeon.models.loading.libraries.library import Library, ModelRequest, unknown
 
 HEADS = (
     *(
@@ -32,31 +26,31 @@ HEADS = (
 )
 
 
-def _make_transformers(transformers: ModuleType, order: Order) -> nn.Module:
-    if Path(order.name).is_dir() or "/" in order.name:
-        return _transformers_published(transformers, order)
-    found = getattr(transformers, order.name, None)
+def _make_transformers(transformers: ModuleType, request: ModelRequest) -> nn.Module:
+    if Path(request.name).is_dir() or "/" in request.name:
+        return _transformers_published(transformers, request)
+    found = getattr(transformers, request.name, None)
     if isinstance(found, type) and issubclass(found, nn.Module):
         config: Any = getattr(found, "config_class", None)
-        return found(config(*order.args, **order.options))
+        return found(config(*request.args, **request.options))
     mapping = importlib.import_module("transformers.models.auto.configuration_auto").CONFIG_MAPPING
-    kind = order.name if order.name in mapping else order.name.replace("_", "-")
+    kind = request.name if request.name in mapping else request.name.replace("_", "-")
     if kind not in mapping:
-        raise unknown(order.name, [*mapping, *(n for n in dir(transformers) if "For" in n)], "transformers")
-    if order.pretrained:
+        raise unknown(request.name, [*mapping, *(n for n in dir(transformers) if "For" in n)], "transformers")
+    if request.pretrained:
         raise ModelError(
-            f"transformers:{order.name} names an architecture; pretrained weights have names such as org/model"
+            f"transformers:{request.name} names an architecture; pretrained weights have names such as org/model"
         )
-    return _model_class(transformers, mapping[kind])(mapping[kind](*order.args, **order.options))
+    return _model_class(transformers, mapping[kind])(mapping[kind](*request.args, **request.options))
 
 
-def _transformers_published(transformers: ModuleType, order: Order) -> nn.Module:
+def _transformers_published(transformers: ModuleType, request: ModelRequest) -> nn.Module:
     """A model folder, or a name on the hub. No code that comes with the weights is run."""
-    config = transformers.AutoConfig.from_pretrained(order.name, trust_remote_code=False, **order.options)
+    config = transformers.AutoConfig.from_pretrained(request.name, trust_remote_code=False, **request.options)
     named = [getattr(transformers, name, None) for name in config.architectures or ()]
     chosen = next((c for c in named if c is not None), None) or _model_class(transformers, type(config))
-    if order.pretrained:
-        return chosen.from_pretrained(order.name, config=config, use_safetensors=True)
+    if request.pretrained:
+        return chosen.from_pretrained(request.name, config=config, use_safetensors=True)
     return chosen(config)
 
 
@@ -73,7 +67,7 @@ def _model_class(transformers: ModuleType, config: type) -> Any:
     return found[0] if isinstance(found, (tuple, list)) else found
 
 
-def _transformers_inputs(model: nn.Module, order: Order | None) -> Any:
+def _transformers_inputs(model: nn.Module, request: ModelRequest | None) -> Any:
     config: Any = model.config
     parts = list(_configurations(config))
     size = next((s for part in parts if (s := _sides(getattr(part, "image_size", None)))), None)

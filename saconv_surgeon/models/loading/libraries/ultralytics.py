@@ -12,30 +12,24 @@ from typing import Any
 from torch import nn
 
 from saconv_surgeon.errors import UntrustedError
-from saconv_surgeon.models.loading.libraries.library import (
-    DETECTION_SIZE,
-    FALLBACK_SIZE,
-    Library,
-    Order,
-    image,
-    unknown,
-)
+from saconv_surgeon.models.loading.libraries.example_inputs import DETECTION_SIZE, FALLBACK_SIZE, image
+from saconv_surgeon.models.loading.libraries.library import Library, ModelRequest, unknown
 
 
-def _make_ultralytics(ultralytics: ModuleType, order: Order) -> nn.Module:
-    stem = order.name.removesuffix(".pt").removesuffix(".yaml").removesuffix(".yml")
-    published = order.pretrained or order.name.endswith(".pt")
-    if published and not order.trust:
+def _make_ultralytics(ultralytics: ModuleType, request: ModelRequest) -> nn.Module:
+    stem = request.name.removesuffix(".pt").removesuffix(".yaml").removesuffix(".yml")
+    published = request.pretrained or request.name.endswith(".pt")
+    if published and not request.trust:
         raise UntrustedError(
-            f"ultralytics:{order.name}: Ultralytics publishes its weights as pickled models, which run code when they are "
+            f"ultralytics:{request.name}: Ultralytics publishes its weights as pickled models, which run code when they are "
             f"loaded; give --trust if you trust them, or ultralytics:{stem}.yaml for random weights"
         )
     name = f"{stem}.pt" if published else f"{stem}.yaml"
     try:
-        if not order.trust:
+        if not request.trust:
             _check_configuration(name)
         family = ultralytics.RTDETR if "rtdetr" in stem else ultralytics.YOLO
-        return family(name, *order.args, **order.options).model
+        return family(name, *request.args, **request.options).model
     except FileNotFoundError:
         folder = Path(str(ultralytics.__file__)).parent / "cfg" / "models"
         raise unknown(name, (path.name for path in folder.rglob("*.yaml")), "ultralytics") from None
@@ -95,12 +89,12 @@ def _is_class(value: object) -> bool:
     return isinstance(value, type) and issubclass(value, nn.Module)
 
 
-def _ultralytics_inputs(model: nn.Module, order: Order | None) -> Any:
+def _ultralytics_inputs(model: nn.Module, request: ModelRequest | None) -> Any:
     given: Any = getattr(model, "args", None) or {}
     given = given if isinstance(given, dict) else vars(given)
     classifies = "Classif" in type(model).__name__ or given.get("task") == "classify"
     settings: Any = getattr(model, "yaml", None) or {}
-    size = given.get("imgsz") if order is None else None  # a checkpoint knows the size it was trained at
+    size = given.get("imgsz") if request is None else None  # a checkpoint knows the size it was trained at
     side = size if isinstance(size, int) else FALLBACK_SIZE if classifies else DETECTION_SIZE
     return image(1, int(settings.get("channels", settings.get("ch", 3))), side, side)
 
