@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from saconv_surgeon.cli.model_options import InputOptions, ModelOptions, TrainedModelOptions
+from saconv_surgeon.cli.model_and_input_options import InputOptions, ModelOptions, TrainedModelOptions
 from saconv_surgeon.cli.result_options import TalkOptions
 from saconv_surgeon.cli.streams import say
 from saconv_surgeon.errors import ArtefactError, ModelError, UntrustedError, UsageError, UserCodeError, first_line

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from saconv_surgeon.cli.checks import check_outputs, check_plan_alone
-from saconv_surgeon.cli.model_options import InputOptions, ModelOptions, mode_option
+from saconv_surgeon.cli.model_and_input_options import InputOptions, ModelOptions, mode_option
 from saconv_surgeon.cli.output import check_destinations, deliver, judge, save_or_fail
 from saconv_surgeon.cli.result_options import ResultOptions, TalkOptions
 from saconv_surgeon.cli.selection_options import InitOptions, ProofOptions, SelectionOptions, overwrite_option

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from saconv_surgeon.cli.checks import check_outputs
-from saconv_surgeon.cli.model_options import InputOptions, TrainedModelOptions
+from saconv_surgeon.cli.model_and_input_options import InputOptions, TrainedModelOptions
 from saconv_surgeon.cli.output import check_destinations, deliver, judge, save_or_fail
 from saconv_surgeon.cli.result_options import ResultOptions, TalkOptions
 from saconv_surgeon.cli.selection_options import ProofOptions, overwrite_option

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from saconv_surgeon.cli.model_options import InputOptions, ModelOptions, mode_option
+from saconv_surgeon.cli.model_and_input_options import InputOptions, ModelOptions, mode_option
 from saconv_surgeon.cli.output import check_destinations, deliver, fail_if_gates_failed, judge
 from saconv_surgeon.cli.result_options import ResultOptions, TalkOptions
 from saconv_surgeon.cli.selection_options import SelectionOptions

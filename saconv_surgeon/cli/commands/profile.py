@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from saconv_surgeon.cli.checks import check_counted, check_gates_alone
-from saconv_surgeon.cli.model_options import InputOptions, ModelOptions
+from saconv_surgeon.cli.model_and_input_options import InputOptions, ModelOptions
 from saconv_surgeon.cli.output import check_destinations, deliver, fail_if_gates_failed, judge
 from saconv_surgeon.cli.result_options import ResultOptions, TalkOptions
 from saconv_surgeon.cli.streams import progress

@@ -8,7 +8,12 @@ from typing import Any
 import ultralytics
 
 from saconv_surgeon.errors import UsageError
-from saconv_surgeon.integrations.ultralytics.record import configuration_of, record_surgery, recorded_in, surgery_of
+from saconv_surgeon.integrations.ultralytics.layers_in_configuration import (
+    configuration_of,
+    record_surgery,
+    recorded_in,
+    surgery_of,
+)
 from saconv_surgeon.integrations.ultralytics.trainers import TRAINERS, SurgicalTrainer
 
 

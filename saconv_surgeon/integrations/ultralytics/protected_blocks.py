@@ -11,7 +11,7 @@ from ultralytics.nn.modules.block import RepVGGDW
 from ultralytics.nn.modules.conv import Conv, Conv2, RepConv
 
 from saconv_surgeon.convs.converted import ConvertedLayer
-from saconv_surgeon.integrations.ultralytics.record import RECORD, configuration_of, record_surgery
+from saconv_surgeon.integrations.ultralytics.layers_in_configuration import RECORD, configuration_of, record_surgery
 
 
 class SurgicalBlock(nn.Module):

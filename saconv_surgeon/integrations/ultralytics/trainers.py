@@ -11,8 +11,8 @@ from ultralytics.models import rtdetr, yolo
 
 from saconv_surgeon.convs.aws import ConvAWS2d
 from saconv_surgeon.convs.converted import ConvertedLayer
+from saconv_surgeon.integrations.ultralytics.layers_in_configuration import Surgery, recorded_in, surgery_of
 from saconv_surgeon.integrations.ultralytics.protected_blocks import protect
-from saconv_surgeon.integrations.ultralytics.record import Surgery, recorded_in, surgery_of
 from saconv_surgeon.models.tree.absorbed_modules import absorb
 from saconv_surgeon.models.tree.paths import paths_of
 
