@@ -107,7 +107,7 @@ def convert(
         mode: ``"train"`` converts and proves the model as it runs in training, with its auxiliary heads; the proof then also
             runs it in eval mode.
         base: Where the model came from, for the record; its fingerprint is added.
-        on_step: Told about progress.
+        on_step: Called with what is being done and the share that is done, from 0 to 1.
 
     Returns:
         The conversion. Look at ``equivalence.passed`` before you use the model; with a target that does not preserve the
@@ -164,7 +164,7 @@ def fold(
             what float32 rounds, if the same folding in float64 moves nothing.
         seed: Of the random inputs.
         base: Where the model came from, for the record.
-        on_step: Told about progress.
+        on_step: Called with what is being done and the share that is done, from 0 to 1.
 
     Raises:
         UsageError: A tolerance without inputs, or one that is not a share.
@@ -220,7 +220,7 @@ def profile(
         name: What to call it.
         timing: How time is measured: budget, batch sizes, autocast, ``torch.compile``, threads, training steps; None leaves time
             out.
-        on_step: Told about progress.
+        on_step: Called with what is being done and the share that is done, from 0 to 1.
 
     Raises:
         ModelError: The model cannot be compiled, trained, or run at a batch size that was asked for.
@@ -247,6 +247,6 @@ def diff(
         example_inputs: What both are run on.
         names: What to call them.
         timing: How time is measured; None leaves time out.
-        on_step: Told about progress.
+        on_step: Called with what is being done and the share that is done, from 0 to 1.
     """
     return diff_models(a, b, example_inputs, names=names, timing=timing, on_step=on_step)

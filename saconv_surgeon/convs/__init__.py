@@ -1,1 +1,1 @@
-"""The convolutions that surgery puts in, and the registry of targets."""
+"""The converted layers and their arithmetic; what a convolution can become."""

@@ -23,7 +23,7 @@ def ratio_of(a: Sequence[float], b: Sequence[float], seed: int = 0) -> LatencyRa
     """The paired ratio b/a, with a 95 % bootstrap interval of its median, and a verdict.
 
     The noise floor is the distance from 1 that the interval of a against itself reaches: every sample paired with the next,
-    so that the baseline is timed against itself in the very same run, as often and in the same change of order.
+    so that the baseline is timed against itself in the same run, as often and in the same change of order.
     """
     ratios = np.asarray(b) / np.asarray(a)
     low, high = _interval(ratios, seed)
