@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, get_args
 
 import click
@@ -24,9 +25,9 @@ def _collected(context: click.Context) -> dict[str, str]:
     return options
 
 
-def _from_flag(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+def _from_flag(name: str, context: click.Context, parameter: click.Parameter, value: str | None) -> None:
     if value is not None:
-        _collect(context, str(parameter.name), value)
+        _collect(context, name, value)
 
 
 def _from_pairs(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> dict[str, str]:
@@ -58,7 +59,7 @@ def _target_flags() -> tuple[Declared, ...]:
     return tuple(
         Declared(
             (f"--{name}",),
-            {"metavar": "VALUE", "expose_value": False, "callback": _from_flag, "help": " ".join(texts)},
+            {"metavar": "VALUE", "expose_value": False, "callback": partial(_from_flag, name), "help": " ".join(texts)},
         )
         for name, texts in described.items()
     )

@@ -11,6 +11,7 @@ Shape = tuple[int, ...]
 Decision = Literal["convert", "refuse"]
 Mode = Literal["eval", "train"]
 Init = Literal["project", "calibrate", "random"]
+"""How this package initializes layers that cannot equal their convolutions; targets of other packages may have other ways."""
 """How a layer is initialized that cannot equal its convolution."""
 INIT_MEANING: Mapping[str, str] = {
     "project": "the part of each kernel that the new layer can express",
@@ -146,7 +147,7 @@ class Plan:
     schema: str = PLAN_SCHEMA
     mode: Mode = "eval"
     options: Mapping[str, str] = field(default_factory=dict)
-    init: Init | None = None
+    init: str | None = None
 
     @property
     def converted_paths(self) -> tuple[str, ...]:

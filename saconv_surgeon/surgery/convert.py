@@ -17,7 +17,7 @@ from saconv_surgeon.models.loading.in_memory import opened
 from saconv_surgeon.models.running.inputs import Inputs
 from saconv_surgeon.models.running.state import preserved_randomness, seed_all
 from saconv_surgeon.models.tree.fingerprint import fingerprint
-from saconv_surgeon.records import Base, Equivalence, Init, Mode, Plan
+from saconv_surgeon.records import Base, Equivalence, Mode, Plan
 from saconv_surgeon.records.progress import OnStep
 from saconv_surgeon.surgery.converted_model import Conversion
 from saconv_surgeon.surgery.eligibility import HELD_OUTSIDE
@@ -35,7 +35,7 @@ def convert_model(
     *,
     target: str,
     selection: Selection,
-    init: Init | None,
+    init: str | None,
     data: Iterable[Any] | None,
     plan: Plan | str | Path | None,
     trials: int,

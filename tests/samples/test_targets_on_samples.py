@@ -1,5 +1,6 @@
 """Every target on every sample model: preserved or explained, saved and restored, counted, compared, inspected."""
 
+import functools
 import importlib
 import warnings
 
@@ -51,7 +52,7 @@ def test_target_on_sample(name, case, tmp_path):
     assert all(site.reason for site in conversion.plan.sites if not site.converts)
     _check_outputs(conversion, exact=settings["target"] in ("saconv", "aws"))
     _check_restored(conversion, name, inputs, tmp_path)
-    _check_counted(conversion, model, inputs, torch_counts="deform" not in case)
+    _check_counted(conversion, name, inputs, torch_counts="deform" not in case)
     for site in surgeon.inspect(conversion.model, inputs):
         if isinstance(_at(conversion.model, site.path), ConvertedLayer):
             assert site.reason_code == "already-converted"
@@ -84,8 +85,16 @@ def _check_restored(conversion, name, inputs, tmp_path):
     assert not (found.weights.changed or found.weights.only_in_a or found.weights.only_in_b)
 
 
-def _check_counted(conversion, model, inputs, *, torch_counts):
-    before, after = (surgeon.profile(m, inputs, timing=None) for m in (model, conversion.model))
+@functools.cache
+def _counted(name, deform):
+    """The costs of the original, and its FLOPs by torch's counter: the same for several cases."""
+    model, inputs = sample(name, "deform" if deform else "")
+    return surgeon.profile(model, inputs, timing=None), _flops(model, inputs)
+
+
+def _check_counted(conversion, name, inputs, *, torch_counts):
+    before, flops_before = _counted(name, not torch_counts)
+    after = surgeon.profile(conversion.model, inputs, timing=None)
     converted = [site for site in conversion.plan.sites if site.converts]
     assert after.parameters - before.parameters == sum(site.added_parameters for site in converted)
     assert not after.uncounted_ops
@@ -95,7 +104,7 @@ def _check_counted(conversion, model, inputs, *, torch_counts):
     assert after.macs - before.macs == sum(site.added_macs for site in converted)
     assert after.cross_check.agrees
     if torch_counts:  # torch's counter takes a deformable convolution for nothing
-        assert after.macs - before.macs == (_flops(conversion.model, inputs) - _flops(model, inputs)) // 2
+        assert after.macs - before.macs == (_flops(conversion.model, inputs) - flops_before) // 2
 
 
 def _flops(model, inputs):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
 
 from saconv_surgeon.convs.targets.target import Target
 from saconv_surgeon.convs.targets.to_aws import AWS
@@ -10,6 +10,9 @@ from saconv_surgeon.convs.targets.to_saconv import SACONV
 from saconv_surgeon.convs.targets.to_saconv_deform import SACONV_DEFORM
 from saconv_surgeon.convs.targets.to_spconv import SPCONV
 from saconv_surgeon.errors import UsageError, first_line
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 TARGETS = {target.name: target for target in (SACONV, SACONV_DEFORM, AWS, SPCONV)}
 """What ``--to`` takes; a target is added here and in a file of its own, and is known to the whole command line."""
@@ -33,6 +36,8 @@ def find_target(name: str) -> Target:
 
 def offered_targets() -> dict[str, EntryPoint]:
     """The targets of other packages by name, not imported yet."""
+    from importlib.metadata import entry_points  # takes a sixth of the time that --help has
+
     return {entry.name: entry for entry in entry_points(group=ENTRY_POINTS) if entry.name not in TARGETS}
 
 

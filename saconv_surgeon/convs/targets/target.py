@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from saconv_surgeon.errors import UsageError
-from saconv_surgeon.records import CallShape, ConvArguments, Init
+from saconv_surgeon.records import CallShape, ConvArguments
 
 if TYPE_CHECKING:
     from torch import nn
@@ -74,7 +74,7 @@ class Target:
     refuses: Callable[[nn.Conv2d, Iterable[CallShape], Options], Reason | None]
     added: Callable[[ConvArguments, Iterable[CallShape], Options], Cost]
     options: Mapping[str, Option] = field(default_factory=dict)
-    inits: tuple[Init, ...] = ()
+    inits: tuple[str, ...] = ()
     absorbs: bool = False
     inexact: str | None = None
 

@@ -20,6 +20,7 @@ offers no place to notice a stock trainer (``YOLO.train()`` of its own, ``yolo t
 converted layers; :class:`SurgicalYOLO` warns when it is given a checkpoint to which that has happened.
 """
 
+from saconv_surgeon.integrations.ultralytics import trainers
 from saconv_surgeon.integrations.ultralytics.layers_in_configuration import RECORD, Surgery, surgery_of
 from saconv_surgeon.integrations.ultralytics.model_classes import YOLO, SurgicalRTDETR, SurgicalYOLO
 from saconv_surgeon.integrations.ultralytics.protected_blocks import (
@@ -33,12 +34,11 @@ from saconv_surgeon.integrations.ultralytics.protected_blocks import (
     unprotect,
 )
 from saconv_surgeon.integrations.ultralytics.trainers import *  # noqa: F403 - some depend on the version
-from saconv_surgeon.integrations.ultralytics.trainers import TRAINERS, SurgicalTrainer
 
 __all__ = [
+    *trainers.__all__,
     "PROTECTING",
     "RECORD",
-    "TRAINERS",
     "YOLO",
     "Surgery",
     "SurgicalBlock",
@@ -47,7 +47,6 @@ __all__ = [
     "SurgicalRTDETR",
     "SurgicalRepConv",
     "SurgicalRepVGGDW",
-    "SurgicalTrainer",
     "SurgicalYOLO",
     "protect",
     "surgery_of",

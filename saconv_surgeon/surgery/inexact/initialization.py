@@ -13,7 +13,7 @@ from saconv_surgeon.convs.targets.target import Target
 from saconv_surgeon.errors import ModelError, UsageError, first_line
 from saconv_surgeon.models.running.inputs import Inputs
 from saconv_surgeon.models.running.run import run
-from saconv_surgeon.records import Explained, Init, Plan
+from saconv_surgeon.records import Explained, Plan
 from saconv_surgeon.surgery.inexact.calibration import calibrate
 from saconv_surgeon.surgery.inexact.explained_share import explain
 
@@ -25,7 +25,7 @@ REDRAWN = 3
 """How many random inputs like the example ones are used if there is no data."""
 
 
-def chosen_init(target: Target, wanted: Init | None, has_data: bool) -> Init | None:
+def chosen_init(target: Target, wanted: str | None, has_data: bool) -> str | None:
     """The initialization to use; None for a target that needs none.
 
     Raises:

@@ -142,6 +142,7 @@ def refuses(conv, shapes, options):
 
 target = Target("halved", Halved, "for a test", refuses, lambda *_: Cost(0, 0), {"times": Option("2", int, "a whole number")})
 misnamed = Target("other", Halved, "for a test", refuses, lambda *_: Cost(0, 0))
+warm = Target("warm", Halved, "for a test", refuses, lambda *_: Cost(0, 0), target.options, ("its own way",))
 nothing = 3
 '''
 
@@ -156,6 +157,7 @@ def plugin(tmp_path, monkeypatch):
     entries = {
         "halved": "halved_plugin:target",
         "misnamed": "halved_plugin:misnamed",
+        "warm": "halved_plugin:warm",
         "nothing": "halved_plugin:nothing",
         "absent": "no_such_module:target",
         "saconv": "halved_plugin:target",
@@ -186,13 +188,22 @@ def test_another_packages_target_is_one_word_away(plugin, tmp_path):
     assert list(surgeon.new_parameters(conversion.model)) == []
 
 
+def test_another_packages_way_to_initialize_is_recorded_and_restored(plugin, tmp_path):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3))
+    conversion = surgeon.convert(model, nets.X, target="warm")
+    assert conversion.plan.init == "its own way"
+    surgeon.save(conversion, tmp_path / "out")
+    assert type(surgeon.restore(model, tmp_path / "out")[0]).__name__ == "Halved"
+    assert surgeon.convert(model, nets.X, plan=tmp_path / "out" / "plan.json", target="warm").plan.init == "its own way"
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
         ("nothing", "is not a saconv_surgeon.Target of that name but 3"),
         ("misnamed", "is not a saconv_surgeon.Target of that name"),
         ("absent", r"cannot be imported \(ModuleNotFoundError: No module named 'no_such_module'"),
-        ("x", "there is: absent, aws, halved, misnamed, nothing, saconv, saconv-deform, spconv"),
+        ("x", "there is: absent, aws, halved, misnamed, nothing, saconv, saconv-deform, spconv, warm"),
     ],
 )
 def test_broken_targets_are_named(plugin, name, message):
