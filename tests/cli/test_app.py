@@ -7,20 +7,10 @@ import time
 
 import pytest
 import torch
-from click.testing import CliRunner
 
 import saconv_surgeon as surgeon
-from saconv_surgeon.cli import cli
 from tests import nets
-
-RESNET = "sample_models/tiny_resnet.py:build(depth=1, width=8)"
-NETS = "tests/nets.py"
-SIZE = ["--input", "2x3x16x16"]
-FAST = ["--budget", "0.1"]
-
-
-def run(*arguments, **options):
-    return CliRunner().invoke(cli, list(map(str, arguments)), **options)
+from tests.cli.running import FAST, MOVED, NETS, RESNET, SHORT, SIZE, run
 
 
 def test_convert_saves_what_restores(tmp_path):
@@ -95,14 +85,6 @@ def test_diff_of_a_model_with_itself_is_empty():
     assert "structure: no difference" in result.stderr
 
 
-def test_diff_of_two_reports(tmp_path):
-    for name, spec in (("a", RESNET), ("b", "sample_models/tiny_resnet.py:build(depth=2, width=8)")):
-        run("profile", spec, "--no-latency", "--json", tmp_path / f"{name}.json")
-    result = run("diff", tmp_path / "a.json", tmp_path / "b.json")
-    assert result.exit_code == 0, result.stderr
-    assert "layer1.1.conv1" in result.stdout
-
-
 def test_diff_with_two_sets_of_weights(tmp_path):
     for i in range(2):
         torch.manual_seed(i)
@@ -112,9 +94,6 @@ def test_diff_with_two_sets_of_weights(tmp_path):
     record = json.loads(result.stdout)
     assert len(record["weights"]["changed"]) == 4
     assert not record["outputs"]["bit_equal"]
-
-
-SHORT = ["--budget", "0.2", "--no-layer-latency"]
 
 
 def test_profile_with_every_setting(tmp_path):
@@ -167,85 +146,6 @@ def test_profile_against_an_earlier_report(tmp_path):
     assert "no layer changed" in result.stderr
 
 
-UNKNOWN = """
-import torch
-from torch import nn
-class Odd(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.conv = nn.Conv2d(3, 3, 3)
-    def forward(self, x):
-        return torch.special.bessel_j0(self.conv(x))
-def example_inputs():
-    return torch.zeros(1, 3, 8, 8)
-"""
-
-
-PRINTS = """
-import torch
-from torch import nn
-print("imported")
-class Prints(nn.Conv2d):
-    def __init__(self):
-        super().__init__(3, 3, 3)
-        print("built")
-    def forward(self, x):
-        print("run")
-        return super().forward(x)
-def example_inputs():
-    return torch.zeros(1, 3, 8, 8)
-"""
-
-
-def test_json_on_stdout_is_json_alone(tmp_path):
-    (tmp_path / "prints.py").write_text(PRINTS)
-    result = run("profile", f"{tmp_path / 'prints.py'}:Prints", *SHORT, "--json", "-")
-    assert json.loads(result.stdout)["macs"] == 3 * 3 * 9 * 36
-    for said in ("imported", "built", "run", "MACs"):
-        assert said in result.stderr
-    assert run("env").stdout.startswith("saconv-surgeon")
-
-
-def test_a_report_is_no_model(tmp_path):
-    run("profile", RESNET, "--no-latency", "--json", tmp_path / "a.json")
-    result = run("profile", tmp_path / "a.json")
-    assert result.exit_code == 3
-    assert "is a report, not a model" in result.stderr
-
-
-def test_strict_fails_where_something_is_not_counted(tmp_path):
-    (tmp_path / "odd.py").write_text(UNKNOWN)
-    spec = f"{tmp_path / 'odd.py'}:Odd"
-    for command in (["profile", spec], ["convert", spec, "--dry-run"], ["diff", spec, spec]):
-        assert run(*command, "--no-latency").exit_code == 0
-        result = run(*command, "--no-latency", "--strict")
-        assert result.exit_code == 1
-        assert "has operations that are not counted: aten::special_bessel_j0" in result.stderr
-        assert "Not counted in FLOPs" in result.stdout
-    assert run("profile", RESNET, "--no-latency", "--strict").exit_code == 0
-
-
-def test_plan_is_edited_and_replayed(tmp_path):
-    run("convert", f"{NETS}:chain", *SIZE, "--dry-run", "--no-latency", "--json", tmp_path / "plan.json")
-    plan = json.loads((tmp_path / "plan.json").read_text())
-    plan["sites"][0]["decision"] = "refuse"
-    (tmp_path / "plan.json").write_text(json.dumps(plan))
-    arguments = [
-        "convert",
-        f"{NETS}:chain",
-        *SIZE,
-        "--plan",
-        tmp_path / "plan.json",
-        "--dry-run",
-        "--no-latency",
-        "--json",
-        "-",
-    ]
-    record = json.loads(run(*arguments).stdout)
-    assert [s["decision"] for s in record["sites"]] == ["refuse", "convert"]
-    assert run(*arguments, "--include", "0").exit_code == 2
-
-
 def test_dry_run_writes_nothing(tmp_path):
     assert run("convert", f"{NETS}:chain", *SIZE, "-o", tmp_path / "out", "--dry-run", "--no-latency").exit_code == 0
     assert not any(tmp_path.iterdir())
@@ -280,26 +180,6 @@ def test_dtype_and_layout_options(options):
     assert equivalence["dtype"] == (options[1] if len(options) > 1 else "float32")
 
 
-MOVED = """
-from torch import nn
-import torch
-class Net(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.conv = nn.Conv2d(3, 3, 3)
-    def forward(self, x):
-        return self.conv(x) + (type(self.conv) is nn.Conv2d)
-def build():
-    return Net()
-def explodes():
-    net = Net()
-    net.forward = lambda x: 1 / 0
-    return net
-def example_inputs():
-    return torch.zeros(1, 3, 8, 8)
-"""
-
-
 def test_conversion_that_moved_is_not_saved_and_exits_1(tmp_path):
     (tmp_path / "moved.py").write_text(MOVED)
     spec = f"{tmp_path / 'moved.py'}:build"
@@ -311,31 +191,6 @@ def test_conversion_that_moved_is_not_saved_and_exits_1(tmp_path):
     forced = run("convert", spec, "-o", tmp_path / "out", "--no-latency", "--force")
     assert forced.exit_code == 1
     assert (tmp_path / "out" / "plan.json").exists()
-
-
-def test_users_own_fault_keeps_its_traceback(tmp_path):
-    (tmp_path / "moved.py").write_text(MOVED)
-    result = run("profile", f"{tmp_path / 'moved.py'}:explodes")
-    assert result.exit_code == 3
-    assert "ZeroDivisionError" in result.stderr
-    assert "net.forward = lambda x: 1 / 0" in result.stderr
-    assert "saconv_surgeon/" not in result.stderr
-
-
-def test_our_own_fault_keeps_its_traceback(monkeypatch):
-    monkeypatch.setattr("saconv_surgeon.surgery.inspect.make_plan", lambda *a, **k: 1 / 0)
-    result = run("inspect", f"{NETS}:chain", *SIZE)
-    assert isinstance(result.exception, ZeroDivisionError)
-
-
-def test_interruption_exits_130(monkeypatch):
-    def interrupted(*args, **kwargs):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("saconv_surgeon.surgery.inspect.make_plan", interrupted)
-    result = run("inspect", f"{NETS}:chain", *SIZE)
-    assert result.exit_code == 130
-    assert "interrupted" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -414,30 +269,6 @@ def test_inspect_says_how_often_and_how_each_was_found():
     alone = run("inspect", f"{NETS}:ControlFlow", *SIZE, env={"COLUMNS": "120"}).stdout
     assert "by running it alone (" in alone
     assert "1 in its module tree alone" in alone
-
-
-@pytest.mark.parametrize("width", [80, 120, 200])
-def test_names_are_never_cut_off_or_eaten(width):
-    result = run("inspect", f"{NETS}:Brackets", *SIZE, env={"COLUMNS": str(width)})
-    for name in ("parts.[red]x", "parts.<b>&", "parts.[/]"):
-        assert name in result.stdout
-    assert max(map(len, result.stdout.splitlines())) <= width
-    assert "…" not in result.stdout
-
-
-def test_long_names_are_folded_not_cut(tmp_path):
-    name = "a_very_long_name_" * 18
-    build = f"def build():\n    m = nn.Sequential()\n    m.add_module({name!r}, nn.Conv2d(3, 3, 3))\n    return m\n"
-    (tmp_path / "long.py").write_text(f"from torch import nn\n{build}")
-    result = run("inspect", f"{tmp_path / 'long.py'}:build", *SIZE, env={"COLUMNS": "80"})
-    lines = result.stdout.splitlines()
-    start = next(i for i, line in enumerate(lines) if line.startswith("convolution"))
-    rows = lines[start + 1 : lines.index("", start)]
-    assert "".join(line.split()[0] for line in rows) == name
-
-
-def test_no_colour_codes_off_a_terminal():
-    assert "\x1b[" not in run("inspect", f"{NETS}:chain", *SIZE).output
 
 
 def test_help_is_fast_and_imports_no_torch():

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from tests.cli.test_app import run
+from tests.cli.running import run
 
 RESNET = "sample_models/tiny_resnet.py:build"
 DATA = """

@@ -8,7 +8,7 @@ import torch
 import saconv_surgeon as surgeon
 from sample_models import tiny_resnet
 from tests import oracle
-from tests.cli.test_app import run
+from tests.cli.running import run
 
 SMALL = "sample_models/tiny_resnet.py:build(depth=1, width=8)"
 FAST = ("--no-latency", "--no-layer-latency", "--trials", "1")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from saconv_surgeon.report.formats import FORMATS
-from tests.cli.test_app import FAST, NETS, RESNET, SIZE, run
+from tests.cli.running import FAST, NETS, RESNET, SIZE, run
 
 OTHER = "sample_models/tiny_resnet.py:build(depth=1, width=16)"
 QUICK = ["--no-latency"]

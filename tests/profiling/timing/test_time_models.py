@@ -9,31 +9,10 @@ from torch import nn
 import saconv_surgeon as surgeon
 from saconv_surgeon.errors import ModelError, UsageError
 from saconv_surgeon.models.running.inputs import Inputs
-from saconv_surgeon.profiling.timing.time_layers import time_layers
 from saconv_surgeon.profiling.timing.time_models import time_models
 from saconv_surgeon.records import Timing
 from tests import nets
-
-CPU = torch.device("cpu")
-QUICK = 0.05
-
-
-class Watching(nn.Module):
-    """Remembers how it was called."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
-        self.seen = seen = set()
-        self.note = seen.add  # goes to the same place from a copy
-
-    def forward(self, x):
-        y = self.norm(self.conv(x))
-        self.note((tuple(x.shape), y.dtype, torch.get_num_threads(), self.training, torch.is_grad_enabled()))
-        return y
-
-
-X = torch.randn(2, 3, 8, 8)
+from tests.profiling.timing.timed_models import CPU, QUICK, Watching, X
 
 
 def timed(model, inputs=X, **settings):
@@ -119,9 +98,6 @@ def test_users_own_exception_goes_through():
     assert isinstance(raised.value.__cause__, ZeroDivisionError)
 
 
-# ------------------------------------------------------------------ nothing stays
-
-
 class InPlace(nn.Module):
     """Writes to its input, grows lists, keeps what it sees."""
 
@@ -169,135 +145,9 @@ def test_inputs_under_inference_mode_are_timed():
         assert timed(InPlace(), torch.ones(1, 3, 6, 6))[0].n >= 3
 
 
-# ------------------------------------------------------------------ batches of inputs
-
-
-@pytest.mark.parametrize(
-    ("given", "batch", "shapes"),
-    [
-        (torch.randn(2, 3, 8, 8), 2, [(5, 3, 8, 8)]),
-        ((torch.randn(2, 3, 8, 8), torch.randn(2, 7), torch.tensor(3.0)), 2, [(5, 3, 8, 8), (5, 7), ()]),
-        ({"pixels": torch.randn(1, 3, 8, 8), "ids": torch.zeros(1, 4, dtype=torch.int64)}, 1, [(5, 3, 8, 8), (5, 4)]),
-        ((torch.randn(2, 3, 8, 8), torch.randn(9, 4)), 2, [(5, 3, 8, 8), (9, 4)]),
-        ([torch.randn(3, 8, 9), torch.randn(3, 6, 6)], 2, [(3, 8, 9), (3, 6, 6), (3, 8, 9), (3, 6, 6), (3, 8, 9)]),
-        (torch.zeros(4, dtype=torch.int64), 4, [(5,)]),
-        ((torch.zeros(2, 5, dtype=torch.int64), torch.randn(5, 4)), 2, [(5, 5), (5, 4)]),
-    ],
-    ids=["images", "several", "keywords", "others", "list", "indices", "indices and a table"],
-)
-def test_batches_of_inputs(given, batch, shapes):
-    inputs = Inputs.of(given)
-    assert inputs.batch == batch
-    assert list(inputs.with_batch(5).shapes) == shapes
-    assert inputs.with_batch(5).batch == 5
-    assert list(inputs.with_batch(batch).shapes) == list(inputs.shapes)
-
-
-def test_batches_repeat_the_samples_and_keep_the_layout():
-    x = torch.randn(2, 3, 4, 4).contiguous(memory_format=torch.channels_last)
-    (found,) = Inputs.of(x).with_batch(3).tensors
-    assert torch.equal(found, x[[0, 1, 0]])
-    assert found.is_contiguous(memory_format=torch.channels_last)
-
-
 def test_a_batch_beyond_all_memory_says_so():
     with pytest.raises(UsageError, match="a batch of 99999999999 asks for more than there is memory for"):
         timed(nets.chain(), batches=(99999999999,))
-
-
-def test_inputs_without_a_batch_say_so():
-    with pytest.raises(UsageError, match="no batch to change"):
-        Inputs.of(torch.tensor(1.0)).with_batch(2)
-
-
-# ------------------------------------------------------------------ layers
-
-
-class Sleep(nn.Module):
-    """Takes its time, and its child's."""
-
-    def __init__(self, seconds, child=None):
-        super().__init__()
-        self.seconds, self.child = seconds, child
-
-    def forward(self, x):
-        time.sleep(self.seconds)
-        return x if self.child is None else self.child(x)
-
-
-def test_layer_times_are_exclusive_and_add_up_over_calls():
-    twice = Sleep(0.01)
-    model = nn.Sequential(Sleep(0.03, child=Sleep(0.02)), twice, twice)
-    found = time_layers(model, Inputs.of(X), CPU, Timing(budget_s=QUICK))
-    assert set(found) == {"", "0", "0.child", "1"}
-    assert 0.03 <= found["0"] < 0.045
-    assert 0.02 <= found["0.child"] < 0.03
-    assert 0.02 <= found["1"] < 0.035
-    assert found[""] < 0.01
-    assert all(not m._forward_hooks and not m._forward_pre_hooks for m in model.modules())
-
-
-def test_converted_layer_is_one_row_and_hooks_go_even_if_forward_raises():
-    model = nn.Sequential(surgeon.SAConv2d(3, 4, 3), nn.ReLU())
-    assert set(time_layers(model, Inputs.of(X), CPU, Timing(budget_s=QUICK))) == {"", "0", "1"}
-    calls = iter(range(3))
-
-    def fails_at_the_third(x):
-        if next(calls, 9) >= 2:
-            raise ValueError("enough")
-        return x
-
-    model[1].forward = fails_at_the_third
-    with pytest.raises(ValueError, match="enough"):
-        time_layers(model, Inputs.of(X), CPU, Timing(budget_s=QUICK))
-    assert all(not m._forward_hooks and not m._forward_pre_hooks for m in model.modules())
-
-
-def test_layer_times_follow_the_settings_and_survive_hooks_that_raise():
-    model = Watching()
-    time_layers(model, Inputs.of(X), CPU, Timing(budget_s=QUICK, threads=2, autocast="bfloat16"))
-    assert {(dtype, threads) for _, dtype, threads, *_ in model.seen} == {(torch.bfloat16, 2)}
-
-    class Recovers(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.first, self.second = nn.ReLU(), nn.Sigmoid()
-            self.first.register_forward_pre_hook(lambda m, args: 1 / 0)
-
-        def forward(self, x):
-            try:
-                return self.first(x)
-            except ZeroDivisionError:
-                return self.second(x)
-
-    assert "second" in time_layers(Recovers(), Inputs.of(X), CPU, Timing(budget_s=QUICK))
-
-
-def test_profile_has_the_times_in_its_rows_unless_told_not_to():
-    timing = Timing(budget_s=QUICK)
-    rows = surgeon.profile(nets.chain(), X, timing=timing).layers
-    assert all(row.latency_s > 0 for row in rows)
-    without = surgeon.profile(nets.chain(), X, timing=Timing(budget_s=QUICK, per_layer=False))
-    assert all(row.latency_s is None for row in without.layers)
-    assert surgeon.profile(nets.chain(), X, timing=None).latency is None
-
-
-@pytest.mark.gpu
-def test_cuda_layers_and_training_and_memory():
-    device = torch.device("cuda")
-    model, x = (
-        nn.Sequential(nn.Conv2d(3, 64, 3), nn.ReLU(), nn.Conv2d(64, 64, 3)).to(device),
-        torch.randn(8, 3, 64, 64, device=device),
-    )
-    found = surgeon.profile(model, x, timing=Timing(budget_s=0.5, training=True, batches=(1, 8)))
-    assert found.latency.clock == "CUDA events"
-    assert found.latency.enqueue_s > 0
-    assert found.peak_memory_source == "CUDA allocator"
-    assert found.peak_memory_bytes > found.parameter_bytes
-    assert found.training.peak_memory_bytes > found.training.saved_bytes
-    rows = {row.path: row.latency_s for row in found.layers}
-    assert rows["2"] > rows["1"] > 0
-    assert found.environment["driver"] is None or "." in found.environment["driver"]
 
 
 @pytest.mark.gpu

@@ -8,114 +8,11 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import saconv_surgeon as surgeon
-from benchmarks.images import figures
 from saconv_surgeon.models.running.inputs import Inputs
 from saconv_surgeon.records import Plan, from_dict, to_dict
-from saconv_surgeon.surgery.inexact.explained_share import Share, explain
 from saconv_surgeon.surgery.inexact.initialization import BATCHES, batches_of
-from sample_models import tiny_resnet, tiny_segmenter
 from tests import nets
-
-X = torch.randn(4, 8, 12, 12, generator=torch.Generator().manual_seed(1))
-
-
-def net():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return nn.Sequential(
-            nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1, stride=2)
-        ).eval()
-
-
-def to_spconv(model=None, x=X, **rest):
-    return surgeon.convert(model or net(), x, target="spconv", **rest)
-
-
-# ------------------------------------------------------------------ the figures
-
-
-def test_share_by_hand():
-    """Two channels with their own means; three batches make the same sums as one."""
-    a = torch.tensor([[[1.0, 2.0, 3.0, 6.0], [10.0, 10.0, 12.0, 12.0]]])
-    b = torch.tensor([[[1.0, 2.0, 3.0, 4.0], [10.0, 11.0, 12.0, 12.0]]])
-    spread = (4 + 1 + 0 + 9) + (1 + 1 + 1 + 1)
-    whole = Share()
-    whole.add(a, b)
-    assert whole.r2 == pytest.approx(1 - (4 + 1) / spread)
-    product = 1 + 4 + 9 + 24 + 100 + 110 + 144 + 144
-    norms = (1 + 4 + 9 + 36 + 100 + 100 + 144 + 144) * (1 + 4 + 9 + 16 + 100 + 121 + 144 + 144)
-    assert whole.cosine == pytest.approx(product / math.sqrt(norms))
-    parts = Share()
-    for i in range(4):
-        parts.add(a[..., i : i + 1], b[..., i : i + 1])
-    assert parts.r2 == pytest.approx(whole.r2)
-
-
-def test_share_of_logits_is_over_the_samples():
-    """A classifier that always says the same is not explained by saying the same."""
-    a = torch.tensor([[1.0, 5.0], [3.0, 7.0]])
-    share = Share()
-    share.add(a, a.mean(0, keepdim=True).expand(2, 2))
-    assert share.r2 == pytest.approx(0.0)
-
-
-def test_share_of_what_does_not_vary_is_unknown():
-    share = Share()
-    assert (share.r2, share.cosine) == (None, None)
-    share.add(torch.ones(1, 2, 3), torch.ones(1, 2, 3))
-    assert share.r2 is None
-    assert share.cosine == pytest.approx(1.0)
-
-
-class Head(nn.Module):
-    def __init__(self, flip=False, wreck=None):
-        super().__init__()
-        self.conv, self.flip, self.wreck = nn.Conv2d(3, 3, 1), flip, wreck
-
-    def forward(self, x):
-        y = x.mean((2, 3))
-        y = y.flip(1) if self.flip else y
-        return {"scores": y if self.wreck is None else self.wreck(y), "n": 3, "ids": y.argmax(1)}
-
-
-def test_top1_counts_places_of_the_largest():
-    x = torch.zeros(4, 3, 2, 2)
-    for i, best in enumerate((0, 1, 2, 1)):
-        x[i, best] = 1.0
-    found = explain(Head(), Head(flip=True), [Inputs.of(x)], (), init="project", source="here")
-    assert found.top1 == 0.5  # flipping three classes leaves the middle one where it is
-    assert found.samples == 4
-    assert found.problems == ()
-
-
-@pytest.mark.parametrize(
-    ("wreck", "problem"),
-    [
-        (lambda y: y / 0, "output['scores'] is not finite any more"),
-        (lambda y: y[:, :2], "output['scores'] has another shape"),
-        (lambda y: (y, y), "the structure of the output changed"),
-    ],
-)
-def test_outputs_that_cannot_be_used_are_problems(wreck, problem):
-    found = explain(Head(), Head(wreck=wreck), [Inputs.of(torch.randn(2, 3, 2, 2))], (), init="project", source="here")
-    assert problem in found.problems[0]
-
-
-def test_layers_alone_and_in_place():
-    """Break one layer: alone it shows there only, in place in all that follow."""
-    original, conversion = net(), to_spconv()
-    layer = conversion.model[0]
-    with torch.no_grad():
-        layer.bn1.weight.zero_()
-        layer.bn2.weight.zero_()
-    found = explain(original, conversion.model, [Inputs.of(X)], ("0", "3"), init="project", source="here").layers
-    assert found[0].r2 == found[0].r2_alone
-    assert found[0].r2 <= 0
-    assert found[1].r2_alone == pytest.approx(conversion.explained.layers[1].r2_alone, abs=0.2)
-    assert found[1].r2 < found[1].r2_alone
-
-
-# ------------------------------------------------------------------ starts
+from tests.surgery.inexact.models import X, net, to_spconv
 
 
 def test_conversion_says_that_it_is_not_equal_and_how_much_is_left(tmp_path):
@@ -133,21 +30,6 @@ def test_conversion_says_that_it_is_not_equal_and_how_much_is_left(tmp_path):
     assert torch.equal(restored.eval()(X), conversion.model.eval()(X))
 
 
-def test_calibration_beats_projection_beats_chance_on_images_that_it_has_not_seen():
-    model = tiny_resnet.build()
-    batches = [figures(8, 96, seed)[0] for seed in range(4)]
-    shares = []
-    for init in ("random", "project", "calibrate"):
-        found = to_spconv(model, batches[0], init=init, data=batches).explained
-        shares.append(found.r2)
-        assert found.init == init
-        assert found.samples == (8 if init == "calibrate" else 32)
-    assert found.calibrated_on == 24
-    assert found.source == "batches of the data that were left out of the calibration"
-    assert shares == sorted(shares)
-    assert shares[2] > 0.6
-
-
 def test_the_original_and_the_example_are_left_alone():
     model, before = net().train(), {k: v.clone() for k, v in net().state_dict().items()}
     x = X.clone()
@@ -156,56 +38,6 @@ def test_the_original_and_the_example_are_left_alone():
     assert torch.equal(x, X)
     assert model.training
     assert not any(module._forward_hooks for module in model.modules())
-
-
-def test_calibration_fits_behind_what_was_fitted_before():
-    """The second layer is given what the first, which is not its convolution, really gives."""
-    conversion = to_spconv(data=[X, X.flip(0)])  # fitted to the first batch, looked at with the second
-    model, original = conversion.model.eval(), net()
-    behind, before = (surgeon.SPConv2d.from_conv2d(original[3]).eval() for _ in range(2))
-    with torch.no_grad():
-        behind.fit([model[:3](X)], [original(X)])
-        before.fit([original[:3](X)], [original(X)])
-    assert torch.equal(model[3].gwc.weight, behind.gwc.weight)
-    assert not torch.allclose(model[3].gwc.weight, before.gwc.weight, rtol=0.01)
-
-
-class Recurrent(nn.Module):
-    """One convolution, called three times on its own output."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv = nn.Conv2d(8, 8, 3, padding=1)
-
-    def forward(self, x):
-        for _ in range(3):
-            x = torch.tanh(self.conv(x))
-        return x
-
-
-def test_layers_that_are_called_several_times():
-    model = Recurrent().eval()
-    shares = [to_spconv(model, init=i, data=[X, X.flip(0)]).explained.r2 for i in ("random", "calibrate")]
-    assert shares[1] > shares[0]
-
-
-class Catching(nn.Module):
-    """Catches whatever its parts raise."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv = nn.Conv2d(8, 8, 3, padding=1)
-
-    def forward(self, x):
-        try:
-            return self.conv(x)
-        except Exception:
-            return x
-
-
-def test_a_model_that_catches_everything_does_not_stop_the_calibration():
-    found = to_spconv(Catching().eval(), data=[X, X.flip(0)]).explained
-    assert found.layers[0].r2 > 0.2
 
 
 @pytest.mark.parametrize(
@@ -234,9 +66,6 @@ def test_data_that_the_model_does_not_take():
 def test_targets_that_preserve_the_function_need_no_start(options):
     with pytest.raises(surgeon.UsageError, match="starts as the function of its convolutions"):
         surgeon.convert(net(), X, **options)
-
-
-# ------------------------------------------------------------------ data
 
 
 def test_batches_of_a_data_loader_with_labels():
@@ -283,38 +112,6 @@ def test_a_single_sample_is_all_there_is():
     assert found.source == "the data that it was calibrated on"
 
 
-def test_segmentation_agrees_by_pixel():
-    model, x = tiny_segmenter.build(), figures(4, 64)[0]
-    example = Inputs.of(tiny_segmenter.example_inputs())
-    found = to_spconv(model, example, data=[x, x.flip(0)]).explained
-    assert 0 < found.top1 <= 1
-    assert found.r2 > 0.3
-
-
-# ------------------------------------------------------------------ what a review found
-
-
-class Skips(nn.Module):
-    """Keeps maps in an attribute while it runs."""
-
-    def __init__(self):
-        super().__init__()
-        self.down, self.up, self.skips = nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1), []
-
-    def forward(self, x):
-        self.skips.append(x)
-        y = self.up(torch.relu(self.down(x)))
-        return y + self.skips.pop(0)
-
-
-def test_a_run_that_ends_early_leaves_nothing_in_the_users_model():
-    model = Skips().eval()
-    wanted = model(X)
-    to_spconv(model, data=[X, X.flip(0)])
-    assert model.skips == []
-    assert torch.equal(model(X), wanted)
-
-
 @pytest.mark.parametrize("init", ["calibrate", "random", "project"])
 def test_a_checkpoint_gets_the_weights_that_were_reported(init, tmp_path):
     model, other = net(), net()
@@ -352,24 +149,3 @@ def test_plans_replay_with_their_init():
 
     with pytest.raises(surgeon.UsageError, match="has no init 'foo'"):
         to_spconv(plan=replace(plan, init="foo"))
-
-
-class Boxes(nn.Module):
-    """A detector: as many boxes as it finds, and the classes of all anchors in another unit."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv = nn.Conv2d(8, 8, 3, padding=1)
-
-    def forward(self, x):
-        y = self.conv(x)
-        return {"boxes": y[y > 0.5][:, None].expand(-1, 4) * 100, "maps": torch.cat([1000 * x[:, :4], y], 1).flatten(2)}
-
-
-def test_detectors_are_explained_by_what_can_be_compared():
-    found = to_spconv(Boxes().eval(), init="random")
-    assert found.explained.problems == ()
-    assert found.explained.not_compared == ("output['boxes']",)
-    assert found.explained.top1 is None
-    assert found.explained.r2 < 0.5  # the pixels that nothing changes do not hide the maps
-    assert found.acceptable

@@ -1,0 +1,101 @@
+"""How long each layer takes."""
+
+import time
+
+import pytest
+import torch
+from torch import nn
+
+import saconv_surgeon as surgeon
+from saconv_surgeon.models.running.inputs import Inputs
+from saconv_surgeon.profiling.timing.time_layers import time_layers
+from saconv_surgeon.records import Timing
+from tests import nets
+from tests.profiling.timing.timed_models import CPU, QUICK, Watching, X
+
+
+class Sleep(nn.Module):
+    """Takes its time, and its child's."""
+
+    def __init__(self, seconds, child=None):
+        super().__init__()
+        self.seconds, self.child = seconds, child
+
+    def forward(self, x):
+        time.sleep(self.seconds)
+        return x if self.child is None else self.child(x)
+
+
+def test_layer_times_are_exclusive_and_add_up_over_calls():
+    twice = Sleep(0.01)
+    model = nn.Sequential(Sleep(0.03, child=Sleep(0.02)), twice, twice)
+    found = time_layers(model, Inputs.of(X), CPU, Timing(budget_s=QUICK))
+    assert set(found) == {"", "0", "0.child", "1"}
+    assert 0.03 <= found["0"] < 0.045
+    assert 0.02 <= found["0.child"] < 0.03
+    assert 0.02 <= found["1"] < 0.035
+    assert found[""] < 0.01
+    assert all(not m._forward_hooks and not m._forward_pre_hooks for m in model.modules())
+
+
+def test_converted_layer_is_one_row_and_hooks_go_even_if_forward_raises():
+    model = nn.Sequential(surgeon.SAConv2d(3, 4, 3), nn.ReLU())
+    assert set(time_layers(model, Inputs.of(X), CPU, Timing(budget_s=QUICK))) == {"", "0", "1"}
+    calls = iter(range(3))
+
+    def fails_at_the_third(x):
+        if next(calls, 9) >= 2:
+            raise ValueError("enough")
+        return x
+
+    model[1].forward = fails_at_the_third
+    with pytest.raises(ValueError, match="enough"):
+        time_layers(model, Inputs.of(X), CPU, Timing(budget_s=QUICK))
+    assert all(not m._forward_hooks and not m._forward_pre_hooks for m in model.modules())
+
+
+def test_layer_times_follow_the_settings_and_survive_hooks_that_raise():
+    model = Watching()
+    time_layers(model, Inputs.of(X), CPU, Timing(budget_s=QUICK, threads=2, autocast="bfloat16"))
+    assert {(dtype, threads) for _, dtype, threads, *_ in model.seen} == {(torch.bfloat16, 2)}
+
+    class Recovers(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.ReLU(), nn.Sigmoid()
+            self.first.register_forward_pre_hook(lambda m, args: 1 / 0)
+
+        def forward(self, x):
+            try:
+                return self.first(x)
+            except ZeroDivisionError:
+                return self.second(x)
+
+    assert "second" in time_layers(Recovers(), Inputs.of(X), CPU, Timing(budget_s=QUICK))
+
+
+def test_profile_has_the_times_in_its_rows_unless_told_not_to():
+    timing = Timing(budget_s=QUICK)
+    rows = surgeon.profile(nets.chain(), X, timing=timing).layers
+    assert all(row.latency_s > 0 for row in rows)
+    without = surgeon.profile(nets.chain(), X, timing=Timing(budget_s=QUICK, per_layer=False))
+    assert all(row.latency_s is None for row in without.layers)
+    assert surgeon.profile(nets.chain(), X, timing=None).latency is None
+
+
+@pytest.mark.gpu
+def test_cuda_layers_and_training_and_memory():
+    device = torch.device("cuda")
+    model, x = (
+        nn.Sequential(nn.Conv2d(3, 64, 3), nn.ReLU(), nn.Conv2d(64, 64, 3)).to(device),
+        torch.randn(8, 3, 64, 64, device=device),
+    )
+    found = surgeon.profile(model, x, timing=Timing(budget_s=0.5, training=True, batches=(1, 8)))
+    assert found.latency.clock == "CUDA events"
+    assert found.latency.enqueue_s > 0
+    assert found.peak_memory_source == "CUDA allocator"
+    assert found.peak_memory_bytes > found.parameter_bytes
+    assert found.training.peak_memory_bytes > found.training.saved_bytes
+    rows = {row.path: row.latency_s for row in found.layers}
+    assert rows["2"] > rows["1"] > 0
+    assert found.environment["driver"] is None or "." in found.environment["driver"]
