@@ -4,7 +4,8 @@ SurgeonError
 ├── UsageError            2  an option, a pattern or an output path is wrong
 ├── ModelError            3  a model cannot be found, loaded, run or saved
 │   ├── UntrustedError    3  a file would run code when it is loaded
-│   └── UserCodeError     3  the user's own code raised; its traceback is kept
+│   ├── UserCodeError     3  the user's own code raised; its traceback is kept
+│   └── NotPlainError     3  code took a converted layer for a plain convolution
 ├── ArtefactError         3  a saved conversion is damaged, mixed, or does not fit the model
 └── NotEquivalentError    1  the outputs moved
 
@@ -40,6 +41,10 @@ class UserCodeError(ModelError):
     """The user's own code raised. The original exception is ``__cause__``; show its traceback."""
 
 
+class NotPlainError(ModelError):
+    """Code took a converted layer for a plain convolution, and would have changed what the model computes."""
+
+
 class ArtefactError(SurgeonError):
     """A saved conversion is damaged, mixed from two, or does not fit the model."""
 
@@ -52,6 +57,10 @@ class NotEquivalentError(SurgeonError):
 
 class NoEffectWarning(UserWarning):
     """Surgery found nothing to convert."""
+
+
+class LostLayerWarning(UserWarning):
+    """Other code has put plain convolutions in the place of converted layers."""
 
 
 def first_line(error: BaseException, most: int = 300) -> str:

@@ -10,26 +10,29 @@ from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from saconv_surgeon.convs.affine import Affine
-from saconv_surgeon.convs.converted import ConvertedLayer
+from saconv_surgeon.convs.converted import as_one_node
 from saconv_surgeon.convs.geometry import settings_of
 from saconv_surgeon.convs.gradients import as_dtype, filter_statistics, standardised, statistics_dtype
+from saconv_surgeon.convs.kernel_guard import GuardedLayer, has_run
 
 STATISTICS = ("weight_gamma", "weight_beta")
 
 
-class ConvAWS2d(ConvertedLayer, nn.Conv2d):
+class ConvAWS2d(GuardedLayer, nn.Conv2d):
     """``nn.Conv2d`` whose kernel v is used as ``gamma * (v - mean(v)) / sqrt(var(v) + 1e-5) + beta`` per filter.
 
     ``weight_gamma`` and ``weight_beta``, both (C_out, 1, 1, 1), are buffers and are not trained. A new layer, and one
     that loads the state dict of a plain convolution, takes them from the kernel itself, so that it computes exactly the
-    plain convolution. Shapes, arguments and the other attributes are those of ``nn.Conv2d``.
+    plain convolution. A layer at rest whose ``weight`` is assigned takes them from the new kernel as well. Shapes, arguments and
+    the other attributes are those of ``nn.Conv2d``.
     """
 
     weight_gamma: Tensor
     weight_beta: Tensor
+    resizable = True
     _own_attributes: tuple[str, ...] = ("path", "absorbed")
     """Plain attributes that a convolution does not have."""
 
@@ -86,6 +89,10 @@ class ConvAWS2d(ConvertedLayer, nn.Conv2d):
         """Whether the layer still computes the plain convolution with its own kernel, to the bit."""
         return all(torch.equal(getattr(self, n), v) for n, v in zip(STATISTICS, self._rest_statistics(), strict=True))
 
+    def computes_its_weight(self) -> bool:
+        """See :class:`ConvertedLayer`."""
+        return self.is_at_rest()
+
     def to_conv2d(self) -> nn.Conv2d:
         """The plain convolution that a layer at rest computes: the way back from :meth:`from_conv2d`, to the bit.
 
@@ -130,8 +137,11 @@ class ConvAWS2d(ConvertedLayer, nn.Conv2d):
             kernel, bias = then.kernel(kernel), then.bias(bias)
         return self.plain(kernel.to(self.weight.dtype), None if bias is None else bias.detach().clone())
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor | fx.Proxy) -> Tensor:
         """(N, C_in, H, W) or (C_in, H, W) → the convolution with the standardised kernel."""
+        if isinstance(input, fx.Proxy):
+            return as_one_node(self, input)
+        has_run(self)
         return self._conv_forward(input, as_dtype(self.standardised_weight(), self.weight.dtype), self.bias)
 
     def standardised_weight(self) -> Tensor:
@@ -149,6 +159,10 @@ class ConvAWS2d(ConvertedLayer, nn.Conv2d):
             super().reset_parameters()
         if "weight_gamma" in self._buffers:  # nn.Conv2d's constructor calls this before they exist
             self._set_statistics(self._rest_statistics())
+
+    def rest_with_weight(self) -> None:
+        """See :class:`~saconv_surgeon.convs.kernel_guard.GuardedLayer`."""
+        self._set_statistics(self._rest_statistics())
 
     def _reset_new_parameters(self) -> None:
         """Sets the parameters that a plain convolution does not have so that they change nothing."""

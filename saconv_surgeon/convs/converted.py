@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Self
 
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from saconv_surgeon.convs.affine import Affine
+from saconv_surgeon.errors import ModelError
 
 INHERITED = ("weight", "bias")
 """The parameters of an ``nn.Conv2d``."""
@@ -55,6 +56,10 @@ class ConvertedLayer(nn.Module):
         """
         return False
 
+    def computes_its_weight(self) -> bool:
+        """Whether an ``nn.Conv2d`` with the layer's ``weight`` and ``bias`` computes what the layer does."""
+        return False
+
     def to_conv2d(self) -> nn.Conv2d:
         """The plain convolution that a layer at rest computes.
 
@@ -95,6 +100,29 @@ class ConvertedLayer(nn.Module):
         """
         raise NotImplementedError
 
+    def __prepare_scriptable__(self) -> nn.Module:
+        """What ``torch.jit.script`` asks a module for.
+
+        Raises:
+            ModelError: Always: the layers are not written in the part of Python that it compiles.
+        """
+        raise ModelError(
+            f"{type(self).__name__}{f' at {self.path!r}' if self.path else ''} cannot be compiled by torch.jit.script; "
+            "use torch.jit.trace, torch.export or torch.compile, or fold the model first (saconv-surgeon fold)"
+        )
+
     def is_new(self, name: str) -> bool:
         """Whether the parameter called ``name`` was added by surgery."""
         return name not in INHERITED and name.partition(".")[0] not in BLOCK_PARTS
+
+
+def as_one_node(layer: ConvertedLayer, given: fx.Proxy) -> Any:
+    """The call of ``layer`` as one node of the graph that torch.fx is tracing, as that of an ``nn.Conv2d``.
+
+    Raises:
+        ModelError: The layer itself is traced.
+    """
+    tracer: Any = given.tracer
+    if tracer.root is layer:
+        raise ModelError(f"{type(layer).__name__} is one operation for torch.fx; trace the model that holds it")
+    return tracer.create_proxy("call_module", tracer.path_of_module(layer), (given,), {})

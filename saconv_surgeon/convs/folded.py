@@ -6,12 +6,14 @@ import copy
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from saconv_surgeon.convs.affine import Affine
-from saconv_surgeon.convs.converted import ConvertedLayer
+from saconv_surgeon.convs.converted import ConvertedLayer, as_one_node
 from saconv_surgeon.convs.geometry import Centres, check_size, narrow_padding, smallest_padded
 from saconv_surgeon.convs.gradients import as_dtype, blended, shifted, spatial_mean
+from saconv_surgeon.convs.kernel_guard import has_run, note_reader
+from saconv_surgeon.convs.memory_format import laid_out_like
 from saconv_surgeon.convs.switch import switch_at
 
 
@@ -62,22 +64,25 @@ class FoldedSAConv2d(ConvertedLayer):
             constant = None if tensor is None else nn.Parameter(tensor.detach().clone(), requires_grad=False)
             self.register_parameter(name, constant)
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor | fx.Proxy) -> Tensor:
         """(N, C_in, H, W) → (N, C_out, H_out, W_out); (C_in, H, W) without a batch too.
 
         Raises:
             ValueError: The map is too small for the ``padding_mode`` of the wide branch.
         """
+        if isinstance(input, fx.Proxy):
+            return as_one_node(self, input)
         if input.dim() == 3:
             return self.forward(input.unsqueeze(0)).squeeze(0)
+        has_run(self)
         # nn.Module.__getattr__ takes a microsecond for each of the dozen parts
         parts, constants = self._modules, self._parameters
         before, after, shift = parts["pre_context"], parts["post_context"], constants["pre_shift"]
         x = input
         if before is not None:
-            x = x + before(spatial_mean(x))
+            x = laid_out_like(x + before(spatial_mean(x)), x)
         elif shift is not None:
-            x = x + shift
+            x = laid_out_like(x + shift, x)
         y = self._blend(x, constants["switch_weight"], constants["switch_bias"])
         return y if after is None else shifted(y, after(spatial_mean(y)), constants["scale"])
 
@@ -106,7 +111,9 @@ class FoldedSAConv2d(ConvertedLayer):
 
     @property
     def weight(self) -> Tensor:
-        """The kernel of a branch, for code that reads dtype or device from a layer's kernel."""
+        """The kernel of a branch, for code that reads dtype or device from a layer's kernel; the guard remembers such code."""
+        if not torch.compiler.is_compiling():
+            note_reader(self)
         branch = self.narrow if self.wide is None else self.wide
         assert branch is not None
         kernel: Tensor = branch.weight  # type: ignore[assignment]

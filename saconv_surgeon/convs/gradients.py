@@ -7,12 +7,15 @@ gradients are right as well.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn import functional as F
+
+from saconv_surgeon.convs.memory_format import laid_out_like
 
 EPS = 1e-5
 
@@ -60,14 +63,16 @@ def standardised(v: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
     """
     if _by_hand(v) and not (gamma.requires_grad or beta.requires_grad):
         result: Tensor = _Standardised.apply(v, gamma, beta)
-        return result
+        return laid_out_like(result, v)
     sigma, mean = filter_statistics(v)
     ratio = gamma / sigma
-    return torch.addcmul(beta - mean * ratio, v, ratio)
+    return laid_out_like(torch.addcmul(beta - mean * ratio, v, ratio), v)
 
 
 def blended(small: Tensor, large: Tensor, switch: Tensor) -> Tensor:
-    """``switch * small + (1 - switch) * large``; ``small`` itself, to the bit, at positions where the switch is 1.
+    """``switch * small + (1 - switch) * large``, laid out in memory as ``small``.
+
+    At positions whose switch is 1 that is ``small`` itself, to the bit, also if ``large`` is infinite or NaN there.
 
     Overwrites ``small`` and ``large``, which must not be used by other code.
 
@@ -79,8 +84,14 @@ def blended(small: Tensor, large: Tensor, switch: Tensor) -> Tensor:
     if _by_hand(small, large, switch) and small.requires_grad == large.requires_grad:
         result: Tensor = _Blended.apply(small, large, switch)[0]
         return result
-    # lerp gives `small` exactly at a switch of 1, which large + S (small - large) does not
-    return torch.lerp(large, small, switch) if _recorded(large) else large.lerp_(small, switch)
+    # lerp gives a finite `small` exactly at a switch of 1, which large + S (small - large) does not
+    if not _recorded(small, large, switch):
+        return torch.where(switch == 1, small, large.lerp_(small, switch), out=small)
+    if torch.compiler.is_exporting() or not torch.is_grad_enabled():
+        return torch.where(switch == 1, small, torch.lerp(large, small, switch))
+    # the gradient of the switch needs the difference at a switch of 1 too, unless it is infinite
+    large = torch.where((switch == 1) & ~large.isfinite(), small.detach(), large)
+    return laid_out_like(torch.lerp(large, small, switch), small)
 
 
 def shifted(y: Tensor, shift: Tensor, scale: Tensor | None = None) -> Tensor:
@@ -93,17 +104,25 @@ def shifted(y: Tensor, shift: Tensor, scale: Tensor | None = None) -> Tensor:
     """
     kept = _recorded(y, shift) or shift.dtype != y.dtype
     if scale is None:
-        return y + shift if kept else y.add_(shift)
+        return laid_out_like(y + shift, y) if kept else y.add_(shift)
     # two steps in place: one step that broadcasts both takes a CPU three times as long
-    return torch.addcmul(shift, y, scale) if kept else y.mul_(scale).add_(shift)
+    return laid_out_like(torch.addcmul(shift, y, scale), y) if kept else y.mul_(scale).add_(shift)
 
 
 def spatial_mean(x: Tensor) -> Tensor:
-    """The global average pool, (N, C, H, W) → (N, C, 1, 1)."""
-    if _by_hand(x):
-        result: Tensor = _SpatialMean.apply(x)
-        return result
-    return F.adaptive_avg_pool2d(x, 1)
+    """The global average pool, (N, C, H, W) → (N, C, 1, 1); 0 for a channel whose mean is not finite.
+
+    A context would otherwise carry one infinite pixel to all others, also with a factor of 0.
+    """
+    mean: Tensor = _SpatialMean.apply(x) if _by_hand(x) else F.adaptive_avg_pool2d(x, 1)
+    return finite_or(mean, 0.0)
+
+
+def finite_or(t: Tensor, value: float) -> Tensor:
+    """``t`` with ``value`` in the place of what is infinite or NaN, which gets no gradient."""
+    if _transformed():  # exporters know these operations
+        return torch.where(t.abs() < math.inf, t, value)
+    return t.nan_to_num(value, value, value)
 
 
 def projected(x: Tensor, weight: Tensor) -> Tensor:
@@ -187,7 +206,8 @@ class _Blended(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, small: Tensor, large: Tensor, switch: Tensor) -> tuple[Tensor, Tensor]:
-        result = torch.lerp(large, small, switch)
+        result = laid_out_like(torch.lerp(large, small, switch), small)
+        torch.where(switch == 1, small, result, out=result)
         difference = small.sub_(large)
         ctx.mark_dirty(small)
         ctx.save_for_backward(difference, switch)
@@ -201,6 +221,8 @@ class _Blended(torch.autograd.Function):
         if grad is not None:
             product = grad * difference
             of_switch = product.sum(1, keepdim=True)
+            # infinite for the wide branch's sake alone, which does not count there
+            of_switch = of_switch.masked_fill((switch == 1) & ~of_switch.isfinite(), 0.0)
             of_small = grad * switch if torch.is_grad_enabled() else torch.mul(grad, switch, out=product)
             of_large = grad - of_small
         if of_difference is not None:

@@ -10,13 +10,13 @@ from collections import OrderedDict
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from saconv_surgeon.convs.affine import Affine, remainder
 from saconv_surgeon.convs.aws import ConvAWS2d
 from saconv_surgeon.convs.context import GlobalContext
-from saconv_surgeon.convs.converted import ACTIVATION, BLOCK_PARTS, NORM
+from saconv_surgeon.convs.converted import ACTIVATION, BLOCK_PARTS, NORM, as_one_node
 from saconv_surgeon.convs.folded import (
     FoldedSAConv2d,
     bias_through,
@@ -27,6 +27,8 @@ from saconv_surgeon.convs.folded import (
 )
 from saconv_surgeon.convs.geometry import Centres, check_size, smallest_map, wide_dilation, wide_padding
 from saconv_surgeon.convs.gradients import as_dtype, blended, shifted, spatial_mean
+from saconv_surgeon.convs.kernel_guard import has_run
+from saconv_surgeon.convs.memory_format import laid_out_like
 from saconv_surgeon.convs.switch import switch_at
 
 
@@ -54,6 +56,7 @@ class SAConv2d(ConvAWS2d):
         **kwargs: As for ``nn.Conv2d``.
     """
 
+    resizable = False
     weight_diff: Tensor
     bn: nn.Module | None
     act: nn.Module | None
@@ -70,14 +73,17 @@ class SAConv2d(ConvAWS2d):
         self.register_module(ACTIVATION, act)
         self._reset_new_parameters()
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor | fx.Proxy) -> Tensor:
         """(N, C_in, H, W) → (N, C_out, H_out, W_out), sizes as in ``nn.Conv2d``; (C_in, H, W) without a batch too.
 
         Raises:
             ValueError: The map is too small for the wide branch's ``padding_mode``.
         """
+        if isinstance(input, fx.Proxy):
+            return as_one_node(self, input)
         if input.dim() == 3:
             return self.forward(input.unsqueeze(0)).squeeze(0)
+        has_run(self)
         y = self.blended(input)
         if self.bn is not None:
             y = self.bn(y)
@@ -87,7 +93,7 @@ class SAConv2d(ConvAWS2d):
 
     def blended(self, x: Tensor) -> Tensor:
         """(N, C_in, H, W) → (N, C_out, H_out, W_out): y of the formula above, before ``bn`` and ``act``."""
-        x = x + self.pre_context(spatial_mean(x))
+        x = laid_out_like(x + self.pre_context(spatial_mean(x)), x)
         weight = self.standardised_weight()
         small, large = self._branches(
             x, as_dtype(weight, self.weight.dtype), as_dtype(weight + self.weight_diff, self.weight.dtype)
@@ -124,6 +130,11 @@ class SAConv2d(ConvAWS2d):
             and switch_bias is not None
             and bool((switch_bias == 1).all())
         )
+
+    def computes_its_weight(self) -> bool:
+        """See :class:`ConvertedLayer`."""
+        own = [part for part in (self.bn, self.act) if part is not None and type(part) is not nn.Identity]
+        return not own and self.is_at_rest()
 
     def to_conv2d(self) -> nn.Conv2d:
         """See :class:`ConvAWS2d`. Also raises if the layer has a norm or an activation of its own."""

@@ -12,12 +12,13 @@ from fractions import Fraction
 from typing import Any, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from saconv_surgeon.convs.affine import Affine, remainder
-from saconv_surgeon.convs.converted import ConvertedLayer
+from saconv_surgeon.convs.converted import ConvertedLayer, as_one_node
 from saconv_surgeon.convs.geometry import pair, settings_of
+from saconv_surgeon.convs.gradients import spatial_mean
 from saconv_surgeon.convs.spconv_calibration import fit
 from saconv_surgeon.convs.spconv_geometry import first_window, halves, pools_exactly, representative_channels
 from saconv_surgeon.convs.spconv_projection import project
@@ -162,12 +163,14 @@ class SPConv2d(ConvertedLayer):
         """See :class:`ConvertedLayer`."""
         return Affine.of(self.bn1) is None and Affine.of(self.bn2) is None
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor | fx.Proxy) -> Tensor:
         """(N, C_in, H, W) → (N, C_out, H_out, W_out), sizes as in ``nn.Conv2d``; (C_in, H, W) without a batch too.
 
         Raises:
             ValueError: Some outputs at the edge have a pooling window without pixels.
         """
+        if isinstance(input, fx.Proxy):
+            return as_one_node(self, input)
         if input.dim() == 3:
             return self.forward(input.unsqueeze(0)).squeeze(0)
         r = self.representative
@@ -176,7 +179,7 @@ class SPConv2d(ConvertedLayer):
         u = self.bn1(spatial + self.pwc(pooled[:, :r]))
         v = self.bn2(self.conv1x1(pooled[:, r:]))
         # the softmax over two is the sigmoid of their difference
-        gate = torch.sigmoid(F.adaptive_avg_pool2d(u, 1) - F.adaptive_avg_pool2d(v, 1))
+        gate = torch.sigmoid(spatial_mean(u) - spatial_mean(v))
         return torch.lerp(v, u, gate)
 
     def pooled(self, x: Tensor, like: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from saconv_surgeon.convs.geometry import Centres
-from saconv_surgeon.convs.gradients import projected
+from saconv_surgeon.convs.gradients import finite_or, projected
 
 POOL = 5
 """Side of the window over which the switch averages."""
@@ -20,7 +20,8 @@ def switch_at(centres: Centres, x: Tensor, like: Tensor, weight: Tensor, bias: T
     """S at the centre of every output, (N, 1, H_out, W_out).
 
     The published order averages x over 5×5 and then projects C channels to one. Both steps are linear and act on
-    different axes, so projecting first gives the same S to rounding and saves two copies of x.
+    different axes, so projecting first gives the same S to rounding and saves two copies of x. S is 1, the narrow branch
+    alone, in the 5×5 windows around a pixel that is not finite: the switch says nothing there.
 
     Args:
         centres: The positions of the outputs.
@@ -37,7 +38,7 @@ def switch_at(centres: Centres, x: Tensor, like: Tensor, weight: Tensor, bias: T
         for axis, step, offset in zip((-2, -1), centres.stride, centres.offset, strict=True):
             last = _positions(x, axis)[-1]
             pooled = pooled.index_select(axis, (_positions(like, axis) * step + offset).clamp(min=0).minimum(last))
-    return pooled + bias
+    return finite_or(pooled + bias, 1.0)
 
 
 def averaged(x: Tensor) -> Tensor:

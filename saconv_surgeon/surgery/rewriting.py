@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from saconv_surgeon.convs.converted import ACTIVATION, NORM, ConvertedLayer
+from saconv_surgeon.convs.kernel_guard import guard
 from saconv_surgeon.convs.targets.known_targets import find_target
 from saconv_surgeon.convs.targets.target import Target
 from saconv_surgeon.errors import ArtefactError, ModelError
@@ -119,7 +120,8 @@ def new_parameters(model: nn.Module) -> Iterator[nn.Parameter]:
 
 
 def protect(model: nn.Module) -> None:
-    """Keeps libraries that rewrite models themselves from corrupting converted layers and from missing folded norms."""
+    """Keeps code that rewrites models itself from corrupting converted layers and from missing folded norms, in place."""
+    guard(model)
     changed = (ConvertedLayer, nn.Identity)
     parents = (parent for parent in model.modules() if any(isinstance(c, changed) for c in parent.children()))
     if any(base.__module__.startswith("ultralytics.") for parent in parents for base in type(parent).__mro__):
