@@ -22,14 +22,17 @@ if TYPE_CHECKING:
     from saconv_surgeon.convs.block import SAConvBlock
     from saconv_surgeon.convs.converted import ConvertedLayer
     from saconv_surgeon.convs.deformable import DeformableSAConv2d
+    from saconv_surgeon.convs.kernel_guard import guard, unguarded
     from saconv_surgeon.convs.saconv import SAConv2d
     from saconv_surgeon.convs.spconv import SPConv2d
     from saconv_surgeon.convs.targets.target import Cost, Option, Reason, Target
     from saconv_surgeon.errors import (
         ArtefactError,
+        LostLayerWarning,
         ModelError,
         NoEffectWarning,
         NotEquivalentError,
+        NotPlainError,
         SurgeonError,
         UntrustedError,
         UsageError,
@@ -50,12 +53,13 @@ _HOMES = {
     "convs.block": ("SAConvBlock",),
     "convs.converted": ("ConvertedLayer",),
     "convs.deformable": ("DeformableSAConv2d",),
+    "convs.kernel_guard": ("guard", "unguarded"),
     "convs.saconv": ("SAConv2d",),
     "convs.spconv": ("SPConv2d",),
     "convs.targets.target": ("Cost", "Option", "Reason", "Target"),
     "errors": (
-        *("ArtefactError", "ModelError", "NoEffectWarning", "NotEquivalentError", "SurgeonError"),
-        *("UntrustedError", "UsageError", "UserCodeError"),
+        *("ArtefactError", "LostLayerWarning", "ModelError", "NoEffectWarning", "NotEquivalentError"),
+        *("NotPlainError", "SurgeonError", "UntrustedError", "UsageError", "UserCodeError"),
     ),
     "folding.folded_model": ("Folding",),
     "records": ("Timing",),
@@ -76,9 +80,11 @@ __all__ = [
     "Cost",
     "DeformableSAConv2d",
     "Folding",
+    "LostLayerWarning",
     "ModelError",
     "NoEffectWarning",
     "NotEquivalentError",
+    "NotPlainError",
     "Option",
     "Reason",
     "SAConv2d",
@@ -96,6 +102,7 @@ __all__ = [
     "convert",
     "diff",
     "fold",
+    "guard",
     "inspect",
     "load_published",
     "new_parameters",
@@ -105,6 +112,7 @@ __all__ = [
     "restore",
     "revert",
     "save",
+    "unguarded",
 ]
 
 

@@ -9,15 +9,16 @@ import torch
 from torch import Tensor, fx, nn
 
 from saconv_surgeon.convs.affine import Affine
-from saconv_surgeon.convs.converted import ConvertedLayer, as_one_node
+from saconv_surgeon.convs.bfloat16 import run
+from saconv_surgeon.convs.converted import as_one_node
 from saconv_surgeon.convs.geometry import Centres, check_size, narrow_padding, smallest_padded
 from saconv_surgeon.convs.gradients import as_dtype, blended, shifted, spatial_mean
-from saconv_surgeon.convs.kernel_guard import has_run, note_reader
+from saconv_surgeon.convs.kernel_guard import WithoutWeight, has_run, note_reader
 from saconv_surgeon.convs.memory_format import laid_out_like
 from saconv_surgeon.convs.switch import switch_at
 
 
-class FoldedSAConv2d(ConvertedLayer):
+class FoldedSAConv2d(WithoutWeight):
     """Computes the same as an ``SAConv2d``, (N, C_in, H, W) → (N, C_out, H_out, W_out), with less work; for inference.
 
     ``narrow`` and ``wide`` are the two branches. Their kernels are constant: standardised, multiplied by the scale of the norm
@@ -102,7 +103,7 @@ class FoldedSAConv2d(ConvertedLayer):
     ) -> tuple[Tensor | None, Tensor | None]:
         if self.smallest is not None:
             check_size(self.smallest, x, self)
-        return None if narrow is None else narrow(x), None if wide is None else wide(x)
+        return None if narrow is None else narrow(x), None if wide is None else run(wide, x)
 
     @property
     def is_folded(self) -> bool:

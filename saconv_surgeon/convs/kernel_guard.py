@@ -97,17 +97,18 @@ class GuardedModules(dict[str, Any]):
         if _is_removed_norm(old, new):
             corrupted = [part for part in self.values() if part in _readers and not _is_plain(part)]
             if corrupted:
-                raise _taken_for_plain(corrupted[0], _readers.pop(corrupted[0]), "takes out the norm beside it")
+                raise _taken_for_plain(corrupted[0], _read_by(corrupted[0], "the norm beside it is taken out"))
         lost = self._lost(name, old, new)
         for layer in lost:
             if not _is_plain(layer):
-                raise _taken_for_plain(layer, _readers.pop(layer), "exchanges it")
+                raise _taken_for_plain(layer, _read_by(layer, "the layer is exchanged"))
         if lost and not isinstance(new, ConvertedLayer):
             reader = [_readers.pop(layer) for layer in lost][-1]
+            more = f" and {len(lost) - 1} more" if lost[1:] else ""
             warnings.warn(
-                f"{_name(lost[0])}{f' and {len(lost) - 1} more' if lost[1:] else ''}: {reader} exchanges a converted layer that "
-                "has not been trained: a plain convolution computes the same, but nothing of the conversion is left there. "
-                "Let that library rewrite the model first, and convert afterwards",
+                f"{_name(lost[0])}{more}: its weight was read by {reader}, and the layer, which has not been trained, is "
+                "exchanged: a plain convolution computes the same, but nothing of the conversion is left there. Let that "
+                "library rewrite the model first, and convert afterwards",
                 LostLayerWarning,
                 stacklevel=3,
             )
@@ -131,7 +132,7 @@ class GuardedParts(GuardedModules):
         if old is not None and _is_removed_norm(old, new) and not _unguarded.get():
             caller = foreign_caller()
             if caller is not None:
-                raise _taken_for_plain(None, caller, f"takes out the norm {name!r} of a converted layer")
+                raise _taken_for_plain(None, f"{caller} takes out the norm {name!r} of a converted layer")
         super().check(name, new)
 
 
@@ -205,13 +206,27 @@ class GuardedLayer(ConvertedLayer):
         if caller is None or _same_values(held, new):
             return False
         if not self.is_at_rest():
-            raise _taken_for_plain(self, caller, f"replaces its {name}")
+            raise _taken_for_plain(self, f"{caller} replaces its {name}")
         if held is not None and new is not None and held.shape != new.shape and not self.resizable:
             raise NotPlainError(
                 f"{_name(self)}: {caller} gives it a {name} of another shape, as pruning does, but its contexts, switch and wide "
                 "branch keep theirs; prune first and convert afterwards, or fold it (saconv-surgeon fold) and prune that"
             )
         return True
+
+
+class WithoutWeight(ConvertedLayer):
+    """A converted layer that is computed from no parameter ``weight`` or ``bias`` of its own, so that neither can be assigned."""
+
+    def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
+        """See ``torch.nn.Module``.
+
+        Raises:
+            NotPlainError: For ``weight`` and ``bias``, which the layer would ignore.
+        """
+        if name in INHERITED:
+            raise _taken_for_plain(self, f"{foreign_caller() or 'the caller'} sets its {name}")
+        super().register_parameter(name, param)
 
 
 def foreign_caller() -> str | None:
@@ -243,10 +258,14 @@ def _same_values(a: nn.Parameter | None, b: nn.Parameter | None) -> bool:
     return torch.equal(a.detach().to(b.device, b.dtype), b.detach())
 
 
-def _taken_for_plain(layer: nn.Module | None, caller: str, does: str) -> NotPlainError:
+def _read_by(layer: nn.Module, then: str) -> str:
+    return f"its weight was read by {_readers.pop(layer)}, and now {then}"
+
+
+def _taken_for_plain(layer: nn.Module | None, seen: str) -> NotPlainError:
     return NotPlainError(
-        f"{_name(layer) + ': ' if layer is not None else ''}{caller} {does} as if a plain convolution with its weight computed "
-        "the same; it does not. Fold the model first (saconv-surgeon fold, saconv_surgeon.fold), which leaves plain "
+        f"{_name(layer) + ': ' if layer is not None else ''}{seen}, as if a plain convolution with that weight computed "
+        "the same; none does. Fold the model first (saconv-surgeon fold, saconv_surgeon.fold), which leaves plain "
         "convolutions if it can, or put that step before the conversion; if it is meant, do it inside saconv_surgeon.unguarded()"
     )
 

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from saconv_surgeon.convs.affine import Affine, remainder
 from saconv_surgeon.convs.aws import ConvAWS2d
+from saconv_surgeon.convs.bfloat16 import convolve, runs_in_bfloat16
 from saconv_surgeon.convs.context import GlobalContext
 from saconv_surgeon.convs.converted import ACTIVATION, BLOCK_PARTS, NORM, as_one_node
 from saconv_surgeon.convs.folded import (
@@ -25,9 +26,9 @@ from saconv_surgeon.convs.folded import (
     kernel_through,
     live,
 )
-from saconv_surgeon.convs.geometry import Centres, check_size, smallest_map, wide_dilation, wide_padding
+from saconv_surgeon.convs.geometry import Centres, check_size, pair, smallest_map, wide_dilation, wide_padding
 from saconv_surgeon.convs.gradients import as_dtype, blended, shifted, spatial_mean
-from saconv_surgeon.convs.kernel_guard import has_run
+from saconv_surgeon.convs.kernel_guard import guard, has_run
 from saconv_surgeon.convs.memory_format import laid_out_like
 from saconv_surgeon.convs.switch import switch_at
 
@@ -71,6 +72,7 @@ class SAConv2d(ConvAWS2d):
             self.post_context = GlobalContext(self.out_channels, **where)
         self.register_module(NORM, bn)
         self.register_module(ACTIVATION, act)
+        guard(self)
         self._reset_new_parameters()
 
     def forward(self, input: Tensor | fx.Proxy) -> Tensor:
@@ -250,15 +252,13 @@ class SAConv2d(ConvAWS2d):
             ValueError: The map is too small for the padding mode.
         """
         dilation = wide_dilation(self)
-        if self.padding_mode == "zeros" and self.padding == "same":
+        if self.padding_mode == "zeros" and self.padding == "same" and not runs_in_bfloat16(x):
             return F.conv2d(x, weight, self.bias, 1, "same", dilation, self.groups)
-        left, right, top, bottom = wide_padding(self)
-        padding: tuple[int, int] = (top, left)
+        padding = wide_padding(self)
         if self.padding_mode != "zeros":
             check_size(smallest_map(self), x, self)
-            x = F.pad(x, (left, right, top, bottom), mode=self.padding_mode)
-            padding = (0, 0)
-        return F.conv2d(x, weight, self.bias, self.stride, padding, dilation, self.groups)
+            x, padding = F.pad(x, padding, mode=self.padding_mode), (0, 0, 0, 0)
+        return convolve(x, weight, self.bias, pair(self.stride), padding, dilation, self.groups)
 
     def switch_at(self, x: Tensor, like: Tensor) -> Tensor:
         """S at the centre of every output, (N, 1, H_out, W_out), for ``like``, the output, and x after the pre-context."""

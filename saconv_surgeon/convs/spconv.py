@@ -16,9 +16,10 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from saconv_surgeon.convs.affine import Affine, remainder
-from saconv_surgeon.convs.converted import ConvertedLayer, as_one_node
+from saconv_surgeon.convs.converted import as_one_node
 from saconv_surgeon.convs.geometry import pair, settings_of
 from saconv_surgeon.convs.gradients import spatial_mean
+from saconv_surgeon.convs.kernel_guard import WithoutWeight, guard
 from saconv_surgeon.convs.spconv_calibration import fit
 from saconv_surgeon.convs.spconv_geometry import first_window, halves, pools_exactly, representative_channels
 from saconv_surgeon.convs.spconv_projection import project
@@ -26,7 +27,7 @@ from saconv_surgeon.convs.spconv_projection import project
 DEFAULT_RATIO = Fraction(1, 2)
 
 
-class SPConv2d(ConvertedLayer):
+class SPConv2d(WithoutWeight):
     r"""A k×k convolution of some of the channels and 1×1 convolutions of all, in two branches that are blended.
 
     The first ⌊αC_in⌋ channels are *representative*: u = BN₁(gwc(x) + pwc(x)), a k×k convolution in two groups and a 1×1
@@ -100,6 +101,7 @@ class SPConv2d(ConvertedLayer):
         conv = self.spatial[0]
         self.kernel_size, self.stride, self.dilation = conv.kernel_size, pair(conv.stride), pair(conv.dilation)
         self.padding, self.padding_mode = conv.padding, padding_mode
+        guard(self)
 
     @classmethod
     def from_conv2d(cls, conv: nn.Conv2d, **options: Any) -> Self:

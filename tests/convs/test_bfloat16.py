@@ -1,0 +1,66 @@
+"""The wide branch in bfloat16 on CPUs. Oracle: float32. The geometries end the process in torch's own convolution."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from saconv_surgeon import SAConv2d
+from saconv_surgeon.convs import bfloat16
+from saconv_surgeon.convs.bfloat16 import has_empty_windows
+from tests import oracle
+
+CRASHING = [
+    ((8, 1, 4, 2, (3, 1), (2, 1)), (3, 8, 1, 14)),
+    ((4, 32, (2, 1), 2, (1, 0), (2, 1)), (2, 4, 2, 9)),
+    ((3, 3, (4, 3), 1, (3, 1), (2, 1)), (1, 3, 3, 7)),
+    ((64, 8, (2, 3), 3, (0, 2), (1, 2)), (1, 64, 2, 28)),
+    ((4, 4, 3, 1, 2), (1, 4, 2, 9)),
+]
+
+
+@pytest.mark.parametrize(("arguments", "shape"), CRASHING)
+def test_windows_without_taps_are_computed_in_float32(arguments, shape, monkeypatch):
+    torch.manual_seed(0)
+    conv = nn.Conv2d(*arguments).bfloat16()
+    layer, x = oracle.shake(SAConv2d.from_conv2d(conv)), torch.randn(shape).bfloat16()
+    dtypes, plain = [], F.conv2d
+
+    def watched(x, weight, bias, stride, padding, dilation, groups):
+        dtypes.append(x.dtype)
+        return plain(x, weight, bias, stride, padding, dilation, groups)
+
+    monkeypatch.setattr(bfloat16.F, "conv2d", watched)
+    with torch.no_grad():
+        found = layer(x), layer.eval().folded()(x)
+    assert dtypes.count(torch.float32) == 2
+    for y in found:
+        assert y.dtype == torch.bfloat16
+        assert oracle.relative_error(y, oracle.saconv(layer, x)) < 0.05
+
+
+def test_under_autocast(monkeypatch):
+    layer, x = SAConv2d(8, 4, 4, 2, (3, 1), (2, 1)), torch.randn(3, 8, 1, 14)
+    oracle.shake(layer)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert bfloat16.runs_in_bfloat16(x)
+        y = layer(x)
+    assert not bfloat16.runs_in_bfloat16(x)
+    assert oracle.relative_error(y.detach().float(), oracle.saconv(layer, x)) < 0.05
+
+
+def test_empty_windows_by_hand():
+    def empty(height, kernel, stride, padding, dilation):
+        x = torch.empty(1, 1, height, 9)
+        return has_empty_windows(x, (kernel, 1), (stride, 1), (padding, 0), (dilation, 1))
+
+    assert empty(1, 2, 1, 2, 3)  # taps at -2 and 1, then at -1 and 2
+    assert not empty(1, 3, 1, 3, 3)  # its middle tap is inside
+    assert empty(2, 2, 1, 2, 3)  # at -1 and 2
+    assert not empty(4, 2, 1, 0, 3)
+    assert empty(3, 3, 4, 5, 1)  # at -5, -4, -3
+
+
+def test_other_dtypes_and_devices_are_left_alone():
+    for x in (torch.empty(1, 1, 2, 2), torch.empty(1, 1, 2, 2, device="meta", dtype=torch.bfloat16)):
+        assert not bfloat16.runs_in_bfloat16(x)
