@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from saconv_surgeon.convs.targets.target import Cost, Option, Reason, Target
     from saconv_surgeon.errors import (
         ArtefactError,
+        FusingMethodWarning,
         LostLayerWarning,
         ModelError,
         NoEffectWarning,
@@ -58,8 +59,8 @@ _HOMES = {
     "convs.spconv": ("SPConv2d",),
     "convs.targets.target": ("Cost", "Option", "Reason", "Target"),
     "errors": (
-        *("ArtefactError", "LostLayerWarning", "ModelError", "NoEffectWarning", "NotEquivalentError"),
-        *("NotPlainError", "SurgeonError", "UntrustedError", "UsageError", "UserCodeError"),
+        *("ArtefactError", "FusingMethodWarning", "LostLayerWarning", "ModelError", "NoEffectWarning"),
+        *("NotEquivalentError", "NotPlainError", "SurgeonError", "UntrustedError", "UsageError", "UserCodeError"),
     ),
     "folding.folded_model": ("Folding",),
     "records": ("Timing",),
@@ -80,6 +81,7 @@ __all__ = [
     "Cost",
     "DeformableSAConv2d",
     "Folding",
+    "FusingMethodWarning",
     "LostLayerWarning",
     "ModelError",
     "NoEffectWarning",

@@ -59,6 +59,10 @@ class NoEffectWarning(UserWarning):
     """Surgery found nothing to convert."""
 
 
+class FusingMethodWarning(UserWarning):
+    """A model has methods that merge convolutions, which its converted layers will not allow."""
+
+
 class LostLayerWarning(UserWarning):
     """Other code has put plain convolutions in the place of converted layers."""
 

@@ -33,7 +33,7 @@ class ConvAWS2d(GuardedLayer, nn.Conv2d):
     weight_gamma: Tensor
     weight_beta: Tensor
     resizable = True
-    _own_attributes: tuple[str, ...] = ("path", "absorbed")
+    _own_attributes: tuple[str, ...] = ("path", "absorbed", "renamed")
     """Plain attributes that a convolution does not have."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

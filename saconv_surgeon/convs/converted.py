@@ -31,6 +31,8 @@ class ConvertedLayer(nn.Module):
     """The path of the layer in the model, for messages."""
     absorbed: Mapping[str, str] = {}
     """The former paths of modules that are now parts of this layer: ``{"bn": path, "act": path}``."""
+    renamed: Mapping[str, str] = {}
+    """What the convolution that it was made from called its own parts: ``{"bn": "norm", "act": "activation"}``."""
 
     @classmethod
     def from_conv2d(cls, conv: nn.Conv2d, **options: Any) -> Self:

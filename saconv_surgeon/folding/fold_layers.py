@@ -23,6 +23,7 @@ from saconv_surgeon.records import ConvSite, FoldedLayer
 from saconv_surgeon.surgery.absorption_rules import followed_by_norm
 from saconv_surgeon.surgery.eligibility import changed_by_hand
 from saconv_surgeon.surgery.equivalence import Following
+from saconv_surgeon.surgery.own_convolutions import take_over_published
 from saconv_surgeon.surgery.rewriting import protect, unprotect
 
 AT_REST = "the layer never moved and keeps its norm, as it was before surgery"
@@ -61,7 +62,7 @@ def fold_layers(
         leave: Layers that stay as they are, by path, and why.
         leave_norms: Why no norm is folded, if none may be.
     """
-    copied = copy_model(model)
+    copied = take_over_published(copy_model(model))
     copied.eval()  # which a model may answer with anything
     unprotect(copied)
     untouched = dict(leave or {}) | {path: why for path, layer in _layers(copied) if (why := why_untouchable(layer))}

@@ -22,6 +22,7 @@ from saconv_surgeon.records.progress import OnStep
 from saconv_surgeon.surgery.converted_model import Conversion
 from saconv_surgeon.surgery.eligibility import HELD_OUTSIDE
 from saconv_surgeon.surgery.equivalence import prove, unreached, worse_of
+from saconv_surgeon.surgery.fusing_methods import warn_of_fusing
 from saconv_surgeon.surgery.inexact.initialization import chosen_init, initialize
 from saconv_surgeon.surgery.inspect import make_plan
 from saconv_surgeon.surgery.plan_file import read_plan
@@ -66,6 +67,7 @@ def convert_model(
     if not made.converted_paths:
         text = "no convolution of this model can be converted; see the reasons in the plan"
         warnings.warn(text, NoEffectWarning, stacklevel=3)
+    warn_of_fusing(model, made.converted_paths)
     on_step("rewriting", 0.0)
     converted, made = _rewrite(model, inputs, made, seed)
     explained = None

@@ -8,10 +8,12 @@ from collections.abc import Mapping
 from torch import nn
 from torch.nn.utils import parametrize
 
+from saconv_surgeon.convs.aws import ConvAWS2d
 from saconv_surgeon.convs.converted import ConvertedLayer
 from saconv_surgeon.convs.targets.target import Options, Reason, Target
 from saconv_surgeon.models.census.census import Census
 from saconv_surgeon.records import ConvSite
+from saconv_surgeon.surgery.own_convolutions import OwnConvolution, recognised
 
 HOOKS = (
     *("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"),
@@ -41,14 +43,26 @@ class Eligibility:
         if "::" in site.path:
             return Reason("functional", f"{site.type}, a functional call: no module to replace")
         module = self.model.get_submodule(site.path)
-        wrong = _wrong_kind(module)
+        own = recognised(module)
+        wrong = self._cannot_become(own) if own is not None else _wrong_kind(module)
         if wrong is not None or not isinstance(module, nn.Conv2d):
             return wrong
         return (
             self._not_called(site)
-            or changed_by_hand(module)
+            or (changed_by_hand(module) if own is None else patched(module))
             or self._shared_weight(site, module)
             or self.target.refuses(module, site.shapes, {**self.options, "allow_depthwise": allow_depthwise})
+        )
+
+    def _cannot_become(self, own: OwnConvolution) -> Reason | None:
+        """Why the target has no layer for a convolution of another class."""
+        kind = self.target.layer
+        if own.published is not None and not issubclass(kind, own.published):
+            return Reason("published-layer", f"{own.what}, which only a target that is one too can take over")
+        if own.inside and not self.target.absorbs:
+            return Reason("parts-inside", f"{own.what}, which {self.target.name} has no place for (--to saconv has)")
+        return (
+            None if issubclass(kind, ConvAWS2d) else Reason("subclass", f"{own.what}, which {kind.__name__} cannot be")
         )
 
     def _not_called(self, site: ConvSite) -> Reason | None:
@@ -83,14 +97,22 @@ def _wrong_kind(module: nn.Module) -> Reason | None:
     return None
 
 
-def changed_by_hand(module: nn.Module) -> Reason | None:
-    """Things on a plain ``nn.Conv2d`` that a replacement would lose."""
+def patched(module: nn.Module) -> Reason | None:
+    """Behaviour that other code has put on the object."""
     if "forward" in vars(module):
         return Reason("patched-forward", "its forward was replaced on the object")
     hooks: Mapping[str, int] = {name: len(getattr(module, name, ()) or ()) for name in HOOKS}
     if sum(hooks.values()):
         found = ", ".join(name.strip("_") for name, n in hooks.items() if n)
         return Reason("hooks", f"it has hooks that would be lost ({found})")
+    return None
+
+
+def changed_by_hand(module: nn.Module) -> Reason | None:
+    """Things on a plain ``nn.Conv2d`` that a replacement would lose."""
+    reason = patched(module)
+    if reason is not None:
+        return reason
     extra = {*module._parameters, *module._buffers, *module._modules} - {"weight", "bias"}
     if extra:
         return Reason("extra-state", f"it holds more than weight and bias: {', '.join(sorted(extra))}")

@@ -19,6 +19,7 @@ from saconv_surgeon.models.tree.copying import copy_model
 from saconv_surgeon.models.tree.paths import paths_of
 from saconv_surgeon.models.tree.wrappers import rebind, unwrapped
 from saconv_surgeon.records import Plan, PlannedSite
+from saconv_surgeon.surgery.own_convolutions import layer_of, recognised
 
 
 def apply(model: nn.Module, plan: Plan) -> nn.Module:
@@ -60,7 +61,12 @@ def _replace(
         conv = copied.get_submodule(site.path)
         assert isinstance(conv, nn.Conv2d)
         try:
-            layer = target.layer.taking(conv, **options)  # it is a copy already
+            own = recognised(conv)
+            layer = (
+                target.layer.taking(conv, **options)  # it is a copy already
+                if own is None
+                else layer_of(conv, own, target.layer, **options)  # type: ignore[arg-type]
+            )
         except ValueError as error:
             raise ArtefactError(f"{site.path!r} cannot become a {target.layer.__name__}: {error}") from error
         layer.path = site.path or type(layer).__name__
@@ -163,7 +169,7 @@ def _check_fits(model: nn.Module, site: PlannedSite) -> None:
         ) from None
     if isinstance(conv, ConvertedLayer):
         raise ArtefactError(f"{site.path!r} is converted already; give the original model")
-    if type(conv) is not nn.Conv2d:
+    if not isinstance(conv, nn.Conv2d) or (type(conv) is not nn.Conv2d and recognised(conv) is None):
         raise ArtefactError(f"the plan converts {site.path!r}, but that is a {type(conv).__name__}, not an nn.Conv2d")
     wanted, found = site.arguments, conv_arguments(conv)
     if wanted is None:

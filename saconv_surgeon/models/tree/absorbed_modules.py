@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from torch import nn
 
 from saconv_surgeon.convs.converted import ConvertedLayer
-from saconv_surgeon.models.tree.paths import parent_of, paths_of
+from saconv_surgeon.models.tree.paths import joined, parent_of, paths_of
 
 
 def absorb(model: nn.Module, layer: ConvertedLayer, parts: Mapping[str, str]) -> None:
@@ -66,12 +66,15 @@ def give_back(model: nn.Module, layer: ConvertedLayer) -> None:
 
 
 def absorbed_places(model: nn.Module) -> dict[str, str]:
-    """The paths of the modules that layers of ``model`` have absorbed, and the paths that they had before."""
+    """The paths of the modules that layers of ``model`` have absorbed or renamed, and the paths that they had before."""
+    layers = [(path, layer) for path, layer in model.named_modules() if isinstance(layer, ConvertedLayer)]
     return {
-        f"{path}.{name}" if path else name: place
-        for path, layer in model.named_modules()
-        if isinstance(layer, ConvertedLayer)
-        for name, place in layer.absorbed.items()
+        joined(path, name): place
+        for path, layer in layers
+        for name, place in (
+            *((part, joined(path, old)) for part, old in layer.renamed.items()),
+            *layer.absorbed.items(),
+        )
     }
 
 
