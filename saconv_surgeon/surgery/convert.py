@@ -23,6 +23,7 @@ from saconv_surgeon.surgery.converted_model import Conversion
 from saconv_surgeon.surgery.eligibility import HELD_OUTSIDE
 from saconv_surgeon.surgery.equivalence import prove, unreached, worse_of
 from saconv_surgeon.surgery.fusing_methods import warn_of_fusing
+from saconv_surgeon.surgery.gradient_check import with_gradients
 from saconv_surgeon.surgery.inexact.initialization import chosen_init, initialize
 from saconv_surgeon.surgery.inspect import make_plan
 from saconv_surgeon.surgery.plan_file import read_plan
@@ -116,6 +117,8 @@ def _prove(
     equivalence = check(trials=trials, mode=plan.mode, on_trial=lambda done: on_step("proving", done / trials))
     if plan.mode == "train":
         equivalence = worse_of(equivalence, check(trials=1))
+    if equivalence.bit_equal and equivalence.deterministic:
+        equivalence = with_gradients(equivalence, model, converted, inputs, plan.converted_paths, seed, plan.mode)
     if not equivalence.bit_equal and plan.converted_paths:
         equivalence = replace(equivalence, note=find_target(plan.target).inexact)
     return equivalence
