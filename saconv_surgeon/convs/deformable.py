@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from saconv_surgeon.convs.folded import FoldedSAConv2d
 from saconv_surgeon.convs.geometry import RATE, TAPS, check_size, offsets_line_up, pair, settings_of, smallest_map
-from saconv_surgeon.convs.gradients import as_dtype
+from saconv_surgeon.convs.gradients import as_dtype, finite_or
 from saconv_surgeon.convs.saconv import SAConv2d
 from saconv_surgeon.convs.switch import averaged
 
@@ -77,8 +77,8 @@ class DeformableSAConv2d(SAConv2d):
     def _branches(self, x: Tensor, weight: Tensor, wide_weight: Tensor) -> tuple[Tensor, Tensor]:
         seen = averaged(x)
         return (
-            self._deformed(x, self.offset_s(seen), weight, 1),
-            self._deformed(x, self.offset_l(seen), wide_weight, RATE),
+            self._deformed(x, finite_or(self.offset_s(seen), 0.0), weight, 1),
+            self._deformed(x, finite_or(self.offset_l(seen), 0.0), wide_weight, RATE),
         )
 
     def _deformed(self, x: Tensor, offset: Tensor, weight: Tensor, rate: int) -> Tensor:
@@ -108,7 +108,7 @@ class DeformedBranch(nn.Conv2d):
     def forward(self, input: Tensor, seen: Tensor | None = None) -> Tensor:
         """``seen`` is the input averaged over 5×5, if it has been computed already."""
         seen = averaged(input) if seen is None else seen
-        return deformed(self, input, self.offset(seen), self.weight, self.rate)
+        return deformed(self, input, finite_or(self.offset(seen), 0.0), self.weight, self.rate)
 
 
 class FoldedDeformableSAConv2d(FoldedSAConv2d):

@@ -12,7 +12,7 @@ from saconv_surgeon.convs.affine import Affine
 from saconv_surgeon.convs.bfloat16 import run
 from saconv_surgeon.convs.converted import as_one_node
 from saconv_surgeon.convs.geometry import Centres, check_size, narrow_padding, smallest_padded
-from saconv_surgeon.convs.gradients import as_dtype, blended, shifted, spatial_mean
+from saconv_surgeon.convs.gradients import as_dtype, blended, can_look_at, is_finite, shifted, spatial_mean
 from saconv_surgeon.convs.kernel_guard import WithoutWeight, has_run, note_reader
 from saconv_surgeon.convs.memory_format import laid_out_like
 from saconv_surgeon.convs.switch import switch_at
@@ -78,16 +78,30 @@ class FoldedSAConv2d(WithoutWeight):
         has_run(self)
         # nn.Module.__getattr__ takes a microsecond for each of the dozen parts
         parts, constants = self._modules, self._parameters
+        after = parts["post_context"]
+        looks = can_look_at(input)
+        y, mean = self._before_post_context(input, guarded=not looks)
+        if looks and self._carries_on() and not is_finite(y if mean is None else mean):  # see SAConv2d
+            y, mean = self._before_post_context(input, guarded=True)
+        return y if after is None or mean is None else shifted(y, after(mean), constants["scale"])
+
+    def _carries_on(self) -> bool:
+        """Whether there is a part that could carry what is not finite further than a convolution does."""
+        parts, constants = self._modules, self._parameters
+        contexts = parts["pre_context"] is not None or parts["post_context"] is not None
+        return contexts or constants["switch_weight"] is not None
+
+    def _before_post_context(self, x: Tensor, *, guarded: bool) -> tuple[Tensor, Tensor | None]:
+        parts, constants = self._modules, self._parameters
         before, after, shift = parts["pre_context"], parts["post_context"], constants["pre_shift"]
-        x = input
         if before is not None:
-            x = laid_out_like(x + before(spatial_mean(x)), x)
+            x = laid_out_like(x + before(spatial_mean(x, guarded=guarded)), x)
         elif shift is not None:
             x = laid_out_like(x + shift, x)
-        y = self._blend(x, constants["switch_weight"], constants["switch_bias"])
-        return y if after is None else shifted(y, after(spatial_mean(y)), constants["scale"])
+        y = self._blend(x, constants["switch_weight"], constants["switch_bias"], guarded)
+        return y, None if after is None else spatial_mean(y, guarded=guarded)
 
-    def _blend(self, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    def _blend(self, x: Tensor, weight: Tensor | None, bias: Tensor | None, guarded: bool) -> Tensor:
         small, large = self._branches(x, self._modules["narrow"], self._modules["wide"])
         if small is None or large is None:
             alone = large if small is None else small
@@ -95,8 +109,8 @@ class FoldedSAConv2d(WithoutWeight):
             return alone
         if weight is None or bias is None or self.centres is None:
             return shifted(small, large)
-        switch = switch_at(self.centres, x, small, weight, bias)
-        return blended(small, large, as_dtype(switch, small.dtype))
+        switch = switch_at(self.centres, x, small, weight, bias, guarded=guarded)
+        return blended(small, large, as_dtype(switch, small.dtype), guarded=guarded)
 
     def _branches(
         self, x: Tensor, narrow: nn.Module | None, wide: nn.Module | None

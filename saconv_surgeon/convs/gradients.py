@@ -69,10 +69,10 @@ def standardised(v: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
     return laid_out_like(torch.addcmul(beta - mean * ratio, v, ratio), v)
 
 
-def blended(small: Tensor, large: Tensor, switch: Tensor) -> Tensor:
+def blended(small: Tensor, large: Tensor, switch: Tensor, *, guarded: bool = True) -> Tensor:
     """``switch * small + (1 - switch) * large``, laid out in memory as ``small``.
 
-    At positions whose switch is 1 that is ``small`` itself, to the bit, also if ``large`` is infinite or NaN there.
+    At positions whose switch is 1 that is ``small``, to the bit; if ``guarded`` also if ``large`` is infinite or NaN there.
 
     Overwrites ``small`` and ``large``, which must not be used by other code.
 
@@ -80,13 +80,15 @@ def blended(small: Tensor, large: Tensor, switch: Tensor) -> Tensor:
         small: (N, C, H, W).
         large: (N, C, H, W).
         switch: (N, 1, H, W), in the same dtype.
+        guarded: Whether values may be infinite or NaN; takes another pass over the map.
     """
     if _by_hand(small, large, switch) and small.requires_grad == large.requires_grad:
-        result: Tensor = _Blended.apply(small, large, switch)[0]
+        result: Tensor = _Blended.apply(small, large, switch, guarded)[0]
         return result
     # lerp gives a finite `small` exactly at a switch of 1, which large + S (small - large) does not
     if not _recorded(small, large, switch):
-        return torch.where(switch == 1, small, large.lerp_(small, switch), out=small)
+        mixed = large.lerp_(small, switch)
+        return torch.where(switch == 1, small, mixed, out=small) if guarded else laid_out_like(mixed, small)
     if torch.compiler.is_exporting() or not torch.is_grad_enabled():
         return torch.where(switch == 1, small, torch.lerp(large, small, switch))
     # the gradient of the switch needs the difference at a switch of 1 too, unless it is infinite
@@ -109,13 +111,23 @@ def shifted(y: Tensor, shift: Tensor, scale: Tensor | None = None) -> Tensor:
     return laid_out_like(torch.addcmul(shift, y, scale), y) if kept else y.mul_(scale).add_(shift)
 
 
-def spatial_mean(x: Tensor) -> Tensor:
-    """The global average pool, (N, C, H, W) → (N, C, 1, 1); 0 for a channel whose mean is not finite.
+def spatial_mean(x: Tensor, *, guarded: bool = True) -> Tensor:
+    """The global average pool, (N, C, H, W) → (N, C, 1, 1); if ``guarded``, 0 for a channel whose mean is not finite.
 
     A context would otherwise carry one infinite pixel to all others, also with a factor of 0.
     """
     mean: Tensor = _SpatialMean.apply(x) if _by_hand(x) else F.adaptive_avg_pool2d(x, 1)
-    return finite_or(mean, 0.0)
+    return finite_or(mean, 0.0) if guarded else mean
+
+
+def can_look_at(x: Tensor) -> bool:
+    """Whether values that follow from ``x`` may be looked at: none are recorded, and no device would have to wait."""
+    return type(x) is Tensor and x.device.type == "cpu" and not _transformed()
+
+
+def is_finite(t: Tensor) -> bool:
+    """False if anything in ``t`` is infinite or NaN; perhaps also if its sum is."""
+    return math.isfinite(float(t.detach().sum()))
 
 
 def finite_or(t: Tensor, value: float) -> Tensor:
@@ -205,9 +217,10 @@ class _Blended(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, small: Tensor, large: Tensor, switch: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, small: Tensor, large: Tensor, switch: Tensor, guarded: bool) -> tuple[Tensor, Tensor]:
         result = laid_out_like(torch.lerp(large, small, switch), small)
-        torch.where(switch == 1, small, result, out=result)
+        if guarded:
+            torch.where(switch == 1, small, result, out=result)
         difference = small.sub_(large)
         ctx.mark_dirty(small)
         ctx.save_for_backward(difference, switch)
@@ -228,7 +241,7 @@ class _Blended(torch.autograd.Function):
         if of_difference is not None:
             of_small = of_difference if of_small is None else of_small + of_difference
             of_large = -of_difference if of_large is None else of_large - of_difference
-        return of_small, of_large, of_switch
+        return of_small, of_large, of_switch, None
 
 
 class _SpatialMean(torch.autograd.Function):

@@ -27,7 +27,7 @@ from saconv_surgeon.convs.folded import (
     live,
 )
 from saconv_surgeon.convs.geometry import Centres, check_size, pair, smallest_map, wide_dilation, wide_padding
-from saconv_surgeon.convs.gradients import as_dtype, blended, shifted, spatial_mean
+from saconv_surgeon.convs.gradients import as_dtype, blended, can_look_at, is_finite, shifted, spatial_mean
 from saconv_surgeon.convs.kernel_guard import guard, has_run
 from saconv_surgeon.convs.memory_format import laid_out_like
 from saconv_surgeon.convs.switch import switch_at
@@ -95,14 +95,22 @@ class SAConv2d(ConvAWS2d):
 
     def blended(self, x: Tensor) -> Tensor:
         """(N, C_in, H, W) → (N, C_out, H_out, W_out): y of the formula above, before ``bn`` and ``act``."""
-        x = laid_out_like(x + self.pre_context(spatial_mean(x)), x)
+        looks = can_look_at(x)
+        y, mean = self._before_post_context(x, guarded=not looks)
+        if looks and not is_finite(mean):  # once more, so that what is not finite stays where it is
+            y, mean = self._before_post_context(x, guarded=True)
+        return shifted(y, self.post_context(mean))
+
+    def _before_post_context(self, x: Tensor, *, guarded: bool) -> tuple[Tensor, Tensor]:
+        """The blend, and its mean; ``guarded`` against values that are not finite."""
+        x = laid_out_like(x + self.pre_context(spatial_mean(x, guarded=guarded)), x)
         weight = self.standardised_weight()
         small, large = self._branches(
             x, as_dtype(weight, self.weight.dtype), as_dtype(weight + self.weight_diff, self.weight.dtype)
         )
-        switch = self.switch_at(x, small)
-        y = blended(small, large, as_dtype(switch, small.dtype))
-        return shifted(y, self.post_context(spatial_mean(y)))
+        switch = self.switch_at(x, small, guarded=guarded)
+        y = blended(small, large, as_dtype(switch, small.dtype), guarded=guarded)
+        return y, spatial_mean(y, guarded=guarded)
 
     def _load_from_state_dict(
         self,
@@ -260,7 +268,7 @@ class SAConv2d(ConvAWS2d):
             x, padding = F.pad(x, padding, mode=self.padding_mode), (0, 0, 0, 0)
         return convolve(x, weight, self.bias, pair(self.stride), padding, dilation, self.groups)
 
-    def switch_at(self, x: Tensor, like: Tensor) -> Tensor:
+    def switch_at(self, x: Tensor, like: Tensor, *, guarded: bool = True) -> Tensor:
         """S at the centre of every output, (N, 1, H_out, W_out), for ``like``, the output, and x after the pre-context."""
         assert self.switch.bias is not None
-        return switch_at(Centres.of(self), x, like, self.switch.weight, self.switch.bias)
+        return switch_at(Centres.of(self), x, like, self.switch.weight, self.switch.bias, guarded=guarded)

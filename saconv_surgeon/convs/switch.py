@@ -16,12 +16,13 @@ POOL = 5
 """Side of the window over which the switch averages."""
 
 
-def switch_at(centres: Centres, x: Tensor, like: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def switch_at(
+    centres: Centres, x: Tensor, like: Tensor, weight: Tensor, bias: Tensor, *, guarded: bool = True
+) -> Tensor:
     """S at the centre of every output, (N, 1, H_out, W_out).
 
     The published order averages x over 5×5 and then projects C channels to one. Both steps are linear and act on
-    different axes, so projecting first gives the same S to rounding and saves two copies of x. S is 1, the narrow branch
-    alone, in the 5×5 windows around a pixel that is not finite: the switch says nothing there.
+    different axes, so projecting first gives the same S to rounding and saves two copies of x.
 
     Args:
         centres: The positions of the outputs.
@@ -29,6 +30,7 @@ def switch_at(centres: Centres, x: Tensor, like: Tensor, weight: Tensor, bias: T
         like: The output of the convolution, (N, C_out, H_out, W_out); only its size is used.
         weight: (1, C_in, 1, 1).
         bias: (1,).
+        guarded: Whether S is 1, the narrow branch alone, in the 5×5 windows around a pixel that is not finite.
     """
     padded = pad_edges(projected(x, weight), POOL // 2)
     if centres.aligned:
@@ -38,7 +40,8 @@ def switch_at(centres: Centres, x: Tensor, like: Tensor, weight: Tensor, bias: T
         for axis, step, offset in zip((-2, -1), centres.stride, centres.offset, strict=True):
             last = _positions(x, axis)[-1]
             pooled = pooled.index_select(axis, (_positions(like, axis) * step + offset).clamp(min=0).minimum(last))
-    return finite_or(pooled + bias, 1.0)
+    switch = pooled + bias
+    return finite_or(switch, 1.0) if guarded else switch
 
 
 def averaged(x: Tensor) -> Tensor:
