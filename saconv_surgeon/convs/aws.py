@@ -150,7 +150,8 @@ class ConvAWS2d(GuardedLayer, nn.Conv2d):
         While gamma = sigma and beta = mean, that is the kernel itself to the bit; see
         :func:`~saconv_surgeon.convs.gradients.standardised`.
         """
-        v = as_dtype(self.weight, statistics_dtype(self.weight))
+        v = self.weight
+        v = as_dtype(v, statistics_dtype(v))
         return standardised(v, self.weight_gamma, self.weight_beta)
 
     def reset_parameters(self) -> None:

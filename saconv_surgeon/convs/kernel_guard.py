@@ -139,7 +139,7 @@ class GuardedParts(GuardedModules):
 def note_reader(layer: nn.Module) -> None:
     """To be called when the weight of ``layer`` is read: remembers who did, unless it is code of this package."""
     frame = sys._getframe(2)
-    origin = frame.f_globals.get("__name__", "")
+    origin: str = frame.f_globals.get("__name__", "")
     if not origin.startswith((PACKAGE, OF_TORCH)):
         _readers[layer] = _described(frame)
 

@@ -104,10 +104,9 @@ class SAConv2d(ConvAWS2d):
     def _before_post_context(self, x: Tensor, *, guarded: bool) -> tuple[Tensor, Tensor]:
         """The blend, and its mean; ``guarded`` against values that are not finite."""
         x = laid_out_like(x + self.pre_context(spatial_mean(x, guarded=guarded)), x)
-        weight = self.standardised_weight()
-        small, large = self._branches(
-            x, as_dtype(weight, self.weight.dtype), as_dtype(weight + self.weight_diff, self.weight.dtype)
-        )
+        weight, difference = self.standardised_weight(), self.weight_diff
+        dtype = difference.dtype
+        small, large = self._branches(x, as_dtype(weight, dtype), as_dtype(weight + difference, dtype))
         switch = self.switch_at(x, small, guarded=guarded)
         y = blended(small, large, as_dtype(switch, small.dtype), guarded=guarded)
         return y, spatial_mean(y, guarded=guarded)

@@ -159,7 +159,8 @@ def test_the_guard_travels_with_copies(through):
 
 def test_branches_are_not_merged_without_a_word():
     model = nn.Sequential(Branches(3))
-    converted = surgeon.convert(model, X).model
+    with pytest.warns(surgeon.FusingMethodWarning, match="switch_to_deploy"):
+        converted = surgeon.convert(model, X).model
     oracle.shake(converted[0].large)
     with pytest.raises(NotPlainError, match=r"SAConv2d at '0\.large': .* read by switch_to_deploy"):
         converted[0].switch_to_deploy()
