@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         UserCodeError,
     )
     from saconv_surgeon.folding.folded_model import Folding
+    from saconv_surgeon.profiling.counting.user_formulas import OperationCost, count_operation
     from saconv_surgeon.records import Timing
     from saconv_surgeon.saving.restore import restore
     from saconv_surgeon.saving.save import save
@@ -58,6 +59,7 @@ _HOMES = {
         *("UntrustedError", "UsageError", "UserCodeError"),
     ),
     "folding.folded_model": ("Folding",),
+    "profiling.counting.user_formulas": ("OperationCost", "count_operation"),
     "records": ("Timing",),
     "saving.restore": ("restore",),
     "saving.save": ("save",),
@@ -79,6 +81,7 @@ __all__ = [
     "ModelError",
     "NoEffectWarning",
     "NotEquivalentError",
+    "OperationCost",
     "Option",
     "Reason",
     "SAConv2d",
@@ -94,6 +97,7 @@ __all__ = [
     "apply",
     "carry_optimizer",
     "convert",
+    "count_operation",
     "diff",
     "fold",
     "inspect",

@@ -11,13 +11,15 @@ import torch
 from torch import nn
 
 from saconv_surgeon.convs.converted import ConvertedLayer
-from saconv_surgeon.errors import first_line
+from saconv_surgeon.errors import UsageError, first_line
 from saconv_surgeon.models.running.abstract import faked, is_abstract
 from saconv_surgeon.models.running.inputs import Inputs
 from saconv_surgeon.models.running.state import preserved
 from saconv_surgeon.models.tree.copying import stand_in
 from saconv_surgeon.profiling.counting.dispatch_engine import Dispatched, count_by_dispatch
 from saconv_surgeon.profiling.counting.fvcore_engine import Traced, count_by_trace
+from saconv_surgeon.profiling.counting.higher_order import as_python
+from saconv_surgeon.profiling.counting.user_formulas import broken_formulas
 from saconv_surgeon.records import Counts, CrossCheck, LayerCost
 
 T = TypeVar("T")
@@ -39,7 +41,7 @@ def count(model: nn.Module, inputs: Inputs) -> Counts:
     Raises:
         Exception: Whatever the model raises when it is run on these inputs.
     """
-    with _fast_path_off():
+    with _fast_path_off(), as_python():
         if is_abstract(model):
             with faked(model, inputs) as (empty, fakes), torch.inference_mode():
                 shapes = _dispatch(empty, fakes)
@@ -95,9 +97,11 @@ def _on_stand_in(
 
 
 def _attempt(run: Callable[[], T]) -> tuple[T | None, str | None]:
-    """What ``run`` gives, or what it raised."""
+    """What ``run`` gives, or what it raised; a formula of the user's that is broken is a mistake to be told."""
     try:
         return run(), None
+    except UsageError:
+        raise
     except Exception as error:
         return None, f"{type(error).__name__}: {first_line(error)[:200]}"
 
@@ -154,6 +158,8 @@ def _counts(model: nn.Module, traced: Traced | None, seen: Dispatched | None, no
         bytes_moved=int(total["bytes"]) if seen is not None else None,
         peak_live_bytes=seen.peak_live_bytes if seen is not None else None,
         cross_check=check,
+        counted_by_formulas=seen.by_formulas if seen is not None else {},
+        broken_formulas=broken_formulas(),
     )
 
 
