@@ -77,10 +77,12 @@ class _Watch(TorchDispatchMode):
 
 
 def strided_parts(t: Tensor) -> list[Tensor]:
-    """The tensors that hold the memory of ``t``: itself, or the indices and the values of a sparse one."""
-    if t.layout is torch.strided:
+    """The tensors that hold the memory of ``t``: itself, the values of a nested one, the indices and values of a sparse one."""
+    if t.layout is torch.strided and not t.is_nested:
         return [t]
     with _disable_current_modes():
+        if t.is_nested:
+            return [t.values()]
         if t.layout is torch.sparse_coo:
             return [t._indices(), t._values()]
         if t.layout in (torch.sparse_csr, torch.sparse_bsr):

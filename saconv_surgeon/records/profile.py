@@ -159,9 +159,10 @@ class Counts:
     ``macs``: multiply-accumulates of convolutions, linear layers and matrix products. ``flops``: 2·macs plus every counted
     element-wise, pooling and normalisation operation. ``fvcore_flops``: what plain fvcore prints, in its mixed unit.
     ``activations``: elements produced by convolutions, linear layers and matrix products. A multiply-accumulate of complex
-    numbers is 1 MAC and 8 FLOPs. ``counted_by_formulas``: the operations whose cost did not come from this package's own table;
-    ``broken_formulas``: by entry point, why one could not be used. ``ops``: kernels launched, without views. ``bytes_moved``: what these kernels read and write. ``peak_live_bytes``: the most memory that tensors held at any one
-    time, with the weights. A figure that is not known is None; ``note`` then says why.
+    numbers is 1 MAC and 8 FLOPs. ``ops``: kernels launched, without views. ``bytes_moved``: what these kernels read and write.
+    ``peak_live_bytes``: the most memory that tensors held at any one time, with the weights. A figure that is not known is None;
+    ``note`` then says why. ``counted_by_formulas``: operations whose cost did not come from this package's own table;
+    ``broken_formulas``: by entry point, why its formulas could not be used.
     """
 
     macs: int | None

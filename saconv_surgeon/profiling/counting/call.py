@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import _disable_current_modes
 
 from saconv_surgeon.profiling.counting.operation import SPARSE_LAYOUTS, kinds_of
@@ -19,8 +18,14 @@ BLOCKS = (torch.sparse_bsr, torch.sparse_bsc)
 
 
 def tensors_in(value: Any) -> list[Tensor]:
-    """The tensors among arguments or results of an operation."""
-    return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor)]
+    """The tensors among arguments or results of an operation. Called for every one, so without torch's slower pytree."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, (list, tuple)):
+        return []
+    return [t for item in value if item is not None for t in tensors_in(item)]
 
 
 @dataclass(frozen=True)
@@ -44,39 +49,49 @@ class Call:
 
     @property
     def out(self) -> Shape:
+        """Shape of the first result."""
         first = self._first
         return tuple(first.shape) if first is not None else ()
 
     @property
     def is_floating(self) -> bool:
+        """Whether the first result is floating."""
         return self._first is not None and _is_floating(self._first)
 
     @property
     def kinds(self) -> frozenset[str]:
+        """In which ways tensors among arguments and results are not dense and real."""
         tensors = tensors_in((self.args, self.result))
         return frozenset[str]().union(*map(kinds_of, tensors))
 
     def shape(self, i: int) -> Shape:
+        """Shape of argument ``i``; empty if it is not a tensor."""
         return tuple(self.args[i].shape) if self.has_tensor(i) else ()
 
     def shapes(self, i: int) -> list[Shape]:
+        """Shapes of the tensors in the list ``i``."""
         given = self.args[i] if i < len(self.args) else None
         return [tuple(t.shape) for t in given if isinstance(t, Tensor)] if isinstance(given, (list, tuple)) else []
 
     def value(self, i: int) -> Any:
+        """Argument ``i``; None if it is absent."""
         return self.args[i] if i < len(self.args) else None
 
     def has_tensor(self, i: int) -> bool:
+        """Whether argument ``i`` is a tensor."""
         return i < len(self.args) and isinstance(self.args[i], Tensor)
 
     def takes_floating(self, i: int) -> bool:
+        """Whether argument ``i`` is a floating tensor."""
         return self.has_tensor(i) and _is_floating(self.args[i])
 
     def is_complex(self, i: int) -> bool:
+        """Whether argument ``i`` is a complex tensor or number."""
         given = self.value(i)
         return given.is_complex() if isinstance(given, Tensor) else isinstance(given, complex)
 
     def stored(self, i: int | None) -> int | None:
+        """Elements that argument ``i``, for None the first result, stores; None if it is not sparse."""
         t = self._first if i is None else self.value(i)
         if not isinstance(t, Tensor) or t.layout not in SPARSE_LAYOUTS:
             return None
@@ -84,6 +99,7 @@ class Call:
             return (t._values() if t.layout is torch.sparse_coo else t.values()).numel()
 
     def meetings(self, i: int, j: int) -> int | None:
+        """Products in the product of two sparse matrices: pairs of stored elements with the same inner index."""
         left, right = self.args[i], self.args[j]
         if left.dim() != 2 or right.dim() != 2 or left.layout in BLOCKS or right.layout in BLOCKS:
             return None

@@ -10,7 +10,9 @@ _FIRST_TWO = """
     conv_transpose2d conv_transpose3d linear mm mv bmm matmul linalg_matmul inner dot vdot linalg_vecdot hspmm
     _sparse_sparse_matmul
 """.split()
-_LATER_TWO = "addmm addmv baddbmm addbmm _addmm_activation _sparse_addmm sspaddmm addmm_ addmv_ baddbmm_ addbmm_".split()
+_LATER_TWO = (
+    "addmm addmv baddbmm addbmm _addmm_activation _sparse_addmm sspaddmm addmm_ addmv_ baddbmm_ addbmm_".split()
+)
 FACTORS = {**dict.fromkeys(_FIRST_TWO, (0, 1)), **dict.fromkeys(_LATER_TWO, (1, 2))}
 """Operations that sum products of two operands, and which arguments these are."""
 

@@ -58,7 +58,7 @@ def count(model: nn.Module, inputs: Inputs) -> Counts:
         if seen is None and traced is None:
             with preserved(model):
                 inputs.run(model)  # if the model itself cannot run, that is what is raised
-        return _counts(model, traced, seen, _note(traced, seen, refusal, failure))
+        return _counts(model, traced, seen, _note(model, traced, seen, refusal, failure))
 
 
 def cross_check(traced: Traced, seen: Dispatched) -> CrossCheck:
@@ -106,7 +106,9 @@ def _attempt(run: Callable[[], T]) -> tuple[T | None, str | None]:
         return None, f"{type(error).__name__}: {first_line(error)[:200]}"
 
 
-def _note(traced: Traced | None, seen: Dispatched | None, refusal: str | None, failure: str | None) -> str | None:
+def _note(
+    model: nn.Module, traced: Traced | None, seen: Dispatched | None, refusal: str | None, failure: str | None
+) -> str | None:
     if traced is None:
         why = f"fvcore cannot trace this model ({refusal})"
         other = f", nor can FlopCounterMode follow it ({failure})"
@@ -123,6 +125,8 @@ def _note(traced: Traced | None, seen: Dispatched | None, refusal: str | None, f
         inside = f"does not look into {', '.join(traced.opaque)}"
     elif unknown:
         inside = f"shows {', '.join(unknown)} as one operation of unknown cost"
+    elif any(p.is_complex() for p in model.parameters()):
+        inside = "takes complex convolutions apart into real ones"
     else:
         inside = "drops what leads to no output, or the model runs differently while it is traced"
     return f"counted by FlopCounterMode: fvcore's trace {inside} ({', '.join(check.differing)} differ)"

@@ -17,8 +17,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from saconv_surgeon.models.running.inputs import Inputs
-from saconv_surgeon.profiling.counting.current_module import RunningModule
 from saconv_surgeon.profiling.counting.call import tensors_in
+from saconv_surgeon.profiling.counting.current_module import RunningModule
 from saconv_surgeon.profiling.counting.flop_counter_table import custom_mapping
 from saconv_surgeon.profiling.counting.higher_order import HigherOrder
 from saconv_surgeon.profiling.counting.lazy_outputs import carried_out

@@ -43,19 +43,20 @@ def custom_mapping(sink: Sink, by_user: dict[str, Registered]) -> dict[Any, Call
     """For ``FlopCounterMode``: by packet, to be counted, and by overload, to be counted whole instead of taken apart."""
     mapping: dict[Any, Callable[..., int]] = {}
     for name, formula in ({**dict.fromkeys(FREE), **FORMULAS}).items():
-        mapping |= _for_all_overloads(packet_of(name), lambda p, n=name, f=formula: _counting(p, n, f, sink))
+        packet = packet_of(name)
+        if packet is not None:
+            mapping |= _for_all_overloads(packet, _counting(packet, name, formula, sink))
     for op, torchs in flop_registry.items():
         if op not in mapping and isinstance(op, torch._ops.OpOverloadPacket):
             mapping[op] = _counting(op, op.__name__, _as_torch_counts(torchs), sink)
     for name, registered in by_user.items():
-        mapping |= _for_all_overloads(packet_of(name), lambda p, n=name, r=registered: _counting_by_user(p, n, r, sink))
+        packet = packet_of(name)
+        if packet is not None:
+            mapping |= _for_all_overloads(packet, _counting_by_user(packet, name, registered, sink))
     return mapping
 
 
-def _for_all_overloads(packet: Any, make: Callable[[Any], Callable[..., int]]) -> dict[Any, Callable[..., int]]:
-    if packet is None:
-        return {}
-    count = make(packet)
+def _for_all_overloads(packet: Any, count: Callable[..., int]) -> dict[Any, Callable[..., int]]:
     return {packet: count, **{getattr(packet, overload): count for overload in packet.overloads()}}
 
 

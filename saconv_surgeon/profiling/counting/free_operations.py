@@ -36,6 +36,11 @@ FREE = frozenset(
     _sparse_csr_tensor_unsafe sparse_csc_tensor _sparse_csc_tensor_unsafe sparse_bsr_tensor _sparse_bsr_tensor_unsafe
     sparse_bsc_tensor _sparse_bsc_tensor_unsafe sparse_mask _sparse_mask_projection is_coalesced _is_coalesced _nnz sparse_dim
     _sparse_dim dense_dim _dense_dim sparse_resize_ _convert_indices_from_csr_to_coo _convert_indices_from_coo_to_csr complex
+    _has_same_storage_numel _nested_tensor_from_tensor_list _nested_view_from_buffer _nested_view_from_buffer_copy
+    _nested_view_from_jagged _nested_get_values _nested_get_offsets _nested_get_lengths _nested_tensor_size
+    _nested_tensor_strides _nested_tensor_storage_offsets nested_to_padded_tensor to_padded_tensor _nested_from_padded
+    _nested_from_padded_tensor _nested_compute_contiguous_strides_offsets is_contiguous sym_size sym_stride sym_numel
+    sym_storage_offset
     """.split()
 )
 """Names as torch has them, without ``aten::``. None does arithmetic of the model."""

@@ -22,13 +22,11 @@ from saconv_surgeon.profiling.counting.lazy_outputs import carried_out
 from saconv_surgeon.profiling.counting.operand_kinds import cost_of
 from saconv_surgeon.profiling.counting.operation import Formula
 from saconv_surgeon.profiling.counting.operation_table import FORMULAS, is_free
-from saconv_surgeon.profiling.counting.shape_formulas import Cost, Shape
+from saconv_surgeon.profiling.counting.shape_formulas import Cost
+from saconv_surgeon.profiling.counting.trace_node import Node
 from saconv_surgeon.profiling.counting.user_formulas import Registered, user_cost, user_formulas
 from saconv_surgeon.records import UncountedOp
 
-COMPLEX = ("ComplexHalf", "ComplexFloat", "ComplexDouble")
-FLOATING = ("Float", "Double", "Half", "BFloat16", *COMPLEX)
-QUANTISED = ("QInt8", "QUInt8", "QInt32", "QUInt4x2", "QUInt2x4")
 LOOKS = (
     *(Tensor.__bool__, Tensor.__int__, Tensor.__float__, Tensor.__index__),
     *(Tensor.item, Tensor.tolist, Tensor.numpy),
@@ -144,90 +142,8 @@ class _Decisive(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-@dataclass(frozen=True)
-class _Node:
-    """A node of a trace as an :class:`~saconv_surgeon.profiling.counting.operation.Operation`. It does not tell sparse tensors."""
-
-    inputs: list[Any]
-    outputs: list[Any]
-
-    @property
-    def out(self) -> Shape:
-        return get_shape(self.outputs[0]) or []
-
-    @property
-    def is_floating(self) -> bool:
-        return _is_floating(self.outputs[0])
-
-    @property
-    def kinds(self) -> frozenset[str]:
-        values = [*self.inputs, *self.outputs]
-        lists = [item for i in range(len(self.inputs)) for item in self._items(i)]
-        types = {value.type().scalarType() for value in (*values, *lists) if _kind(value) == "TensorType"}
-        kinds = {"complex"} if types & set(COMPLEX) else set()
-        return frozenset(kinds | ({"quantised"} if types & set(QUANTISED) else set()))
-
-    def shape(self, i: int) -> Shape:
-        return (get_shape(self.inputs[i]) or []) if self.has_tensor(i) else []
-
-    def shapes(self, i: int) -> list[Shape]:
-        return [get_shape(item) or [] for item in self._items(i) if _kind(item) == "TensorType"]
-
-    def value(self, i: int) -> Any:
-        if i >= len(self.inputs):
-            return None
-        given = self.inputs[i]
-        if _kind(given) == "ListType" and given.toIValue() is None:
-            return [self._known(item) for item in self._items(i)]
-        return given.toIValue() if _kind(given) in ("NoneType", "OptionalType") else self._known(given)
-
-    def has_tensor(self, i: int) -> bool:
-        return i < len(self.inputs) and _kind(self.inputs[i]) == "TensorType"
-
-    def takes_floating(self, i: int) -> bool:
-        return i < len(self.inputs) and _is_floating(self.inputs[i])
-
-    def is_complex(self, i: int) -> bool:
-        if i >= len(self.inputs):
-            return False
-        given = self.inputs[i]
-        return given.type().scalarType() in COMPLEX if _kind(given) == "TensorType" else isinstance(given.toIValue(), complex)
-
-    def stored(self, i: int | None) -> int | None:
-        return None
-
-    def meetings(self, i: int, j: int) -> int | None:
-        return None
-
-    def described(self, i: int) -> Any:
-        """Argument ``i``, with shapes in place of tensors."""
-        if self.has_tensor(i):
-            return tuple(self.shape(i))
-        items = self._items(i)
-        return [tuple(shape) for shape in self.shapes(i)] if items and self.shapes(i) else self.value(i)
-
-    def _items(self, i: int) -> list[Any]:
-        """The elements of a list, whose own value the trace does not keep."""
-        is_list = i < len(self.inputs) and _kind(self.inputs[i]) == "ListType"
-        return list(self.inputs[i].node().inputs()) if is_list else []
-
-    def _known(self, value: Any) -> Any:
-        found = value.toIValue()
-        if found is None:
-            raise ValueError("a setting of an operation is computed while the model runs")
-        return found
-
-
-def _kind(value: Any) -> str:
-    return str(value.type().kind())
-
-
-def _is_floating(value: Any) -> bool:
-    return _kind(value) == "TensorType" and value.type().scalarType() in FLOATING
-
-
-def _by_table(name: str, formula: Formula, unknown: Counter[str]) -> Callable[[_Node], Cost]:
-    def count(node: _Node) -> Cost:
+def _by_table(name: str, formula: Formula, unknown: Counter[str]) -> Callable[[Node], Cost]:
+    def count(node: Node) -> Cost:
         cost = cost_of(name, formula, node)
         if cost is None:
             unknown[_full(name)] += 1
@@ -236,8 +152,8 @@ def _by_table(name: str, formula: Formula, unknown: Counter[str]) -> Callable[[_
     return count
 
 
-def _by_user(name: str, registered: Registered) -> Callable[[_Node], Cost]:
-    def count(node: _Node) -> Cost:
+def _by_user(name: str, registered: Registered) -> Callable[[Node], Cost]:
+    def count(node: Node) -> Cost:
         results = [tuple(get_shape(output) or ()) for output in node.outputs]
         arguments = [node.described(i) for i in range(len(node.inputs))]
         return user_cost(name, registered, arguments, results[0] if len(results) == 1 else results)
@@ -246,14 +162,14 @@ def _by_user(name: str, registered: Registered) -> Callable[[_Node], Cost]:
 
 
 def _handler(
-    name: str, formula: Callable[[_Node], Cost], stumbled: set[str], unreadable: set[str]
+    name: str, formula: Callable[[Node], Cost], stumbled: set[str], unreadable: set[str]
 ) -> Callable[[list[Any], list[Any]], Counter[str]]:
     """For ``set_op_handle``; ``fvcore`` is what plain fvcore would have counted."""
     plain = _DEFAULT_SUPPORTED_OPS.get(name)
 
     def count(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
         try:
-            cost = formula(_Node(inputs, outputs))
+            cost = formula(Node(inputs, outputs))
         except (ValueError, IndexError, TypeError):  # it is computed while the model runs
             unreadable.add(name)
             cost = Cost()

@@ -14,15 +14,19 @@ import torch
 from torch._ops import HigherOrderOperator
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
-from saconv_surgeon.profiling.counting.call import described
+from saconv_surgeon.profiling.counting.call import described, tensors_in
 from saconv_surgeon.profiling.counting.flop_counter_table import Sink
+from saconv_surgeon.profiling.counting.operation_table import is_free
 from saconv_surgeon.profiling.counting.user_formulas import Registered, user_cost
 
 NAMESPACE = "higher_order"
 
 
 class HigherOrder(TorchDispatchMode):
-    """Runs operations that call functions by their own Python, or says that they are not counted. To be entered last."""
+    """Runs operations that call functions by their own Python, or says that they are not counted. To be entered last.
+
+    Nested tensors are not counted either: the modes below cannot take operations on them apart.
+    """
 
     supports_higher_order_operators = True
 
@@ -32,25 +36,51 @@ class HigherOrder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if not isinstance(func, HigherOrderOperator):
-            return func(*args, **kwargs)
+        if isinstance(func, HigherOrderOperator):
+            return self._run(func, args, kwargs)
+        if any(t.is_nested for t in tensors_in((args, kwargs))):
+            name = func._overloadpacket._qualified_op_name
+            if not is_free(name) and not func.is_view:
+                self.sink.add_uncounted(name)
+            return _unseen(func, args, kwargs)
+        return func(*args, **kwargs)
+
+    def _run(self, func: HigherOrderOperator, args: Any, kwargs: Any) -> Any:
         name = f"{NAMESPACE}::{func.name()}"
         if name in self.by_user:
             result = _unseen(func, args, kwargs)
             given = [described(each) for each in (*args, *kwargs.values())]
             self.sink.add_by_user(name, user_cost(name, self.by_user[name], given, described(result)))
             return result
-        python = PYTHON.get(func.name()) or func.py_kernels.get(torch._C.DispatchKey.CompositeExplicitAutograd)
-        if not callable(python):
-            self.sink.add_uncounted(name)
-            return _unseen(func, args, kwargs)
-        with self:
-            return python(*args, **kwargs)
+        python = _python_of(func)
+        if python is not None:
+            try:
+                with self:
+                    return python(*args, **kwargs)
+            except AssertionError as error:
+                if REFUSAL not in str(error):
+                    raise
+        self.sink.add_uncounted(name)
+        return _unseen(func, args, kwargs)
+
+
+REFUSAL = "Mode should never be enabled"
+"""What the Python of some operations says first."""
 
 
 def _unseen(func: Any, args: Any, kwargs: Any) -> Any:
     with _disable_current_modes():
         return func(*args, **kwargs)
+
+
+def _python_of(func: HigherOrderOperator) -> Callable[..., Any] | None:
+    """The Python of an operation that calls functions; None if it has none."""
+    if func.name() in PYTHON:
+        return PYTHON[func.name()]
+    if any(base.__name__ == "BaseHOP" for base in type(func).__mro__):
+        return lambda function, *operands, **options: function(*operands)
+    python = func.py_kernels.get(torch._C.DispatchKey.CompositeExplicitAutograd)
+    return python if callable(python) else None
 
 
 def _cond(predicate: Any, true: Callable[..., Any], false: Callable[..., Any], operands: Any = ()) -> Any:
@@ -64,7 +94,12 @@ def _scan(step: Callable[..., Any], init: Any, xs: Any, additional: Any = ()) ->
     return generic_scan(step, init, xs, additional_inputs=additional)
 
 
-PYTHON: dict[str, Callable[..., Any]] = {"cond": _cond, "scan": _scan}
+PYTHON: dict[str, Callable[..., Any]] = {
+    "cond": _cond,
+    "scan": _scan,
+    "strict_mode": lambda function, operands: function(*operands),
+    "invoke_subgraph": lambda function, _, *operands: function(*operands),
+}
 """Those whose own Python refuses to run under a mode."""
 
 
@@ -87,7 +122,7 @@ def as_python() -> Iterator[None]:
                     stack.enter_context(torch.compiler.set_stance("force_eager"))
                 return compiles(*args, **kwargs)
 
-            torch.compile = compile_later  # type: ignore[assignment]
+            torch.compile = compile_later
             stack.callback(_put_back, compile_later, compiles)
         yield
 

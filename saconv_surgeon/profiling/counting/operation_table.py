@@ -51,7 +51,7 @@ def _transposed_convolution(op: Operation) -> Cost:
 
 def _deformable_convolution(op: Operation) -> Cost:
     """A convolution of samples, each interpolated between four pixels (torchvision: input, weight, offset, mask …)."""
-    cost = _plain_convolution(op)
+    cost = shape_formulas.convolution(op.shape(0), op.shape(1), op.out, transposed=False)
     samples = prod(op.shape(1)[1:]) * prod(op.out) // op.out[1]
     return Cost(cost.macs, cost.other_flops + 8 * samples, cost.activations)
 
@@ -133,7 +133,7 @@ def _rms_norm(op: Operation) -> Cost:
     return shape_formulas.elementwise(op.out, 4 if op.has_tensor(2) else 3)
 
 
-def _or_reduction(op: Operation) -> Cost:
+def _or_reduction(op: Operation) -> Cost | None:
     """``max(x)`` and ``min(x)`` reduce, ``max(x, y)`` compares element by element."""
     return (_elementwise() if op.has_tensor(1) else _reduction())(op)
 

@@ -9,7 +9,8 @@ from saconv_surgeon.profiling.counting.operation import Formula, Operation
 from saconv_surgeon.profiling.counting.shape_formulas import SOFTMAX, Cost, numel
 
 _UNARY = frozenset(
-    "neg abs sqrt square sin tan asin atan sinh tanh asinh atanh sign sgn relu round floor ceil trunc frac erf expm1 log1p".split()
+    """neg abs sqrt square sin tan asin atan sinh tanh asinh atanh sign sgn relu round floor ceil trunc frac erf expm1
+    log1p""".split()
 )
 """They leave zeros zero, and so touch only what is stored."""
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -58,8 +57,6 @@ class FormulaHandle:
 
 
 _CALLED: dict[str, Registered] = {}
-_LOADED: dict[tuple[str, str], Mapping[str, Registered] | str] = {}
-"""By name and value of an entry point, its formulas, or what is wrong with it."""
 
 
 def count_operation(operation: Any, formula: UserFormula) -> FormulaHandle:
@@ -68,8 +65,8 @@ def count_operation(operation: Any, formula: UserFormula) -> FormulaHandle:
     Reports and records name the operations that were counted so (``counted_by_formulas``).
 
     Args:
-        operation: Its name with its namespace, as ``"mylib::gather_mm"``, or the operation, ``torch.ops.mylib.gather_mm``. It need
-            not exist yet. A formula for one of torch's own (``"aten::…"``) replaces that of this package.
+        operation: Its name with its namespace, as ``"mylib::gather_mm"``, or the operation, ``torch.ops.mylib.gather_mm``. It
+            need not exist yet. A formula for one of torch's own (``"aten::…"``) replaces that of this package.
         formula: Called as ``formula(*arguments, out)`` with the arguments in the order of the operation's schema. In place of a
             tensor stands its shape, a tuple of integers; numbers, flags, strings and None are as they are, lists are lists of
             these. ``out`` is the shape of the result; of several, a list of them. It returns the multiply–accumulates of this
@@ -89,18 +86,6 @@ def count_operation(operation: Any, formula: UserFormula) -> FormulaHandle:
     handle = FormulaHandle(name, _CALLED.get(name))
     _CALLED[name] = Registered(formula, _described(formula))
     return handle
-
-
-@contextmanager
-def no_user_formulas() -> Iterator[None]:
-    """Inside, nothing that was registered by a call counts."""
-    kept = dict(_CALLED)
-    _CALLED.clear()
-    try:
-        yield
-    finally:
-        _CALLED.clear()
-        _CALLED.update(kept)
 
 
 def user_formulas() -> dict[str, Registered]:
@@ -125,15 +110,17 @@ def user_cost(name: str, registered: Registered, arguments: list[Any], out: Any)
     except Exception as error:
         seen = ", ".join(map(repr, (*arguments, out)))
         raise UsageError(
-            f"{who} raised {type(error).__name__}: {first_line(error)}; it was called as formula({seen:.200}), and gets the shapes "
-            "of the arguments and then that of the result"
+            f"{who} raised {type(error).__name__}: {first_line(error)}; it was called as formula({seen:.200}), and gets the "
+            "shapes of the arguments and then that of the result"
         ) from error
     if isinstance(found, Cost) and min(found.macs, found.other_flops, found.activations) >= 0:
         return found
     if isinstance(found, int) and not isinstance(found, bool) and found >= 0:
         written = numel(out) if isinstance(out, tuple) else sum(map(numel, out or ()))
         return Cost(found, activations=written if found else 0)
-    raise UsageError(f"{who} returned {found!r:.80}; give MACs, an integer from 0 up, or a saconv_surgeon.OperationCost")
+    raise UsageError(
+        f"{who} returned {found!r:.80}; give MACs, an integer from 0 up, or a saconv_surgeon.OperationCost"
+    )
 
 
 # ------------------------------------------------------------------ entry points
@@ -146,16 +133,15 @@ def _offered() -> tuple[dict[str, Registered], dict[str, str]]:
     found: dict[str, Registered] = {}
     wrong: dict[str, str] = {}
     for entry in sorted(entry_points(group=ENTRY_POINTS), key=lambda entry: (entry.name, entry.value)):
-        key = entry.name, entry.value
-        if key not in _LOADED:
-            _LOADED[key] = _loaded(entry)
-        formulas = _LOADED[key]
+        formulas = _loaded(entry)
         if isinstance(formulas, str):
             wrong[entry.name] = formulas
             continue
         taken = [name for name in formulas if name in found]
         if taken:
-            wrong[entry.name] = f"{entry.value} has formulas for {', '.join(taken)}, as {found[taken[0]].source} has: that counts"
+            wrong[entry.name] = (
+                f"{entry.value} has formulas for {', '.join(taken)}, as {found[taken[0]].source} has: that counts"
+            )
         found = {**formulas, **found}
     return found, wrong
 
@@ -164,7 +150,7 @@ def _loaded(entry: EntryPoint) -> Mapping[str, Registered] | str:
     """What an entry point offers: a formula, for the operation that it is named after, or a mapping of several."""
     try:
         offered = entry.load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return f"{entry.value} cannot be imported ({type(error).__name__}: {first_line(error)})"
     formulas = {entry.name: offered} if callable(offered) else offered
     if not isinstance(formulas, Mapping) or not all(map(callable, formulas.values())):
@@ -178,9 +164,10 @@ def _loaded(entry: EntryPoint) -> Mapping[str, Registered] | str:
 def _name_of(operation: Any) -> str:
     packet = getattr(operation, "overloadpacket", operation)
     name = getattr(packet, "_qualified_op_name", operation)
-    if callable(getattr(operation, "namespace", None)) or not isinstance(name, str) or not _NAME.fullmatch(name):
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise UsageError(
-            f"{operation!r:.80} names no operation; give its namespace and its name, as 'mylib::gather_mm', or torch.ops.mylib.gather_mm"
+            f"{operation!r:.80} names no operation; give its namespace and its name, as 'mylib::gather_mm', or "
+            "torch.ops.mylib.gather_mm"
         )
     return name
 
