@@ -31,7 +31,8 @@ def count(model: nn.Module, inputs: Inputs) -> Counts:
     """What one forward pass in eval mode costs. The model is left as it was: modes, buffers, hooks, random state.
 
     The layer rows are exclusive, each module without its children, and add up to the totals; a converted layer is one row.
-    Attention is counted as its two matrix products, whichever kernel computes it. If the two engines disagree, what was
+    Attention is counted as its two matrix products, whichever kernel computes it; of functions that operations call, those that
+    are called; generators in the output to their end. If the two engines disagree, what was
     carried out counts: a trace drops what leads to no output, and does not look into autograd functions. A model on the meta
     device is counted without weights.
 

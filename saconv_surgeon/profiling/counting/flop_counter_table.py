@@ -36,7 +36,8 @@ def packet_of(name: str) -> Any:
     Not remembered: libraries that are imported later, as torchvision often is, bring their own.
     """
     namespace, _, short = name.rpartition("::")
-    return getattr(getattr(torch.ops, namespace or "aten"), short, None)
+    packet = getattr(getattr(torch.ops, namespace or "aten"), short, None)
+    return packet if isinstance(packet, torch._ops.OpOverloadPacket) else None
 
 
 def custom_mapping(sink: Sink, by_user: dict[str, Registered]) -> dict[Any, Callable[..., int]]:
