@@ -150,6 +150,11 @@ def _fourier(default: Sequence[int] | None) -> Formula:
     return count
 
 
+def _fourier_kernel(op: Operation) -> Cost:
+    """input, axes …: what the transforms are decomposed into."""
+    return shape_formulas.fourier(max(op.shape(0), op.out, key=shape_formulas.numel), op.value(1))
+
+
 def _embedding_bag(op: Operation) -> Cost | None:
     """weight, indices, offsets, _, mode, _, weights, _, padding …: each row that is looked up is added, weighted, or compared.
 
@@ -272,5 +277,6 @@ FORMULAS: dict[str, Formula] = {
         for real in ("", "r")
         for n, axes in (("", (-1,)), ("2", (-2, -1)), ("n", None))
     },
+    **dict.fromkeys(("_fft_c2c", "_fft_r2c", "_fft_c2r"), _fourier_kernel),
     **dict.fromkeys(("embedding_bag", "_embedding_bag", "_embedding_bag_forward_only"), _embedding_bag),
 }

@@ -39,14 +39,15 @@ class Registered:
 class FormulaHandle:
     """A formula that was registered by :func:`count_operation`. ``remove()``, or the end of a ``with`` block, takes it back."""
 
-    def __init__(self, name: str, before: Registered | None) -> None:
-        self._name, self._before = name, before
+    def __init__(self, name: str, own: Registered, before: Registered | None) -> None:
+        self._name, self._own, self._before = name, own, before
 
     def remove(self) -> None:
-        """The operation is counted as before."""
-        if self._before is None:
-            _CALLED.pop(self._name, None)
-        else:
+        """The operation is counted as before; nothing if another formula has taken the place of this one, or it was removed."""
+        if _CALLED.get(self._name) is not self._own:
+            return
+        del _CALLED[self._name]
+        if self._before is not None:
             _CALLED[self._name] = self._before
 
     def __enter__(self) -> FormulaHandle:
@@ -83,8 +84,9 @@ def count_operation(operation: Any, formula: UserFormula) -> FormulaHandle:
     name = _name_of(operation)
     if not callable(formula):
         raise UsageError(f"the formula for {name} is {formula!r:.80}; give a function of shapes that returns MACs")
-    handle = FormulaHandle(name, _CALLED.get(name))
-    _CALLED[name] = Registered(formula, _described(formula))
+    registered = Registered(formula, _described(formula))
+    handle = FormulaHandle(name, registered, _CALLED.get(name))
+    _CALLED[name] = registered
     return handle
 
 

@@ -76,6 +76,12 @@ def test_transforms_have_the_figure_of_complex_numbers():
     assert count(Call(torch.fft.fft), complex_r(3, 8)).flops == 5 * 24 * 3
 
 
+def test_transforms_that_are_seen_as_kernels_only():
+    """A Hermitian transform of 5 numbers gives 8 real ones."""
+    assert count(Call(torch.fft.hfft), complex_r(5)).flops == 5 * 8 * 3
+    assert count(Call(torch.fft.ihfft), R(8)).flops == 5 * 8 * 3
+
+
 def test_spectral_product_by_hand():
     """Two real transforms of n = 16 each way count 5·n·log₂n; nine complex products of the halves in between."""
     counted = count(Call(lambda x: torch.fft.irfft(torch.fft.rfft(x) * torch.fft.rfft(x))), R(16))

@@ -1,6 +1,6 @@
 """Operations that call functions cost what the functions do that they call."""
 
-import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +13,7 @@ from torch.nn.attention.flex_attention import flex_attention
 from torch.utils.checkpoint import checkpoint
 
 import saconv_surgeon as surgeon
+from saconv_surgeon.profiling.counting import higher_order
 from tests.profiling.counting.counted import R, count
 
 pytestmark = pytest.mark.filterwarnings(
@@ -119,16 +120,23 @@ def test_compiled_functions_are_counted_as_python_and_stay_compiled():
     assert len(runs) == before + 1
 
 
-def test_compiling_itself_is_left_as_it_was(monkeypatch):
-    monkeypatch.delitem(sys.modules, "torch._dynamo", raising=False)
-    compiles = torch.compile
-    count(nn.Linear(2, 2), R(1, 2))
+def test_compiling_is_left_as_it_was_if_the_compiler_is_imported_on_the_way(monkeypatch):
+    monkeypatch.setattr(higher_order, "sys", SimpleNamespace(modules={}))
+    compiles, ran = torch.compile, []
+    backend = lambda graph, example_inputs: (ran.append(1), graph.forward)[1]
+    with higher_order.as_python():
+        assert torch.compile is not compiles
+        torch.compile(lambda y: y + 1, backend=backend)(R(2))
+        assert torch.compile is compiles
+    assert not ran
+    torch.compile(lambda y: y + 1, backend=backend)(R(2))
+    assert ran
+    with higher_order.as_python():
+        pass
     assert torch.compile is compiles
 
 
 def test_an_operation_without_python_of_its_own_is_listed(monkeypatch):
-    from saconv_surgeon.profiling.counting import higher_order
-
     monkeypatch.setattr(higher_order, "_python_of", lambda func: None)
     model = Calls(lambda m, x: torch_map(lambda y: m.small(y), x))
     found = surgeon.profile(model, R(3, 5, 4), timing=None)
