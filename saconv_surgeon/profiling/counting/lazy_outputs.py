@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import is_dataclass
 from functools import partial
 from itertools import islice
 from types import BuiltinFunctionType, FunctionType, MethodType
@@ -46,10 +47,12 @@ def _carried_out(value: Any, uncounted: Callable[[str], None], inside: tuple[int
         if len(items) == LONGEST and next(value, None) is not None:
             uncounted(ENDLESS)
         return items
-    parts = list(children(value))
+    parts = [child for _, child in children(value)]
+    if not isinstance(value, (Mapping, list, tuple, set, frozenset)) and not is_dataclass(value):
+        parts = [child for child in parts if not isinstance(child, FUNCTIONS)]  # an object's own helpers
     if not parts:
         return value
-    made = [(child, _carried_out(child, uncounted, inside)) for _, child in parts]
+    made = [(child, _carried_out(child, uncounted, inside)) for child in parts]
     return value if all(new is old for old, new in made) else [new for _, new in made]
 
 

@@ -101,5 +101,14 @@ def test_coroutine_inside_a_running_loop_is_listed():
     assert counted.uncounted_ops["a coroutine that forward returns"].calls >= 1
 
 
+def test_an_object_may_keep_functions_and_its_generators_are_counted():
+    class Output:
+        def __init__(self, conv, x):
+            self.stages, self.key = generator(conv, x), len
+
+    counted = count(Stages(Output), X)
+    assert (counted.macs, counted.uncounted_ops) == (2 * MACS, {})
+
+
 def test_plain_outputs_are_left_as_they_are():
     assert count(Call(lambda x: {"a": [x, None, 3], "b": "text"}), R(2)).uncounted_ops == {}

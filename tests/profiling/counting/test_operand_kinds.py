@@ -54,6 +54,19 @@ def test_operations_of_other_libraries_that_return_their_argument_are_listed(cal
     assert [name.partition("::")[0] for name in counted.uncounted_ops] == ["surgeon_kinds"]
 
 
+def test_custom_operations_are_listed_and_composite_ones_looked_into():
+    @torch.library.custom_op("surgeon_kinds::opaque", mutates_args=())
+    def opaque(x: torch.Tensor) -> torch.Tensor:
+        return x @ x
+
+    library = torch.library.Library("surgeon_kinds", "FRAGMENT")
+    library.define("open(Tensor x) -> Tensor")
+    library.impl("open", lambda x: x @ x, "CompositeImplicitAutograd")
+    counted = count(Call(lambda x: opaque(x) + torch.ops.surgeon_kinds.open(x)), R(3, 3))
+    assert list(counted.uncounted_ops) == ["surgeon_kinds::opaque"]
+    assert counted.macs == 27
+
+
 def test_arguments_given_by_name():
     assert count(Call(lambda x: torch.ops.aten.mm(self=x, mat2=x)), R(3, 3)).macs == 27
     assert count(Call(lambda x: torch.ops.aten.linear.default(input=x, weight=x)), R(3, 3)).macs == 27
