@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         UserCodeError,
     )
     from saconv_surgeon.folding.folded_model import Folding
+    from saconv_surgeon.profiling.counting.user_formulas import OperationCost, count_operation
     from saconv_surgeon.records import Timing
     from saconv_surgeon.saving.restore import restore
     from saconv_surgeon.saving.save import save
@@ -63,6 +64,7 @@ _HOMES = {
         *("NotEquivalentError", "NotPlainError", "SurgeonError", "UntrustedError", "UsageError", "UserCodeError"),
     ),
     "folding.folded_model": ("Folding",),
+    "profiling.counting.user_formulas": ("OperationCost", "count_operation"),
     "records": ("Timing",),
     "saving.restore": ("restore",),
     "saving.save": ("save",),
@@ -87,6 +89,7 @@ __all__ = [
     "NoEffectWarning",
     "NotEquivalentError",
     "NotPlainError",
+    "OperationCost",
     "Option",
     "Reason",
     "SAConv2d",
@@ -102,6 +105,7 @@ __all__ = [
     "apply",
     "carry_optimizer",
     "convert",
+    "count_operation",
     "diff",
     "fold",
     "guard",

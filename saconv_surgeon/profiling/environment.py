@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from saconv_surgeon._version import __version__
+from saconv_surgeon.profiling.counting.user_formulas import broken_formulas, user_formulas
 
 Facts = dict[str, str | int | float | bool | None]
 
@@ -22,13 +23,18 @@ CPU_INFO = Path("/proc/cpuinfo")
 
 
 def environment() -> Facts:
-    """Versions, devices and optional packages; None for a package that is not installed."""
+    """Versions, devices, optional packages, and formulas of other packages for their operations.
+
+    None for a package that is not installed.
+    """
     return {
         **_versions(),
         "platform": platform.platform(),
         "threads": torch.get_num_threads(),
         **{f"cuda:{i}": torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())},
         **{name: _version_of(name) for name in (*PACKAGES, *OPTIONAL)},
+        **{f"operation {name}": f"counted by {found.source}" for name, found in sorted(user_formulas().items())},
+        **{f"formulas of {name}": f"left out: {why}" for name, why in broken_formulas().items()},
     }
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 
 def cuda_peak_bytes(call: Callable[[], object], device: torch.device, resident: Iterable[Tensor]) -> int:
@@ -28,7 +28,7 @@ def cuda_peak_bytes(call: Callable[[], object], device: torch.device, resident: 
 
 def storage_bytes(tensors: Iterable[Tensor]) -> int:
     """Bytes of the storage of ``tensors``, each piece once."""
-    return sum({storage._cdata: storage.nbytes() for storage in map(_storage, tensors) if storage is not None}.values())
+    return sum({storage._cdata: storage.nbytes() for storage in _storages(tensors)}.values())
 
 
 class LiveTensors:
@@ -44,8 +44,8 @@ class LiveTensors:
 
     def saw(self, tensors: Iterable[Tensor]) -> None:
         """These tensors exist now."""
-        for storage in map(_storage, tensors):
-            if storage is None or storage._cdata in self.alive:
+        for storage in _storages(tensors):
+            if storage._cdata in self.alive:
                 continue
             size, key = storage.nbytes(), storage._cdata
             self.alive[key] = weakref.ref(storage, self._forget(key, size))
@@ -76,5 +76,21 @@ class _Watch(TorchDispatchMode):
         return result
 
 
-def _storage(t: Tensor) -> torch.UntypedStorage | None:
-    return t.untyped_storage() if t.layout is torch.strided else None
+def strided_parts(t: Tensor) -> list[Tensor]:
+    """The tensors that hold the memory of ``t``: itself, the values of a nested one, the indices and values of a sparse one."""
+    if t.layout is torch.strided and not t.is_nested:
+        return [t]
+    with _disable_current_modes():
+        if t.is_nested:
+            return [t.values()]
+        if t.layout is torch.sparse_coo:
+            return [t._indices(), t._values()]
+        if t.layout in (torch.sparse_csr, torch.sparse_bsr):
+            return [t.crow_indices(), t.col_indices(), t.values()]
+        if t.layout in (torch.sparse_csc, torch.sparse_bsc):
+            return [t.ccol_indices(), t.row_indices(), t.values()]
+    return []
+
+
+def _storages(tensors: Iterable[Tensor]) -> Iterator[torch.UntypedStorage]:
+    return (part.untyped_storage() for t in tensors for part in strided_parts(t))

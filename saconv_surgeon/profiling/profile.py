@@ -111,6 +111,8 @@ def _profile(
         ops=counts.ops,
         bytes_moved=counts.bytes_moved,
         uncounted_ops=counts.uncounted_ops,
+        counted_by_formulas=counts.counted_by_formulas,
+        broken_formulas=counts.broken_formulas,
         latency=latencies[0] if latencies else None,
         latencies=latencies,
         training=training,

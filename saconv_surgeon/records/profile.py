@@ -23,6 +23,16 @@ class UncountedOp:
 
 
 @dataclass(frozen=True)
+class CountedByFormula:
+    """An operation that a formula of the user's or of another package counted: where that is, how often it ran, what it found."""
+
+    source: str
+    calls: int
+    macs: int
+    flops: int
+
+
+@dataclass(frozen=True)
 class LayerCost:
     """What one module does itself, without its children: the rows add up to the totals.
 
@@ -148,9 +158,11 @@ class Counts:
 
     ``macs``: multiply-accumulates of convolutions, linear layers and matrix products. ``flops``: 2·macs plus every counted
     element-wise, pooling and normalisation operation. ``fvcore_flops``: what plain fvcore prints, in its mixed unit.
-    ``activations``: elements produced by convolutions, linear layers and matrix products. ``ops``: kernels launched, without
-    views. ``bytes_moved``: what these kernels read and write. ``peak_live_bytes``: the most memory that tensors held at any one
-    time, with the weights. A figure that is not known is None; ``note`` then says why.
+    ``activations``: elements produced by convolutions, linear layers and matrix products. A multiply-accumulate of complex
+    numbers is 1 MAC and 8 FLOPs. ``ops``: kernels launched, without views. ``bytes_moved``: what these kernels read and write.
+    ``peak_live_bytes``: the most memory that tensors held at any one time, with the weights. A figure that is not known is None;
+    ``note`` then says why. ``counted_by_formulas``: operations whose cost did not come from this package's own table;
+    ``broken_formulas``: by entry point, why its formulas could not be used.
     """
 
     macs: int | None
@@ -165,6 +177,8 @@ class Counts:
     bytes_moved: int | None = None
     peak_live_bytes: int | None = None
     cross_check: CrossCheck | None = None
+    counted_by_formulas: Mapping[str, CountedByFormula] = field(default_factory=dict)
+    broken_formulas: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -242,6 +256,8 @@ class Profile:
     training: TrainingCost | None = None
     environment: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)
     comparison: Comparison | None = None
+    counted_by_formulas: Mapping[str, CountedByFormula] = field(default_factory=dict)
+    broken_formulas: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def all_latencies(self) -> tuple[Latency, ...]:

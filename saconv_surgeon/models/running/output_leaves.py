@@ -31,11 +31,12 @@ def _leaves(value: Any, name: str, inside: tuple[int, ...]) -> Iterator[tuple[st
         return
     if id(value) in inside:
         return
-    for part, child in _children(value):
+    for part, child in children(value):
         yield from _leaves(child, name + part, (*inside, id(value)))
 
 
-def _children(value: Any) -> Iterator[tuple[str, Any]]:
+def children(value: Any) -> Iterator[tuple[str, Any]]:
+    """(name, part) for what a sequence, a mapping, a dataclass or an object holds; nothing for a leaf."""
     if isinstance(value, Mapping):
         yield from ((f"[{key!r}]", item) for key, item in value.items())
     elif isinstance(value, tuple) and hasattr(value, "_fields"):

@@ -11,13 +11,15 @@ import torch
 from torch import nn
 
 from saconv_surgeon.convs.converted import ConvertedLayer
-from saconv_surgeon.errors import first_line
+from saconv_surgeon.errors import UsageError, first_line
 from saconv_surgeon.models.running.abstract import faked, is_abstract
 from saconv_surgeon.models.running.inputs import Inputs
 from saconv_surgeon.models.running.state import preserved
 from saconv_surgeon.models.tree.copying import stand_in
 from saconv_surgeon.profiling.counting.dispatch_engine import Dispatched, count_by_dispatch
 from saconv_surgeon.profiling.counting.fvcore_engine import Traced, count_by_trace
+from saconv_surgeon.profiling.counting.higher_order import as_python
+from saconv_surgeon.profiling.counting.user_formulas import broken_formulas
 from saconv_surgeon.records import Counts, CrossCheck, LayerCost
 
 T = TypeVar("T")
@@ -29,7 +31,8 @@ def count(model: nn.Module, inputs: Inputs) -> Counts:
     """What one forward pass in eval mode costs. The model is left as it was: modes, buffers, hooks, random state.
 
     The layer rows are exclusive, each module without its children, and add up to the totals; a converted layer is one row.
-    Attention is counted as its two matrix products, whichever kernel computes it. If the two engines disagree, what was
+    Attention is counted as its two matrix products, whichever kernel computes it; of functions that operations call, those that
+    are called; generators in the output to their end. If the two engines disagree, what was
     carried out counts: a trace drops what leads to no output, and does not look into autograd functions. A model on the meta
     device is counted without weights.
 
@@ -39,7 +42,7 @@ def count(model: nn.Module, inputs: Inputs) -> Counts:
     Raises:
         Exception: Whatever the model raises when it is run on these inputs.
     """
-    with _fast_path_off():
+    with _fast_path_off(), as_python():
         if is_abstract(model):
             with faked(model, inputs) as (empty, fakes), torch.inference_mode():
                 shapes = _dispatch(empty, fakes)
@@ -56,7 +59,7 @@ def count(model: nn.Module, inputs: Inputs) -> Counts:
         if seen is None and traced is None:
             with preserved(model):
                 inputs.run(model)  # if the model itself cannot run, that is what is raised
-        return _counts(model, traced, seen, _note(traced, seen, refusal, failure))
+        return _counts(model, traced, seen, _note(model, traced, seen, refusal, failure))
 
 
 def cross_check(traced: Traced, seen: Dispatched) -> CrossCheck:
@@ -95,14 +98,18 @@ def _on_stand_in(
 
 
 def _attempt(run: Callable[[], T]) -> tuple[T | None, str | None]:
-    """What ``run`` gives, or what it raised."""
+    """What ``run`` gives, or what it raised; a formula of the user's that is broken is a mistake to be told."""
     try:
         return run(), None
+    except UsageError:
+        raise
     except Exception as error:
         return None, f"{type(error).__name__}: {first_line(error)[:200]}"
 
 
-def _note(traced: Traced | None, seen: Dispatched | None, refusal: str | None, failure: str | None) -> str | None:
+def _note(
+    model: nn.Module, traced: Traced | None, seen: Dispatched | None, refusal: str | None, failure: str | None
+) -> str | None:
     if traced is None:
         why = f"fvcore cannot trace this model ({refusal})"
         other = f", nor can FlopCounterMode follow it ({failure})"
@@ -119,6 +126,8 @@ def _note(traced: Traced | None, seen: Dispatched | None, refusal: str | None, f
         inside = f"does not look into {', '.join(traced.opaque)}"
     elif unknown:
         inside = f"shows {', '.join(unknown)} as one operation of unknown cost"
+    elif any(p.is_complex() for p in model.parameters()):
+        inside = "takes complex convolutions apart into real ones"
     else:
         inside = "drops what leads to no output, or the model runs differently while it is traced"
     return f"counted by FlopCounterMode: fvcore's trace {inside} ({', '.join(check.differing)} differ)"
@@ -154,6 +163,8 @@ def _counts(model: nn.Module, traced: Traced | None, seen: Dispatched | None, no
         bytes_moved=int(total["bytes"]) if seen is not None else None,
         peak_live_bytes=seen.peak_live_bytes if seen is not None else None,
         cross_check=check,
+        counted_by_formulas=seen.by_formulas if seen is not None else {},
+        broken_formulas=broken_formulas(),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ class RunningModule:
         self.stack: list[tuple[int, str]] = [(0, "")]
         self.calls: Counter[str] = Counter()
         self.left_by_exceptions: list[str] = []
+        self.elsewhere: list[str] = []
+        """Modules that ran in another thread than the one that is watched."""
 
     @property
     def path(self) -> str:
@@ -34,6 +37,7 @@ class RunningModule:
         """Follows what runs, by hooks that are taken off afterwards."""
         handles = []
         self.error = sys.exc_info()[1]
+        self.thread = threading.get_ident()
         try:
             for module in self.model.modules():
                 if not isinstance(module, torch.jit.ScriptModule):  # takes no hooks
@@ -46,11 +50,14 @@ class RunningModule:
 
     def _enter(self, module: nn.Module, args: Any) -> None:
         path = self.paths.get(id(module), self.path)
+        if threading.get_ident() != self.thread:
+            self.elsewhere.append(path)
+            return
         self.calls[path] += 1
         self.stack.append((id(module), path))
 
     def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
-        if self.stack[-1][0] != id(module):
+        if threading.get_ident() != self.thread or self.stack[-1][0] != id(module):
             return  # a hook for all modules raised before this one could be entered
         _, path = self.stack.pop()
         if output is None and sys.exc_info()[1] is not self.error:

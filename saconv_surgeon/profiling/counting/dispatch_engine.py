@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -17,12 +17,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from saconv_surgeon.models.running.inputs import Inputs
+from saconv_surgeon.profiling.counting.call import tensors_in
 from saconv_surgeon.profiling.counting.current_module import RunningModule
-from saconv_surgeon.profiling.counting.flop_counter_table import custom_mapping, tensors_in
+from saconv_surgeon.profiling.counting.flop_counter_table import custom_mapping
+from saconv_surgeon.profiling.counting.higher_order import HigherOrder
+from saconv_surgeon.profiling.counting.lazy_outputs import carried_out
+from saconv_surgeon.profiling.counting.leaving_torch import LeavingTorch
 from saconv_surgeon.profiling.counting.operation_table import formula_of, is_free
 from saconv_surgeon.profiling.counting.shape_formulas import Cost
-from saconv_surgeon.profiling.memory import LiveTensors
-from saconv_surgeon.records import UncountedOp
+from saconv_surgeon.profiling.counting.user_formulas import user_formulas
+from saconv_surgeon.profiling.memory import LiveTensors, strided_parts
+from saconv_surgeon.records import CountedByFormula, UncountedOp
 
 ALLOCATIONS = frozenset("empty empty_like empty_strided empty_permuted new_empty new_empty_strided".split())
 """Operations that only ask for memory."""
@@ -30,6 +35,8 @@ LOOK_UPS = frozenset("embedding index index_select gather".split())
 """Operations that read as much of their first argument as they give."""
 OVERWRITES = frozenset("copy_ fill_ zero_ normal_ uniform_ exponential_ bernoulli_ random_".split())
 """Operations that write to their first argument without reading it."""
+ELSEWHERE = "modules that run in another thread"
+"""In place of the name of an operation: what counts sees its own thread only."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,8 @@ class Dispatched:
     peak_live_bytes: int
     left_by_exceptions: tuple[str, ...] = ()
     """Modules that raised something which the model caught."""
+    by_formulas: Mapping[str, CountedByFormula] = field(default_factory=dict)
+    """What formulas of users and other packages counted."""
 
     @property
     def total(self) -> Counter[str]:
@@ -64,16 +73,25 @@ def count_by_dispatch(model: nn.Module, inputs: Inputs, resident: Iterable[Tenso
     Raises:
         Exception: What the model raises.
     """
-    running = RunningModule(model)
+    running, by_user = RunningModule(model), user_formulas()
     tally = _Tally(running)
     live = LiveTensors(resident)
-    counter = FlopCounterMode(display=False, custom_mapping=custom_mapping(tally.add_cost))
+    counter = FlopCounterMode(display=False, custom_mapping=custom_mapping(tally, by_user))
     counter.mod_tracker = _NoModules()  # type: ignore[assignment]  # its own asks for gradients, which inference mode does not have
-    with running.watched(), _Kernels(tally, live), counter:
-        model(*inputs.args, **inputs.kwargs)
+    modes = _Kernels(tally, live, by_user), counter, HigherOrder(tally, by_user), LeavingTorch(tally)
+    with running.watched(), modes[0], modes[1], modes[2], modes[3]:
+        carried_out(model(*inputs.args, **inputs.kwargs), tally.add_uncounted)
+    for path in running.elsewhere:
+        tally.add_uncounted(ELSEWHERE, path)
     for path, calls in running.calls.items():
         tally.by_module.setdefault(path, Counter())["calls"] = calls
-    return Dispatched(tally.by_module, tally.uncounted_ops(), live.peak_bytes, tuple(running.left_by_exceptions))
+    by_formulas = {
+        name: CountedByFormula(by_user[name].source, n["calls"], n["macs"], n["flops"])
+        for name, n in sorted(tally.by_user.items())
+    }
+    return Dispatched(
+        tally.by_module, tally.uncounted_ops(), live.peak_bytes, tuple(running.left_by_exceptions), by_formulas
+    )
 
 
 class _NoModules:
@@ -93,6 +111,7 @@ class _Tally:
         self.running = running
         self.by_module: dict[str, Counter[str]] = {}
         self.uncounted: dict[str, Counter[str]] = {}
+        self.by_user: dict[str, Counter[str]] = {}
 
     def add(self, **figures: int) -> None:
         self.by_module.setdefault(self.running.path, Counter()).update(figures)
@@ -100,8 +119,12 @@ class _Tally:
     def add_cost(self, cost: Cost) -> None:
         self.add(macs=cost.macs, flops=cost.flops, activations=cost.activations)
 
-    def add_uncounted(self, name: str) -> None:
-        self.uncounted.setdefault(name, Counter())[self.running.path] += 1
+    def add_by_user(self, name: str, cost: Cost) -> None:
+        self.add_cost(cost)
+        self.by_user.setdefault(name, Counter()).update(calls=1, macs=cost.macs, flops=cost.flops)
+
+    def add_uncounted(self, name: str, path: str | None = None) -> None:
+        self.uncounted.setdefault(name, Counter())[self.running.path if path is None else path] += 1
 
     def uncounted_ops(self) -> dict[str, UncountedOp]:
         return {name: UncountedOp(n.total(), tuple(n)) for name, n in sorted(self.uncounted.items())}
@@ -110,9 +133,10 @@ class _Tally:
 class _Kernels(TorchDispatchMode):
     """Sees the operations that ``FlopCounterMode`` lets through, and takes each apart into what is launched."""
 
-    def __init__(self, tally: _Tally, live: LiveTensors) -> None:
+    def __init__(self, tally: _Tally, live: LiveTensors, by_user: Iterable[str]) -> None:
         super().__init__()
         self.tally, self.live, self.inside = tally, live, 0
+        self.by_user = frozenset(by_user)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -128,9 +152,14 @@ class _Kernels(TorchDispatchMode):
         if result is NotImplemented:
             result = func(*args, **kwargs)
             self._launched(func, args, kwargs, result)
-        if outermost and not _is_known(func) and _computes(func, args, kwargs, result):
+        if outermost and not self._is_known(func) and _computes(func, args, kwargs, result):
             self.tally.add_uncounted(func._overloadpacket._qualified_op_name)
         return result
+
+    def _is_known(self, func: Any) -> bool:
+        name = func._overloadpacket._qualified_op_name
+        has_formula = formula_of(name) is not None or func._overloadpacket in flop_registry
+        return has_formula or is_free(name) or name in self.by_user
 
     def _launched(self, func: Any, args: Any, kwargs: Any, result: Any) -> None:
         read, written = tensors_in((args, kwargs)), tensors_in(result)
@@ -145,11 +174,6 @@ class _Kernels(TorchDispatchMode):
         self.tally.add(ops=1, bytes=sum(map(_bytes_of, (*read, *written))))
 
 
-def _is_known(func: Any) -> bool:
-    name = func._overloadpacket._qualified_op_name
-    return formula_of(name) is not None or is_free(name) or func._overloadpacket in flop_registry
-
-
 def _computes(func: Any, args: Any, kwargs: Any, result: Any) -> bool:
     """Whether an operation may do work of the model: views do not, nor does torch's arithmetic on indices.
 
@@ -162,8 +186,11 @@ def _computes(func: Any, args: Any, kwargs: Any, result: Any) -> bool:
 
 
 def _is_view(func: Any, read: list[Tensor], written: list[Tensor]) -> bool:
+    """Whether an operation only looks at memory in another way. Of other libraries' operations, only if their schema says so."""
     if torch.Tag.inplace_view in func.tags:
         return True
+    if func.namespace != "aten" and not func.is_view:
+        return False
     return not func._schema.is_mutable and bool(written) and _all_share_memory(written, read)
 
 
@@ -177,10 +204,11 @@ def _storage(t: Tensor) -> Any:
 
 
 def _bytes_of(t: Tensor) -> int:
-    """Of the different elements: an expanded tensor is as large as what it repeats."""
-    if t.layout is not torch.strided:
-        return 0
-    elements = 1
-    for size, stride in zip(t.shape, t.stride(), strict=True):
-        elements *= size if stride or not size else 1
-    return elements * t.element_size()
+    """Of the different elements: an expanded tensor is as large as what it repeats, a sparse one as what it stores."""
+    total = 0
+    for part in strided_parts(t):
+        elements = 1
+        for size, stride in zip(part.shape, part.stride(), strict=True):
+            elements *= size if stride or not size else 1
+        total += elements * part.element_size()
+    return total

@@ -16,7 +16,7 @@ FREE = frozenset(
     empty_strided empty_permuted new_zeros new_ones new_full new_empty new_empty_strided new_tensor arange linspace logspace eye
     scalar_tensor tensor lift_fresh lift_fresh_copy lift size numel dim stride storage_offset Int Float Bool ScalarImplicit
     FloatImplicit IntImplicit item _local_scalar_dense fill_ fill zero_ masked_fill masked_fill_ masked_select masked_scatter
-    where index_put index_put_ _index_put_impl_ index_copy index_copy_ index_fill index_fill_ eq ne lt le gt ge not_equal less
+    where index_copy index_copy_ index_fill index_fill_ eq ne lt le gt ge not_equal less
     less_equal greater greater_equal eq_ ne_ __and__ __or__ __xor__ __iand__ __ior__ __lshift__ __rshift__ bitwise_left_shift
     bitwise_right_shift logical_and logical_or logical_not logical_xor logical_and_ logical_not_ bitwise_and bitwise_or
     bitwise_not bitwise_xor isnan isinf isfinite isin isclose allclose equal is_nonzero any all nonzero nonzero_numpy
@@ -29,6 +29,18 @@ FREE = frozenset(
     _is_all_true _is_any_true _assert_async _functional_assert_async _assert_tensor_metadata _assert_scalar sym_constrain_range
     sym_constrain_range_for_size _nested_tensor_from_mask _pack_padded_sequence _pad_packed_sequence _shape_as_tensor
     ones_ cpu cuda float half double bfloat16 bool long int
+    to_sparse _to_sparse to_sparse_csr _to_sparse_csr to_sparse_csc _to_sparse_csc to_sparse_bsr _to_sparse_bsr to_sparse_bsc
+    _to_sparse_bsc to_dense _to_dense to_mkldnn to_mkldnn_backward values indices _values _indices crow_indices col_indices
+    ccol_indices row_indices sparse_coo_tensor _sparse_coo_tensor_unsafe _sparse_coo_tensor_with_dims
+    _sparse_coo_tensor_with_dims_and_tensors sparse_compressed_tensor _sparse_compressed_tensor_unsafe sparse_csr_tensor
+    _sparse_csr_tensor_unsafe sparse_csc_tensor _sparse_csc_tensor_unsafe sparse_bsr_tensor _sparse_bsr_tensor_unsafe
+    sparse_bsc_tensor _sparse_bsc_tensor_unsafe sparse_mask _sparse_mask_projection is_coalesced _is_coalesced _nnz sparse_dim
+    _sparse_dim dense_dim _dense_dim sparse_resize_ _convert_indices_from_csr_to_coo _convert_indices_from_coo_to_csr complex
+    _has_same_storage_numel _nested_tensor_from_tensor_list _nested_view_from_buffer _nested_view_from_buffer_copy
+    _nested_view_from_jagged _nested_get_values _nested_get_offsets _nested_get_lengths _nested_tensor_size
+    _nested_tensor_strides _nested_tensor_storage_offsets nested_to_padded_tensor to_padded_tensor _nested_from_padded
+    _nested_from_padded_tensor _nested_compute_contiguous_strides_offsets is_contiguous sym_size sym_stride sym_numel
+    sym_storage_offset
     """.split()
 )
 """Names as torch has them, without ``aten::``. None does arithmetic of the model."""

@@ -18,11 +18,15 @@ from torch.utils import _pytree as pytree
 from saconv_surgeon.models.running.inputs import Inputs
 from saconv_surgeon.models.running.output_leaves import tensors
 from saconv_surgeon.profiling.counting.free_operations import FREE
-from saconv_surgeon.profiling.counting.operation_table import FORMULAS, Formula, is_free
-from saconv_surgeon.profiling.counting.shape_formulas import Cost, Shape
+from saconv_surgeon.profiling.counting.lazy_outputs import carried_out
+from saconv_surgeon.profiling.counting.operand_kinds import cost_of
+from saconv_surgeon.profiling.counting.operation import Formula
+from saconv_surgeon.profiling.counting.operation_table import FORMULAS, is_free
+from saconv_surgeon.profiling.counting.shape_formulas import Cost
+from saconv_surgeon.profiling.counting.trace_node import Node
+from saconv_surgeon.profiling.counting.user_formulas import Registered, user_cost, user_formulas
 from saconv_surgeon.records import UncountedOp
 
-FLOATING = ("Float", "Double", "Half", "BFloat16", "ComplexFloat", "ComplexDouble")
 LOOKS = (
     *(Tensor.__bool__, Tensor.__int__, Tensor.__float__, Tensor.__index__),
     *(Tensor.item, Tensor.tolist, Tensor.numpy),
@@ -80,19 +84,24 @@ def count_by_trace(model: nn.Module, inputs: Inputs) -> Traced:
     analysis = JitModelAnalysis(flat, flat.inputs)
     stumbled: set[str] = set()
     unreadable: set[str] = set()
-    for name in FORMULAS:
-        analysis.set_op_handle(_full(name), _handler(_full(name), FORMULAS[name], stumbled, unreadable))
+    unknown: Counter[str] = Counter()
+    for name, formula in FORMULAS.items():
+        count = _by_table(name, formula, unknown)
+        analysis.set_op_handle(_full(name), _handler(_full(name), count, stumbled, unreadable))
     for name in FREE:
         full = _full(name)
         handler = _handler(full, lambda _: Cost(), stumbled, unreadable) if full in _DEFAULT_SUPPORTED_OPS else None
         analysis.set_op_handle(full, handler)
+    for name, registered in user_formulas().items():
+        analysis.set_op_handle(name, _handler(name, _by_user(name, registered), stumbled, unreadable))
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.jit, which fvcore rests on, is deprecated as a whole
         # "" is the wrapper: all that "model" does, and also what hooks on the model do
         found = {name: counts for name, counts in analysis.by_module_and_operator().items() if name != "model"}
     within = {_unwrapped(name): counts for name, counts in found.items()}
-    return Traced(within, _uncounted(analysis), frozenset(stumbled), frozenset(unreadable))
+    uncounted = _uncounted(analysis) | {op: UncountedOp(n, ("",)) for op, n in {**unknown, **flat.uncounted}.items()}
+    return Traced(within, uncounted, frozenset(stumbled), frozenset(unreadable))
 
 
 class _Flat(nn.Module):
@@ -104,6 +113,7 @@ class _Flat(nn.Module):
     def __init__(self, model: nn.Module, inputs: Inputs) -> None:
         super().__init__()
         self.model = model
+        self.uncounted: Counter[str] = Counter()
         self.leaves, self.spec = pytree.tree_flatten((inputs.args, dict(inputs.kwargs)))
 
     @property
@@ -115,7 +125,7 @@ class _Flat(nn.Module):
         leaves = [next(source) if isinstance(leaf, Tensor) else leaf for leaf in self.leaves]
         args, kwargs = pytree.tree_unflatten(leaves, self.spec)
         with _Decisive() as decisive:
-            output = self.model(*args, **kwargs)
+            output = carried_out(self.model(*args, **kwargs), lambda name: self.uncounted.update([name]))
         return (*tensors(output), *decisive.asked)
 
 
@@ -132,70 +142,34 @@ class _Decisive(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-@dataclass(frozen=True)
-class _Node:
-    """A node of a trace as an :class:`~saconv_surgeon.profiling.counting.operation_table.Operation`."""
+def _by_table(name: str, formula: Formula, unknown: Counter[str]) -> Callable[[Node], Cost]:
+    def count(node: Node) -> Cost:
+        cost = cost_of(name, formula, node)
+        if cost is None:
+            unknown[_full(name)] += 1
+        return cost or Cost()
 
-    inputs: list[Any]
-    outputs: list[Any]
-
-    @property
-    def out(self) -> Shape:
-        return get_shape(self.outputs[0]) or []
-
-    @property
-    def is_floating(self) -> bool:
-        return _is_floating(self.outputs[0])
-
-    def shape(self, i: int) -> Shape:
-        return (get_shape(self.inputs[i]) or []) if self.has_tensor(i) else []
-
-    def shapes(self, i: int) -> list[Shape]:
-        return [get_shape(item) or [] for item in self._items(i) if _kind(item) == "TensorType"]
-
-    def value(self, i: int) -> Any:
-        if i >= len(self.inputs):
-            return None
-        given = self.inputs[i]
-        if _kind(given) == "ListType" and given.toIValue() is None:
-            return [self._known(item) for item in self._items(i)]
-        return given.toIValue() if _kind(given) in ("NoneType", "OptionalType") else self._known(given)
-
-    def has_tensor(self, i: int) -> bool:
-        return i < len(self.inputs) and _kind(self.inputs[i]) == "TensorType"
-
-    def takes_floating(self, i: int) -> bool:
-        return i < len(self.inputs) and _is_floating(self.inputs[i])
-
-    def _items(self, i: int) -> list[Any]:
-        """The elements of a list, whose own value the trace does not keep."""
-        is_list = i < len(self.inputs) and _kind(self.inputs[i]) == "ListType"
-        return list(self.inputs[i].node().inputs()) if is_list else []
-
-    def _known(self, value: Any) -> Any:
-        found = value.toIValue()
-        if found is None:
-            raise ValueError("a setting of an operation is computed while the model runs")
-        return found
+    return count
 
 
-def _kind(value: Any) -> str:
-    return str(value.type().kind())
+def _by_user(name: str, registered: Registered) -> Callable[[Node], Cost]:
+    def count(node: Node) -> Cost:
+        results = [tuple(get_shape(output) or ()) for output in node.outputs]
+        arguments = [node.described(i) for i in range(len(node.inputs))]
+        return user_cost(name, registered, arguments, results[0] if len(results) == 1 else results)
 
-
-def _is_floating(value: Any) -> bool:
-    return _kind(value) == "TensorType" and value.type().scalarType() in FLOATING
+    return count
 
 
 def _handler(
-    name: str, formula: Formula, stumbled: set[str], unreadable: set[str]
+    name: str, formula: Callable[[Node], Cost], stumbled: set[str], unreadable: set[str]
 ) -> Callable[[list[Any], list[Any]], Counter[str]]:
     """For ``set_op_handle``; ``fvcore`` is what plain fvcore would have counted."""
     plain = _DEFAULT_SUPPORTED_OPS.get(name)
 
     def count(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
         try:
-            cost = formula(_Node(inputs, outputs))
+            cost = formula(Node(inputs, outputs))
         except (ValueError, IndexError, TypeError):  # it is computed while the model runs
             unreadable.add(name)
             cost = Cost()

@@ -1,6 +1,7 @@
 """The table of operations: what each of them costs, for both engines.
 
-An engine shows an operation as an :class:`Operation`; the table reads shapes and settings from it and asks ``formulas``.
+An engine shows an operation as an :class:`~saconv_surgeon.profiling.counting.operation.Operation`; the table reads shapes and
+settings from it and asks ``shape_formulas``. It is about dense tensors of real numbers; ``operand_kinds`` asks it for no others.
 Element-wise work is counted by the elements of the result, so that broadcasting is included, and only if the result is floating:
 arithmetic on sizes and indices is not work of the model. Names are torch's, as the operation is called: composite operations
 (``linear``, ``einsum``, ``lstm``) are counted whole, and the parts that some of them are decomposed into are here for an engine
@@ -9,47 +10,14 @@ that sees nothing else. What is in none of the tables is reported as uncounted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from math import prod
-from typing import Any, Protocol
+from collections.abc import Sequence
+from math import inf, prod
 
 from saconv_surgeon.profiling.counting import shape_formulas
 from saconv_surgeon.profiling.counting.free_operations import FREE
-from saconv_surgeon.profiling.counting.shape_formulas import Cost, Shape
-
-
-class Operation(Protocol):
-    """One call of an operation: its arguments in the order of its schema, and its first result."""
-
-    @property
-    def out(self) -> Shape:
-        """Shape of the first result."""
-
-    @property
-    def is_floating(self) -> bool:
-        """Whether the first result is floating."""
-
-    def shape(self, i: int) -> Shape:
-        """Shape of argument ``i``, a tensor; empty if it is not one."""
-
-    def shapes(self, i: int) -> list[Shape]:
-        """Shapes of argument ``i``, a list of tensors."""
-
-    def value(self, i: int) -> Any:
-        """Argument ``i``, a number, a flag, a string, or a list of numbers; None if it is absent.
-
-        Raises:
-            ValueError: The engine does not know it.
-        """
-
-    def has_tensor(self, i: int) -> bool:
-        """Whether argument ``i`` is a tensor."""
-
-    def takes_floating(self, i: int) -> bool:
-        """Whether argument ``i`` is a floating tensor."""
-
-
-Formula = Callable[[Operation], Cost]
+from saconv_surgeon.profiling.counting.operation import Formula, Operation
+from saconv_surgeon.profiling.counting.shape_formulas import Cost
+from saconv_surgeon.profiling.counting.sparse_operations import SPARSE_ONLY
 
 
 def formula_of(name: str) -> Formula | None:
@@ -83,7 +51,7 @@ def _transposed_convolution(op: Operation) -> Cost:
 
 def _deformable_convolution(op: Operation) -> Cost:
     """A convolution of samples, each interpolated between four pixels (torchvision: input, weight, offset, mask …)."""
-    cost = _plain_convolution(op)
+    cost = shape_formulas.convolution(op.shape(0), op.shape(1), op.out, transposed=False)
     samples = prod(op.shape(1)[1:]) * prod(op.out) // op.out[1]
     return Cost(cost.macs, cost.other_flops + 8 * samples, cost.activations)
 
@@ -109,7 +77,13 @@ def _bilinear(op: Operation) -> Cost:
 
 
 def _distance(op: Operation) -> Cost:
-    """``cdist``: a matrix product of the points and two operations for each distance."""
+    """``cdist``: a matrix product of the points and two operations for each distance.
+
+    With another p than 2: differences, their absolute values and sums, and powers unless p is 0, 1 or infinite.
+    """
+    if op.value(2) not in (2, None):
+        each = 3 if op.value(2) in (0, 1, inf) else 4
+        return Cost(other_flops=each * shape_formulas.numel(op.out) * op.shape(0)[-1])
     cost = shape_formulas.matrix_product(op.shape(0), op.out)
     return Cost(cost.macs, 2 * shape_formulas.numel(op.out), cost.activations)
 
@@ -119,7 +93,7 @@ def _attention(op: Operation) -> Cost:
 
 
 def _einsum(op: Operation) -> Cost:
-    return shape_formulas.einsum(op.value(0), op.shapes(1))
+    return shape_formulas.einsum(op.value(0), op.shapes(1), op.value(2))
 
 
 def _recurrent(per_gate: int) -> Formula:
@@ -159,7 +133,7 @@ def _rms_norm(op: Operation) -> Cost:
     return shape_formulas.elementwise(op.out, 4 if op.has_tensor(2) else 3)
 
 
-def _or_reduction(op: Operation) -> Cost:
+def _or_reduction(op: Operation) -> Cost | None:
     """``max(x)`` and ``min(x)`` reduce, ``max(x, y)`` compares element by element."""
     return (_elementwise() if op.has_tensor(1) else _reduction())(op)
 
@@ -176,9 +150,37 @@ def _fourier(default: Sequence[int] | None) -> Formula:
     return count
 
 
-def _embedding_bag(op: Operation) -> Cost:
-    """weight, indices …: as many additions as the rows that are looked up have elements."""
-    return Cost(other_flops=shape_formulas.numel(op.shape(1)) * op.shape(0)[-1])
+def _fourier_kernel(op: Operation) -> Cost:
+    """input, axes …: what the transforms are decomposed into."""
+    return shape_formulas.fourier(max(op.shape(0), op.out, key=shape_formulas.numel), op.value(1))
+
+
+def _embedding_bag(op: Operation) -> Cost | None:
+    """weight, indices, offsets, _, mode, _, weights, _, padding …: each row that is looked up is added, weighted, or compared.
+
+    A mean divides every result. How many rows are padding, the shapes do not say.
+    """
+    if op.value(8) not in (None, -1):
+        return None
+    rows = shape_formulas.numel(op.shape(1)) * op.shape(0)[-1]
+    divisions = shape_formulas.numel(op.out) if op.value(4) == 1 else 0
+    return Cost(other_flops=(2 if op.has_tensor(6) else 1) * rows + divisions)
+
+
+def _grid_sampler(op: Operation) -> Cost | None:
+    """input, grid, mode (linear, nearest, cubic): linear between four or eight pixels, cubic between sixteen."""
+    per_element = {0: 2 ** (len(op.out) - 2), 1: 0, 2: 32}.get(op.value(2))
+    return None if per_element is None else shape_formulas.elementwise(op.out, per_element)
+
+
+def _added_at_indices(source: int) -> Formula:
+    """As many additions as the ``source`` has elements."""
+    return lambda op: shape_formulas.elementwise(op.shape(source)) if op.is_floating else Cost()
+
+
+def _put(op: Operation) -> Cost:
+    """input, indices, values, accumulate."""
+    return shape_formulas.elementwise(op.shape(2)) if op.value(3) and op.is_floating else Cost()
 
 
 # ------------------------------------------------------------------ the tables
@@ -189,7 +191,7 @@ _ARITHMETIC = """
     maximum minimum fmax fmin fmod remainder clamp clip clamp_min clamp_max round floor ceil trunc frac relu relu6
     leaky_relu prelu floor_divide _prelu_kernel rrelu elu selu celu gelu silu mish sigmoid log_sigmoid logsigmoid
     log_sigmoid_forward hardswish hardsigmoid hardtanh hardshrink softplus softsign softshrink tanh tanhshrink threshold
-    logit sinh cosh asin acos arcsin arccos xlogy hypot polar complex angle nan_to_num deg2rad logaddexp special_expm1
+    logit sinh cosh asin acos arcsin arccos xlogy hypot polar angle nan_to_num deg2rad logaddexp special_expm1
     special_logit special_sinc
 """.split()
 
@@ -223,6 +225,9 @@ FORMULAS: dict[str, Formula] = {
     "torchvision::deform_conv2d": _deformable_convolution,
     **dict.fromkeys(("linear", "mm", "mv", "bmm", "matmul", "linalg_matmul", "inner", "_int_mm"), _product_of(0)),
     **dict.fromkeys(("addmm", "addmv", "baddbmm", "_addmm_activation"), _product_of(1)),
+    **dict.fromkeys(("hspmm", "_sparse_sparse_matmul"), _product_of(0)),
+    **dict.fromkeys(("_sparse_addmm", "sspaddmm"), _product_of(1)),
+    **SPARSE_ONLY,
     **{f"{name}_": _product_of(1) for name in ("addmm", "addmv", "baddbmm")},
     **dict.fromkeys(("addbmm", "addbmm_"), _batches_summed),
     **dict.fromkeys(("dot", "vdot", "linalg_vecdot"), _inner_products),
@@ -257,8 +262,9 @@ FORMULAS: dict[str, Formula] = {
     "native_layer_norm": _norm(2),
     "rms_norm": _rms_norm,
     "local_response_norm": _elementwise(4),
-    "grid_sampler": _elementwise(4),
-    "grid_sampler_2d": _elementwise(4),
+    **dict.fromkeys(("grid_sampler", "grid_sampler_2d", "grid_sampler_3d"), _grid_sampler),
+    **dict.fromkeys(("scatter_add", "scatter_add_", "index_add", "index_add_"), _added_at_indices(3)),
+    **dict.fromkeys(("index_put", "index_put_", "_index_put_impl_"), _put),
     "upsample_linear1d": _elementwise(2),
     "upsample_bilinear2d": _elementwise(4),
     "_upsample_bilinear2d_aa": _elementwise(4),
@@ -271,5 +277,6 @@ FORMULAS: dict[str, Formula] = {
         for real in ("", "r")
         for n, axes in (("", (-1,)), ("2", (-2, -1)), ("n", None))
     },
+    **dict.fromkeys(("_fft_c2c", "_fft_r2c", "_fft_c2r"), _fourier_kernel),
     **dict.fromkeys(("embedding_bag", "_embedding_bag", "_embedding_bag_forward_only"), _embedding_bag),
 }

@@ -62,9 +62,10 @@ def attention(query: Shape, key: Shape, value: Shape) -> Cost:
     return Cost(scores * query[-1] + out * key[-2], other_flops=SOFTMAX * scores, activations=scores + out)
 
 
-def einsum(equation: str, shapes: Sequence[Shape]) -> Cost:
-    """As torch executes it without a planner: operands joined from left to right, each pair by one batched product.
+def einsum(equation: str, shapes: Sequence[Shape], path: Sequence[int] | None = None) -> Cost:
+    """As torch executes it: operands joined pair by pair, each by one batched product.
 
+    Without a ``path`` from left to right; a path names the places of each pair, which is taken out and joined to the end.
     An index of one operand alone that is not wanted any more is summed first; a pair without a common index to sum over
     is multiplied element by element. An index of size 1 is broadcast.
     """
@@ -74,19 +75,23 @@ def einsum(equation: str, shapes: Sequence[Shape]) -> Cost:
         for index, size in zip(term, shape, strict=True):
             sizes[index] = size if sizes.get(index, 1) == 1 else sizes[index]
     terms = [_without_ones(term, shape, sizes) for term, shape in zip(terms, shapes, strict=True)]
-    total, left = Cost(), terms[0]
     if len(terms) == 1:
-        summed = set(left) - set(result)
-        return Cost(other_flops=math.prod(sizes[index] for index in set(left))) if summed else total
-    for i, right in enumerate(terms[1:], start=1):
-        wanted = set(result).union(*terms[i + 1 :])
+        summed = set(terms[0]) - set(result)
+        return Cost(other_flops=math.prod(sizes[index] for index in set(terms[0]))) if summed else Cost()
+    pairs = list(zip(path[::2], path[1::2], strict=True)) if path else [(0, 1)] * (len(terms) - 1)
+    total = Cost()
+    for pair in pairs:
+        left, right = (terms[place] for place in sorted(pair))
+        terms = [term for place, term in enumerate(terms) if place not in pair]
+        wanted = set(result).union(*terms)
         summed = {index for index in left if index in right and index not in wanted}
         kept = {index for index in (*left, *right) if index in wanted}
         out = math.prod(sizes[index] for index in kept)
         depth = math.prod(sizes[index] for index in summed)
         step = Cost(macs=out * depth, activations=out) if summed else Cost(other_flops=out)
         total = Cost(total.macs + step.macs, total.other_flops + step.other_flops, total.activations + step.activations)
-        left = "".join(sorted(kept))
+        joined = "".join(sorted(kept))
+        terms = [*terms, joined] if path else [joined, *terms]
     return total
 
 

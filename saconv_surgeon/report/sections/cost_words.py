@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from saconv_surgeon.records import Latency, LatencyRatio, Priced, Profile, UncountedOp
+from saconv_surgeon.records import CountedByFormula, Latency, LatencyRatio, Priced, Profile, UncountedOp
 from saconv_surgeon.report import human
 from saconv_surgeon.report.blocks import BLANK, ROOT, Line, Tone, led, line
 
@@ -111,6 +111,7 @@ def footnotes(profiles: Sequence[Profile]) -> list[Line]:
     """What is counted and what is not, by module; what is wrong with the timing; on which machine it was timed."""
     lines = [line(f"{p.model}: {p.note}", "warn") for p in profiles if p.note]
     lines += _coverage(profiles)
+    lines += _formulas(profiles)
     for p in profiles:
         flags = dict.fromkeys(flag for t in p.all_latencies for flag in t.flags)
         lines += [line(f"{p.model}: {FLAGS.get(flag, flag)}", "warn") for flag in flags]
@@ -135,6 +136,20 @@ def _coverage(profiles: Iterable[Profile]) -> list[Line]:
     agreed = all(p.cross_check is not None and p.cross_check.agrees for p in profiles)
     both = "; fvcore and FlopCounterMode agree to the integer" if agreed else ""
     return [line(f"every operation is counted{both}", "dim")]
+
+
+def _formulas(profiles: Iterable[Profile]) -> list[Line]:
+    """Which figures came from formulas of the user's or of other packages, and which of these could not be used."""
+    counted: dict[str, CountedByFormula] = {}
+    broken: dict[str, str] = {}
+    for p in profiles:
+        counted.update(p.counted_by_formulas)
+        broken.update(p.broken_formulas)
+    lines = [
+        line(f"{op}, {by.calls} ×, {human.count(by.macs)} MACs: counted by the formula {by.source}", "dim")
+        for op, by in counted.items()
+    ]
+    return lines + [line(f"formulas of {name} are left out: {why}", "warn") for name, why in broken.items()]
 
 
 def _circumstances(p: Profile) -> str:
