@@ -191,7 +191,7 @@ _ARITHMETIC = """
     maximum minimum fmax fmin fmod remainder clamp clip clamp_min clamp_max round floor ceil trunc frac relu relu6
     leaky_relu prelu floor_divide _prelu_kernel rrelu elu selu celu gelu silu mish sigmoid log_sigmoid logsigmoid
     log_sigmoid_forward hardswish hardsigmoid hardtanh hardshrink softplus softsign softshrink tanh tanhshrink threshold
-    logit sinh cosh asin acos arcsin arccos xlogy hypot polar angle nan_to_num deg2rad logaddexp special_expm1
+    logit sinh cosh asin acos arcsin arccos xlogy hypot polar angle deg2rad logaddexp special_expm1
     special_logit special_sinc
 """.split()
 
