@@ -19,7 +19,8 @@ FREE = frozenset(
     where index_copy index_copy_ index_fill index_fill_ eq ne lt le gt ge not_equal less
     less_equal greater greater_equal eq_ ne_ __and__ __or__ __xor__ __iand__ __ior__ __lshift__ __rshift__ bitwise_left_shift
     bitwise_right_shift logical_and logical_or logical_not logical_xor logical_and_ logical_not_ bitwise_and bitwise_or
-    bitwise_not bitwise_xor isnan isinf isfinite nan_to_num nan_to_num_ isin isclose allclose equal is_nonzero any all nonzero nonzero_numpy
+    bitwise_not bitwise_xor isnan isinf isfinite nan_to_num nan_to_num_ isin isclose allclose equal is_nonzero any all nonzero
+    nonzero_numpy
     count_nonzero argwhere meshgrid tril triu tril_ triu_ tril_indices triu_indices floordiv
     searchsorted bucketize sort argsort topk msort kthvalue unique _unique2 unique_consecutive unique_dim bincount one_hot
     combinations cartesian_prod embedding rand randn randint randperm rand_like randn_like randint_like bernoulli bernoulli_
