@@ -8,10 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from saconv_surgeon.errors import UsageError, UserCodeError
-from saconv_surgeon.models.loading.factories import made_by, split_factory
+from saconv_surgeon.errors import UsageError
+from saconv_surgeon.models.loading.factories import call, made_by, place_of, split_factory
 from saconv_surgeon.models.loading.model_spec import LoadedModel
+from saconv_surgeon.models.loading.users_code import users_code
 from saconv_surgeon.models.running.inputs import Inputs
+
+_END = object()
 
 
 def make_inputs(specs: tuple[str, ...], *, seed: int) -> Inputs:
@@ -55,10 +58,12 @@ def make_data(spec: str) -> Iterator[Any]:
 
 
 def _guarded(made: Iterable[Any], spec: str) -> Iterator[Any]:
-    try:
-        yield from made
-    except Exception as error:
-        raise UserCodeError(f"{spec} raised {type(error).__name__}: {error}") from error
+    iterator = call(lambda: iter(made), spec)
+    while True:
+        batch = call(lambda: next(iterator, _END), spec)
+        if batch is _END:
+            return
+        yield batch
 
 
 def offered_inputs(loaded: LoadedModel) -> Inputs:
@@ -72,10 +77,9 @@ def offered_inputs(loaded: LoadedModel) -> Inputs:
             f"{loaded.name}: no inputs to run it on; give --input 1x3x224x224 (once for each input) or "
             "--input file.py:make_inputs, or put example_inputs() beside the factory"
         )
-    try:
+    factory = split_factory(loaded.name)
+    with users_code(f"example_inputs() of {loaded.name}", *(place_of(factory[0]) if factory else ())):
         return Inputs.of(loaded.example_inputs())
-    except Exception as error:
-        raise UserCodeError(f"example_inputs() of {loaded.name} raised {type(error).__name__}: {error}") from error
 
 
 def _parse_shape(spec: str) -> tuple[int, ...] | None:
