@@ -37,6 +37,7 @@ from saconv_surgeon.records.diff import (
     WeightDiff,
 )
 from saconv_surgeon.records.folding import FOLDING_SCHEMA, FoldedLayer, FoldLedger
+from saconv_surgeon.records.inputs import RecordedInputs, TensorInput
 from saconv_surgeon.records.profile import (
     PROFILE_SCHEMA,
     Comparison,
@@ -95,8 +96,10 @@ __all__ = [
     "PlannedSite",
     "Priced",
     "Profile",
+    "RecordedInputs",
     "Shape",
     "StructureChange",
+    "TensorInput",
     "Timing",
     "TrainingCost",
     "UncountedOp",

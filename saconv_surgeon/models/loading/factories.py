@@ -18,6 +18,7 @@ from typing import Any
 from torch import nn
 
 from saconv_surgeon.errors import ModelError, UsageError
+from saconv_surgeon.models.loading.offered_factories import listed
 from saconv_surgeon.models.loading.users_code import users_code
 
 
@@ -64,7 +65,7 @@ def _find(source: str, expression: str, spec: str) -> Callable[[], Any]:
     found: Any = import_source(source)
     for name in names:
         if not hasattr(found, name):
-            raise ModelError(f"{source} has no {name!r}{_offers(found, name)}")
+            raise ModelError(f"{source} has no {name!r}{_offers(found, name, source)}")
         found = getattr(found, name)
     if isinstance(found, nn.Module) and args is None:
         return lambda: found
@@ -128,18 +129,24 @@ def parse_expression(expression: str, spec: str) -> tuple[list[str], list[Any] |
     return [node.id, *names], args, kwargs
 
 
-def _offers(module: Any, name: str) -> str:
-    public = [
-        n
-        for n, value in vars(module).items()
-        if callable(value)
-        and not n.startswith("_")
-        and getattr(value, "__module__", None) == getattr(module, "__name__", None)
-    ]
-    close = difflib.get_close_matches(name, public, n=1)
+def _offers(found: Any, name: str, source: str) -> str:
+    """What may be meant by ``name``, which ``found`` does not have: names close to it, or what there is."""
+    names = [n for n, value in vars(found).items() if not n.startswith("_") and _may_make(value)]
+    lower = {n.lower(): n for n in reversed(names)}
+    close = difflib.get_close_matches(name.lower(), lower, n=3)
     if close:
-        return f"; did you mean {close[0]!r}?"
-    return f"; it has {', '.join(sorted(public)[:8])}" if public else ""
+        return f"; did you mean {' or '.join(repr(lower[n]) for n in close)}?"
+    file = getattr(found, "__file__", None) if isinstance(found, ModuleType) else None
+    if file is not None and file.endswith(".py"):
+        return f"; {listed(source, Path(file))}"
+    return f"; it has {', '.join(sorted(names)[:8])}" if names else ""
+
+
+def _may_make(value: Any) -> bool:
+    """Whether a value is a model or may return one; what an import of a library brought along does not count."""
+    if isinstance(value, nn.Module):
+        return True
+    return callable(value) and getattr(value, "__module__", "").partition(".")[0] not in ("torch", "typing", "builtins")
 
 
 def _import_file(path: Path) -> ModuleType:
