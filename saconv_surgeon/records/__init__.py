@@ -39,6 +39,7 @@ from saconv_surgeon.records.diff import (
 from saconv_surgeon.records.folding import FOLDING_SCHEMA, FoldedLayer, FoldLedger
 from saconv_surgeon.records.inputs import RecordedInputs, TensorInput
 from saconv_surgeon.records.profile import (
+    ENOUGH,
     PROFILE_SCHEMA,
     Comparison,
     ConditionChange,
@@ -54,12 +55,14 @@ from saconv_surgeon.records.profile import (
     TrainingCost,
     UncountedOp,
     Verdict,
+    interval_name,
 )
 from saconv_surgeon.records.serialization import from_dict, to_dict, unique_keys, with_strings
 
 __all__ = [
     "CONVERSION_SCHEMA",
     "DIFF_SCHEMA",
+    "ENOUGH",
     "FOLDING_SCHEMA",
     "INIT_MEANING",
     "INSPECTION_SCHEMA",
@@ -108,6 +111,7 @@ __all__ = [
     "WeightChange",
     "WeightDiff",
     "from_dict",
+    "interval_name",
     "to_dict",
     "unique_keys",
     "with_strings",
