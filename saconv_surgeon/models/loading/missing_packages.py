@@ -49,14 +49,17 @@ def advice(error: BaseException) -> str:
 
 
 def how_to_get(module: str) -> str:
-    """What to do so that ``module``, which is not there, can be imported."""
+    """What to do so that ``module``, which is not there, can be imported.
+
+    A file may name anything, so that nobody is told to install a package only because a file names it.
+    """
     top = module.partition(".")[0]
     on_path = "run from the folder that has it, or put that on PYTHONPATH"
     if top in OF_REPOSITORIES:
         return f"{top} belongs to the repository that the model comes from: {on_path}"
     if top in DISTRIBUTIONS:
         return f"{top} is not installed: pip install {DISTRIBUTIONS[top]}"
-    return f"{top} is not installed: pip install {top.replace('_', '-')}, or if it is code of your own, {on_path}"
+    return f"{top} is not installed: install the package that the model was made with, or if it is code of your own, {on_path}"
 
 
 def is_importable(module: str) -> bool:
@@ -80,10 +83,10 @@ def why_not_loaded(error: ImportError | AttributeError, classes: Iterable[str] =
     if isinstance(error, ModuleNotFoundError) and error.name and not is_importable(error.name):
         absent = list(dict.fromkeys([*absent, error.name.partition(".")[0]]))
     if absent:
-        return f"it needs {', '.join(absent)}: {'; '.join(map(how_to_get, absent))}"
+        return "; ".join(map(how_to_get, absent))
     found = _ATTRIBUTE.search(str(error))
     module = found["module"] if found else getattr(error, "name", None)
-    if found and module in ("__main__", "__mp_main__"):
+    if found and f"__main__.{found['name']}" in {*classes, f"{module}.{found['name']}"}:
         return (
             f"its class {found['name']} was defined in the script that saved it, which cannot be imported: put the class into a "
             "file, and give that as file.py:factory with the weights of the model, from a state dict, as --weights"

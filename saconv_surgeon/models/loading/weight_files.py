@@ -6,6 +6,7 @@ import json
 import pickle
 import re
 import struct
+import warnings
 import zipfile
 from contextlib import suppress
 from pathlib import Path
@@ -102,12 +103,12 @@ def read_pickle(path: Path, *, trust: bool, weights_suffice: bool = False) -> An
     if trust:
         append_to_path(Path.cwd())
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return _load_data(path)
     except pickle.UnpicklingError as error:
         classes = _classes_wanted(path, error)
         if weights_suffice and classes and not trust and are_trainer_settings(classes):
             with suppress(Exception), placeholders_for(classes):  # a placeholder cannot stand in for this object
-                return torch.load(path, map_location="cpu", weights_only=True)
+                return _load_data(path)
         if classes and not trust:
             raise UntrustedError(
                 f"{path} is a pickle that runs code when it is loaded. It wants these classes:\n  "
@@ -132,6 +133,14 @@ def is_torchscript(path: Path) -> bool:
             return any(name.endswith("/constants.pkl") for name in archive.namelist())
     except (OSError, ValueError, zipfile.BadZipFile):
         return False
+
+
+def _load_data(path: Path) -> Any:
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", "Detected pickle protocol"
+        )  # what follows from that is an error, if anything does
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _check_header(path: Path) -> None:
