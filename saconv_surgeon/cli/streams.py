@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -157,5 +158,7 @@ def fail(message: str, code: int) -> NoReturn:
 
 
 def _complain(text: str) -> None:
+    """Writes to stderr as it is encoded; click would write UTF-8 to one that says ASCII."""
     with suppress(OSError):
-        click.echo(text, err=True, nl=False)
+        sys.stderr.write(text)
+        sys.stderr.flush()

@@ -8,6 +8,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -161,7 +162,7 @@ def _import_file(path: Path) -> ModuleType:
         return known
     if known is None and _finds(name, path, root):
         return _import_name(name, root, str(path))
-    return _import_as(f"{parts[-1]}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}", path, root)
+    return _import_as(f"{parts[-1]}_{hashlib.sha256(os.fsencode(path)).hexdigest()[:8]}", path, root)
 
 
 def _finds(name: str, path: Path, root: Path) -> bool:

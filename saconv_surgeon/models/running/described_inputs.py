@@ -52,16 +52,7 @@ def remade(record: RecordedInputs, seed: int) -> Inputs:
         tensors = [_tensor(tensor, generator) for tensor in record.tensors]
         kwargs = _value({"dict": record.kwargs or ()}, tensors)
         return Inputs(tuple(_value(node, tensors) for node in record.args), kwargs)
-    except (
-        KeyError,
-        IndexError,
-        TypeError,
-        ValueError,
-        RuntimeError,
-        RecursionError,
-        OverflowError,
-        MemoryError,
-    ) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError, MemoryError) as error:
         raise ArtefactError(
             f"the recorded inputs cannot be made again ({type(error).__name__}: {error}); give others with --input"
         ) from error
