@@ -99,7 +99,7 @@ def test_what_was_found_is_said():
 
 
 def test_few_pairs_are_no_interval():
-    found = evaluate(parse("latency>1.25x"), DIFF | {"latency_ratio": RATIO | {"n": 9}}).found
+    found = evaluate(parse("latency>1.25x"), DIFF | {"latency_ratios": [RATIO | {"n": 9}]}).found
     assert "range of 9 pairs 1.2–1.4" in found
     assert "within the range" in found
     assert "95 %" not in found
