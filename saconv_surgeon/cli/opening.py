@@ -21,6 +21,7 @@ from saconv_surgeon.models.loading.factories import is_place, split_factory
 from saconv_surgeon.models.loading.input_spec import are_sizes, make_inputs, offered_inputs
 from saconv_surgeon.models.loading.libraries.known_libraries import split_library
 from saconv_surgeon.models.loading.model_spec import LoadedModel, is_data, load_model
+from saconv_surgeon.models.loading.users_code import process_kept
 from saconv_surgeon.models.loading.weight_files import read_weights
 from saconv_surgeon.models.loading.weight_fitting import fit_weights
 from saconv_surgeon.models.running.abstract import drop_weights, faked, is_abstract, without_weights
@@ -198,7 +199,7 @@ def _check_runs(model: nn.Module, inputs: Inputs, loaded: LoadedModel, mode: Mod
             with faked(model, inputs) as (stand_in, fakes):
                 fakes.run(stand_in)
         else:
-            with preserved(model, mode):
+            with process_kept(), preserved(model, mode):
                 inputs.run(model)
     except Exception as error:
         sizes = ", ".join(map(shape, inputs.shapes)) or "no tensors"

@@ -9,7 +9,7 @@ from tests.cli.running import run
 
 QUICK = ["--no-latency"]
 SOURCE = """
-import os, sys
+import io, os, sys
 import torch
 from torch import nn
 
@@ -89,6 +89,21 @@ def test_factory_that_ends_the_process_at_once(folder):
     assert result.exit_code == 3
     assert "opened_nets.py:at_once ended the process" in result.stderr
     assert os._exit is at_once
+
+
+def test_forward_that_changes_the_process(folder):
+    source = folder / "opened_nets.py"
+    source.write_text(
+        source.read_text() + "\nclass Wanders(nn.Conv2d):\n    def forward(self, x):\n        os.chdir('/')\n"
+        "        sys.stdout = sys.stderr = io.StringIO()\n        return super().forward(x)\n"
+        "def wanders(): return nn.Sequential(nn.Conv2d(3, 3, 3), Wanders(3, 3, 3))\n"
+    )
+    arguments = ["convert", "opened_nets.py:wanders", "--input", "1x3x9x9", *QUICK, "-o", "out", "--report", "r.md"]
+    result = run(*arguments, "--json", "r.json")
+    assert result.exit_code == 0, result.stderr
+    assert {p.name for p in folder.iterdir()} >= {"out", "r.md", "r.json"}
+    assert "1 converted" in result.stdout
+    assert "saved out" in result.stderr
 
 
 def macs(*arguments):

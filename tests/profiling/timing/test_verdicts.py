@@ -111,7 +111,7 @@ def test_each_ground_against_a_difference_of_few(a, b, why):
 
 
 def test_critical_values_are_those_of_student():
-    """By the area under the density of t beyond the value, for 2 (n - 1) degrees of freedom; both sides have one in a thousand."""
+    """By the area under the density of t: beyond the value, on both sides, is one in a thousand."""
     for n, t in CRITICAL.items():
         df = 2 * (n - 1)
         x = np.linspace(t, t + 400, 4_000_001)
