@@ -21,6 +21,7 @@ from saconv_surgeon.models.loading.factories import is_place, split_factory
 from saconv_surgeon.models.loading.input_spec import are_sizes, make_inputs, offered_inputs
 from saconv_surgeon.models.loading.libraries.known_libraries import split_library
 from saconv_surgeon.models.loading.model_spec import LoadedModel, is_data, load_model
+from saconv_surgeon.models.loading.offered_factories import offered_by
 from saconv_surgeon.models.loading.users_code import process_kept
 from saconv_surgeon.models.loading.weight_files import read_weights
 from saconv_surgeon.models.loading.weight_fitting import fit_weights
@@ -111,7 +112,7 @@ def _load_abstract(spec: str, source: ModelOptions | TrainedModelOptions, talk: 
 
 def _load(spec: str, source: ModelOptions | TrainedModelOptions, seed: int) -> LoadedModel:
     folder = Path(spec)
-    is_package = is_place(folder / "__init__.py", Path.is_file) and not is_place(folder / PLAN, Path.is_file)
+    is_package = bool(offered_by(folder / "__init__.py")) and not is_place(folder / PLAN, Path.is_file)
     if is_package or not is_place(folder, Path.is_dir):
         return load_model(spec, weights=source.weights, trust=source.trust, pretrained=source.pretrained)
     if source.pretrained:
