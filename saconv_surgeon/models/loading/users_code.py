@@ -87,7 +87,7 @@ def how_it_ended(error: BaseException) -> str:
         return f"raised {type(error).__name__}: {error}"
     code = 0 if error.code is None else error.code
     shown = f"exit status {code}" if isinstance(code, int) else repr(str(code))
-    ended = f"ended the process ({shown}), where it has to return"
+    ended = f"ended the process ({shown}); it has to return instead"
     reader = next((name for name in _packages(error) if name in READERS_OF_ARGUMENTS), None)
     if reader is None:
         return ended

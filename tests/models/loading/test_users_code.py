@@ -126,7 +126,8 @@ def test_process_is_left_as_it_was(written, tmp_path):
     written(
         "net.py",
         "import warnings, io\nfrom pathlib import Path\nos.chdir('elsewhere')\nsys.stdout = sys.stderr = io.StringIO()\n"
-        "sys.argv.append('more')\nwarnings.simplefilter('error')\nwarnings.filterwarnings('ignore', 'a noisy library')\n"
+        "sys.argv.append('more')\nwarnings.filterwarnings('error', 'a rare word')\n"
+        "warnings.filterwarnings('ignore', 'a noisy library')\n"
         "def build(): return nn.Conv2d(3, int(Path('width.txt').read_text()), 3)\n",
     )
     streams, argv, filters = (sys.stdout, sys.stderr), list(sys.argv), list(warnings.filters)
