@@ -6,15 +6,21 @@ torch is imported inside the commands only, so that ``--help`` is quick.
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
-from typing import Any
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
 
 import click
 
 from saconv_surgeon._version import __version__
 from saconv_surgeon.cli import commands
-from saconv_surgeon.cli.streams import EXIT_INTERRUPTED, fail, show_traceback
+from saconv_surgeon.cli.encoding import prepare_streams
+from saconv_surgeon.cli.streams import EXIT_INTERRUPTED, OwnExit, fail, show_traceback
 from saconv_surgeon.errors import SurgeonError, UserCodeError
+from saconv_surgeon.models.loading.users_code import how_it_ended
 
 
 class SurgeonGroup(click.Group):
@@ -23,13 +29,44 @@ class SurgeonGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """See ``click.Group``."""
         try:
-            return super().invoke(ctx)
+            with no_sudden_end():
+                return super().invoke(ctx)
         except SurgeonError as error:
             if isinstance(error, UserCodeError) and error.__cause__ is not None:
                 show_traceback(error.__cause__)
             fail(str(error), error.exit_code)
         except KeyboardInterrupt:
             fail("interrupted; nothing half-written was left", EXIT_INTERRUPTED)
+        except (Exception, OwnExit):
+            raise
+        except BaseException as error:  # nothing of ours raises such a thing
+            show_traceback(error)
+            fail(f"the model's code {how_it_ended(error)}", UserCodeError.exit_code)
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """See ``click.Group``."""
+        prepare_streams()
+        return super().main(*args, **kwargs)
+
+
+@contextmanager
+def no_sudden_end() -> Iterator[None]:
+    """Inside, ``os._exit`` is an exit like any other, so that an aborted command is not taken for a finished one."""
+    at_once, process, thread = os._exit, os.getpid(), threading.get_ident()
+
+    def exit_with_a_word(status: int) -> NoReturn:
+        if os.getpid() == process:
+            if threading.get_ident() == thread:
+                raise SystemExit(status)
+            os.write(2, b"saconv-surgeon: a thread of the model's code ended the process\n")
+            status = status or UserCodeError.exit_code
+        at_once(status)
+
+    os._exit = exit_with_a_word
+    try:
+        yield
+    finally:
+        os._exit = at_once
 
 
 @click.group(cls=SurgeonGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

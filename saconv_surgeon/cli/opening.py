@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +18,24 @@ from saconv_surgeon.cli.streams import say
 from saconv_surgeon.errors import ArtefactError, ModelError, UntrustedError, UsageError, UserCodeError, first_line
 from saconv_surgeon.models.exported.read_program import Program, program_of_script
 from saconv_surgeon.models.loading.factories import is_place, split_factory
-from saconv_surgeon.models.loading.input_spec import make_inputs, offered_inputs
+from saconv_surgeon.models.loading.input_spec import are_sizes, make_inputs, offered_inputs
 from saconv_surgeon.models.loading.libraries.known_libraries import split_library
 from saconv_surgeon.models.loading.model_spec import LoadedModel, is_data, load_model
+from saconv_surgeon.models.loading.offered_factories import offered_by
+from saconv_surgeon.models.loading.users_code import process_kept
 from saconv_surgeon.models.loading.weight_files import read_weights
 from saconv_surgeon.models.loading.weight_fitting import fit_weights
 from saconv_surgeon.models.running.abstract import drop_weights, faked, is_abstract, without_weights
+from saconv_surgeon.models.running.described_inputs import remade
 from saconv_surgeon.models.running.inputs import Inputs
 from saconv_surgeon.models.running.state import preserved
 from saconv_surgeon.models.tree.copying import copy_model
 from saconv_surgeon.models.tree.wrappers import unwrapped
-from saconv_surgeon.records import Base, Mode
+from saconv_surgeon.records import Base, Mode, Plan
 from saconv_surgeon.report.human import shape
 from saconv_surgeon.saving.restore import restore
 from saconv_surgeon.saving.seal import is_own
-from saconv_surgeon.surgery.plan_file import PLAN, read_plan_file
+from saconv_surgeon.surgery.plan_file import PLAN, plan_of, read_plan_file
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,9 +69,10 @@ def open_model(
     """
     device, dtype = torch.device("cpu") if abstract else _device(run_on.device), _dtype(run_on.dtype)
     torch.manual_seed(run_on.seed)
-    loaded = _load_abstract(spec, source, talk) if abstract else _load(spec, source)
+    seed = run_on.seed
+    loaded = _load_abstract(spec, source, talk, seed) if abstract else _load(spec, source, seed)
     if inputs is None:
-        inputs = make_inputs(run_on.inputs, seed=run_on.seed) if run_on.inputs else offered_inputs(loaded)
+        inputs = make_inputs(run_on.inputs, seed=seed) if run_on.inputs else offered_inputs(loaded)
     if isinstance(loaded.module, torch.jit.ScriptModule):
         program = program_of_script(loaded.module, inputs)
         loaded = replace(loaded, module=program.module, program=program)
@@ -85,29 +90,30 @@ def open_model(
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     inputs = inputs.to(device, dtype or _dtype_of(model), channels_last=run_on.channels_last)
     _check_runs(model, inputs, loaded, mode)
-    base = Base(model=spec, weights=str(source.weights) if source.weights else None)
+    base = Base(model=spec, weights=str(source.weights) if source.weights else None, inputs=run_on.inputs)
     return Opened(model, inputs, loaded.name, base, loaded.checkpoint, loaded.program)
 
 
-def _load_abstract(spec: str, source: ModelOptions | TrainedModelOptions, talk: TalkOptions) -> LoadedModel:
+def _load_abstract(spec: str, source: ModelOptions | TrainedModelOptions, talk: TalkOptions, seed: int) -> LoadedModel:
     """The model without weights; built with them, and then without, if its constructor needs to look at them."""
     if source.weights is not None or source.pretrained:
         raise UsageError("--abstract looks at shapes alone; leave --weights and --pretrained out")
     if split_factory(spec) is None and split_library(spec) is None:
-        return _load(spec, source)  # a file has its weights in it
+        return _load(spec, source, seed)  # a file has its weights in it
     try:
         with without_weights():
-            return _load(spec, source)
+            return _load(spec, source, seed)
     except Exception:
         pass  # an error that has nothing to do with the weights is raised again below
-    loaded = _load(spec, source)
+    loaded = _load(spec, source, seed)
     say(f"{loaded.name} cannot be built without weights: built with them, then counted on shapes alone", talk.quiet)
     return loaded
 
 
-def _load(spec: str, source: ModelOptions | TrainedModelOptions) -> LoadedModel:
+def _load(spec: str, source: ModelOptions | TrainedModelOptions, seed: int) -> LoadedModel:
     folder = Path(spec)
-    if not is_place(folder, Path.is_dir):
+    is_package = bool(offered_by(folder / "__init__.py")) and not is_place(folder / PLAN, Path.is_file)
+    if is_package or not is_place(folder, Path.is_dir):
         return load_model(spec, weights=source.weights, trust=source.trust, pretrained=source.pretrained)
     if source.pretrained:
         raise UsageError(f"{folder} is a conversion and has its own weights; --pretrained is for a library's models")
@@ -124,7 +130,27 @@ def _load(spec: str, source: ModelOptions | TrainedModelOptions) -> LoadedModel:
     converted = restore(original.module, folder)
     if source.weights is not None:  # what a training made of it
         fit_weights(converted, read_weights(source.weights, trust=source.trust), str(source.weights))
-    return LoadedModel(converted, spec, original.example_inputs)
+    plan = plan_of(content, folder / PLAN)
+    return LoadedModel(converted, spec, _inputs_of(plan, original, folder, seed))
+
+
+def _inputs_of(plan: Plan, original: LoadedModel, folder: Path, seed: int) -> Callable[[], Any] | None:
+    """What a conversion was made on: from the same sizes, from its model's own source, or from their description."""
+    recorded, given = plan.inputs, plan.base.inputs
+    if given and are_sizes(given):
+        return lambda: make_inputs(given, seed=seed)
+    came_with_the_model = plan.base.model is not None and not given
+    if recorded is None or (came_with_the_model and original.example_inputs is not None):
+        return original.example_inputs
+    if recorded.problem is not None:
+        what = " ".join(given) or "what it was converted with"
+        error = UsageError(f"{folder} was converted on inputs of which {recorded.problem}; give --input {what}")
+        return partial(_raise, error)
+    return lambda: remade(recorded, seed)
+
+
+def _raise(error: Exception) -> None:
+    raise error
 
 
 def _recorded_base(content: Mapping[str, Any], folder: Path) -> str:
@@ -174,7 +200,7 @@ def _check_runs(model: nn.Module, inputs: Inputs, loaded: LoadedModel, mode: Mod
             with faked(model, inputs) as (stand_in, fakes):
                 fakes.run(stand_in)
         else:
-            with preserved(model, mode):
+            with process_kept(), preserved(model, mode):
                 inputs.run(model)
     except Exception as error:
         sizes = ", ".join(map(shape, inputs.shapes)) or "no tensors"

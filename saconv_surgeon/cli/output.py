@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ from saconv_surgeon.cli.selection_options import ProofOptions
 from saconv_surgeon.cli.streams import EXIT_CHECK_FAILED, fail, report_console, say, show, write_json, write_whole
 from saconv_surgeon.comparing.gates import Gate, evaluate
 from saconv_surgeon.errors import UsageError
+from saconv_surgeon.models.loading.users_code import process_kept
 from saconv_surgeon.records import GateResult
 from saconv_surgeon.report.formats import FORMATS
 
@@ -61,15 +64,43 @@ def _judged(gate: Gate, record: dict[str, Any]) -> GateResult:
 
 
 def deliver(result: ResultOptions, talk: TalkOptions, record: dict[str, Any], report: Report) -> None:
-    """Prints the report, and writes it and the record to where they are wanted."""
+    """Writes the report and the record to where they are wanted, then prints: what cannot be printed is not lost.
+
+    Raises:
+        UsageError: One of them cannot be written; the others were.
+    """
     from saconv_surgeon.report.formats import terminal
 
-    out = report_console(result.json_to, talk.quiet)
-    show(out, terminal.render(report, out.width))
-    write_json(record, result.json_to)
-    for path in result.reports:
+    written: list[Path] = []
+
+    def write_report(path: Path) -> None:
         write_whole(path, FORMATS[path.suffix.lower()].render(report), "--report")
+        written.append(path)
+
+    def print_report() -> None:
+        out = report_console(result.json_to, talk.quiet)
+        show(out, terminal.render(report, out.width))
+
+    writers = [partial(write_report, path) for path in result.reports]
+    last = [print_report]
+    if result.json_to is not None:
+        (last if result.json_to == "-" else writers).append(partial(write_json, record, result.json_to))
+    failed = attempted([*writers, *last])
+    for path in written:
         say(f"report {path}", talk.quiet)
+    if failed:
+        raise failed[0]
+
+
+def attempted(tasks: Iterable[Callable[[], object]]) -> list[Exception]:
+    """Does all of them, and gives the errors of those that failed."""
+    failed: list[Exception] = []
+    for task in tasks:
+        try:
+            task()
+        except Exception as error:
+            failed.append(error)
+    return failed
 
 
 def fail_if_gates_failed(results: Sequence[GateResult], besides: str | None = None) -> None:
@@ -79,7 +110,15 @@ def fail_if_gates_failed(results: Sequence[GateResult], besides: str | None = No
         fail("\n".join([*failed, *([besides] if besides else [])]), EXIT_CHECK_FAILED)
 
 
-def save_or_fail(
+@dataclass(frozen=True)
+class Saved:
+    """What saving came to: what to say of it, and the errors of what could not be saved."""
+
+    lines: tuple[str, ...] = ()
+    failed: tuple[Exception, ...] = ()
+
+
+def save_accepted(
     made: Conversion | Folding,
     opened: Opened,
     outputs: tuple[Path, ...],
@@ -87,48 +126,56 @@ def save_or_fail(
     *,
     proof: ProofOptions,
     overwrite: bool,
-    strict: bool,
-    quiet: bool,
-    hints: Sequence[str] = (),
-) -> None:
-    """Saves if the outputs are as promised and no gate failed, or with ``--force``; then exits with 1 if a check failed.
-
-    ``hints`` are said after saving.
-    """
+) -> Saved:
+    """Saves if the outputs are as promised and no gate failed, or with ``--force``. Prints nothing."""
     acceptable = made.acceptable and not any(gate.failed for gate in gates)
-    if not proof.dry_run and (acceptable or proof.force):
-        _save_each(made, opened, outputs, overwrite=overwrite, force=proof.force, quiet=quiet)
-        for hint in hints:
-            say(hint, quiet)
-    forced = proof.force and outputs and not proof.dry_run
-    saved = "saved all the same (--force)" if forced else "nothing was saved"
-    if not made.acceptable:
-        fail(f"the outputs moved: {saved}", EXIT_CHECK_FAILED)
-    fail_if_gates_failed(gates, saved)
-    if made.before is not None and made.after is not None:
-        check_counted(strict, made.before, made.after)
-
-
-def _save_each(
-    made: Conversion | Folding,
-    opened: Opened,
-    outputs: tuple[Path, ...],
-    *,
-    overwrite: bool,
-    force: bool,
-    quiet: bool,
-) -> None:
+    if proof.dry_run or not (acceptable or proof.force):
+        return Saved()
     from saconv_surgeon.saving.save import save
 
-    for path in outputs:
+    lines: list[str] = []
+
+    def save_to(path: Path) -> None:
         notes = save(
             made,
             path,
             overwrite=overwrite,
-            force=force,
+            force=proof.force,
             checkpoint=opened.checkpoint,
             example_inputs=opened.inputs,
             program=opened.program,
         )
-        for line in (f"saved {path}", *notes):
-            say(line, quiet)
+        lines.extend((f"saved {path}", *notes))
+
+    with process_kept():  # to export a model is to run it
+        failed = attempted(partial(save_to, path) for path in outputs)
+    return Saved(tuple(lines), tuple(failed))
+
+
+def conclude(
+    made: Conversion | Folding,
+    saved: Saved,
+    gates: Sequence[GateResult],
+    *,
+    proof: ProofOptions,
+    strict: bool,
+    quiet: bool,
+    hints: Sequence[str] = (),
+) -> None:
+    """Says what was saved, and ``hints`` if all was; exits with 1 if a check failed.
+
+    Raises:
+        SurgeonError: Something could not be saved.
+    """
+    for line in (*saved.lines, *(hints if saved.lines and not saved.failed else ())):
+        say(line, quiet)
+    if saved.failed:
+        for error in saved.failed[1:]:
+            say(str(error), quiet=False)
+        raise saved.failed[0]
+    kept = "saved all the same (--force)" if saved.lines else "nothing was saved"
+    if not made.acceptable:
+        fail(f"the outputs moved: {kept}", EXIT_CHECK_FAILED)
+    fail_if_gates_failed(gates, kept)
+    if made.before is not None and made.after is not None:
+        check_counted(strict, made.before, made.after)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from contextlib import redirect_stdout
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -20,11 +22,36 @@ STDOUT = "saconv_surgeon.stdout"
 
 
 def _json_to(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    """With ``-``, stdout is for the record alone: whatever the user's own code prints goes to stderr."""
+    """With ``-``, stdout is for the record alone: whatever else prints, the user's own code above all, goes to stderr."""
     if value == "-":
-        context.meta[STDOUT] = sys.stdout
-        context.with_resource(redirect_stdout(sys.stderr))
+        context.meta[STDOUT] = context.with_resource(_stdout_for_the_record())
     return value
+
+
+@contextmanager
+def _stdout_for_the_record() -> Iterator[TextIO]:
+    """The real stdout. Inside, ``sys.stdout`` is stderr, and so is the descriptor that child processes and C code print to."""
+    stdout = sys.stdout
+    descriptor = _descriptor(stdout)
+    with redirect_stdout(sys.stderr), ExitStack() as stack:
+        if descriptor == 1 and _descriptor(sys.stderr) == 2:
+            stdout.flush()
+            kept = os.dup(1)
+            stdout = stack.enter_context(
+                open(kept, "w", encoding=stdout.encoding, errors=stdout.errors)  # noqa: PTH123 - a descriptor
+            )
+            back = os.dup(1)
+            stack.callback(os.close, back)
+            stack.callback(os.dup2, back, 1)
+            os.dup2(2, 1)
+        yield stdout
+
+
+def _descriptor(stream: TextIO) -> int | None:
+    try:
+        return stream.fileno()
+    except (OSError, ValueError, AttributeError):
+        return None
 
 
 def _gates(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[Gate, ...]:

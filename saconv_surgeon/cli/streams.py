@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,8 +15,10 @@ import click
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from saconv_surgeon.cli.encoding import is_unicode
 from saconv_surgeon.cli.result_options import STDOUT
 from saconv_surgeon.errors import UsageError
+from saconv_surgeon.models.loading.users_code import process_kept
 
 EXIT_CHECK_FAILED, EXIT_NOTHING_ELIGIBLE, EXIT_INTERRUPTED = 1, 4, 130
 NARROWEST, OFF_TERMINAL = 80, 120
@@ -33,8 +36,15 @@ def talk_console(quiet: bool = False) -> Console:
     return _console(stderr=True, quiet=quiet)
 
 
+class _Console(Console):
+    """Leaves it to the caller what to do about a pipe that nobody reads any more."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def _console(*, stderr: bool, quiet: bool) -> Console:
-    console = Console(stderr=stderr, quiet=quiet)
+    console = _Console(stderr=stderr, quiet=quiet)
     if not console.is_terminal and "COLUMNS" not in console._environ:
         console.width = OFF_TERMINAL  # Rich's 80 would fold every name in a log file
     console.width = max(console.width, NARROWEST)
@@ -42,35 +52,75 @@ def _console(*, stderr: bool, quiet: bool) -> Console:
 
 
 def show(console: Console, renderable: RenderableType) -> None:
-    """Prints a report."""
-    console.print(renderable, highlight=False)
+    """Prints a report.
+
+    Raises:
+        UsageError: It cannot be written.
+    """
+    with _written(console.file, "the report"):
+        console.print(renderable, highlight=False)
 
 
 def say(text: str, quiet: bool) -> None:
-    """Prints a sentence on stderr, as it is."""
-    talk_console(quiet).print(text, markup=False, highlight=False, soft_wrap=True)
+    """Prints a sentence on stderr, as it is; if nobody can read that, nothing."""
+    with suppress(OSError):
+        talk_console(quiet).print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def write_json(record: Any, json_to: str | None) -> None:
-    """Writes a record to a file, which appears whole, or to the real stdout."""
-    if json_to is None:
+def write_json(record: Any, json_to: str) -> None:
+    """Writes a record to a file, which appears whole, or with ``-`` to the real stdout.
+
+    Raises:
+        UsageError: It cannot be written.
+    """
+    if json_to != "-":
+        write_whole(Path(json_to), _json(record), "--json")
         return
-    content = json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
-    if json_to == "-":
-        click.echo(content, file=click.get_current_context().meta[STDOUT], nl=False)
-        return
-    write_whole(Path(json_to), content, "--json")
+    stdout = click.get_current_context().meta[STDOUT]
+    with _written(stdout, "the record"):
+        stdout.write(_json(record, ascii_only=not is_unicode(getattr(stdout, "encoding", None))))
+
+
+def _json(record: Any, *, ascii_only: bool = False) -> str:
+    return json.dumps(record, indent=2, allow_nan=False, ensure_ascii=ascii_only) + "\n"
+
+
+@contextmanager
+def _written(stream: Any, what: str) -> Iterator[None]:
+    """Ends quietly if what is written to ``stream`` inside goes to a pipe whose reader has left, as ``head`` does.
+
+    Raises:
+        UsageError: It cannot be written for another reason.
+    """
+    try:
+        yield
+        stream.flush()
+    except BrokenPipeError:
+        _give_up(stream)
+    except OSError as error:
+        _give_up(stream)
+        raise UsageError(f"{what} cannot be written ({error}); whatever goes to files was written") from error
+
+
+def _give_up(stream: Any) -> None:
+    """Lets what is still buffered, and what comes, go nowhere: Python would try again when it exits."""
+    with suppress(OSError, ValueError, AttributeError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 def write_whole(path: Path, content: str, option: str) -> None:
-    """Writes a file under another name and then renames it.
+    """Writes a file, in UTF-8, under another name and then renames it.
+
+    Names of files that are not UTF-8 hold half characters, which are written as escapes; JSON reads them as what they were.
 
     Raises:
         UsageError: It cannot be written; ``option`` is the one that asked for it.
     """
     temporary = path.parent / f".{path.name}.tmp"
     try:
-        temporary.write_text(content, encoding="utf-8")
+        temporary.write_text(content, encoding="utf-8", errors="backslashreplace")
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
@@ -79,10 +129,12 @@ def write_whole(path: Path, content: str, option: str) -> None:
 
 @contextmanager
 def progress(quiet: bool) -> Iterator[Callable[[str, float], None]]:
-    """Shows a progress bar on a terminal, and nothing elsewhere."""
+    """Shows a progress bar on a terminal, and nothing elsewhere, while a model is run, whose code may change the process."""
     console = talk_console(quiet)
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
+    spinner = SpinnerColumn("dots" if is_unicode(console.encoding) else "line")
+    columns = (spinner, TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    off = quiet or not console.is_terminal
+    with process_kept(), Progress(*columns, console=console, transient=True, disable=off) as bar:
         task = bar.add_task("", total=1.0)
         yield lambda step, done: bar.update(task, description=step, completed=done)
 
@@ -92,10 +144,21 @@ def show_traceback(error: BaseException) -> None:
     frames = error.__traceback__
     while frames is not None and frames.tb_frame.f_code.co_filename.startswith(PACKAGE):
         frames = frames.tb_next
-    click.echo("".join(traceback.format_exception(type(error), error, frames)), err=True, nl=False)
+    _complain("".join(traceback.format_exception(type(error), error, frames)))
+
+
+class OwnExit(SystemExit):
+    """The exit of a command; any other ``SystemExit`` comes out of a model's code."""
 
 
 def fail(message: str, code: int) -> NoReturn:
     """Says on stderr what went wrong and exits."""
-    click.echo(f"saconv-surgeon: {message}", err=True)
-    sys.exit(code)
+    _complain(f"saconv-surgeon: {message}\n")
+    raise OwnExit(code)
+
+
+def _complain(text: str) -> None:
+    """Writes to stderr as it is encoded; click would write UTF-8 to one that says ASCII."""
+    with suppress(OSError):
+        sys.stderr.write(text)
+        sys.stderr.flush()

@@ -11,7 +11,7 @@ from typing import Any
 
 from saconv_surgeon import records
 from saconv_surgeon.errors import UsageError
-from saconv_surgeon.records import GateResult
+from saconv_surgeon.records import ENOUGH, GateResult, interval_name
 
 COMPARISONS: Mapping[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
@@ -146,9 +146,12 @@ def _latency_ratio(gate: Gate, record: Mapping[str, Any]) -> tuple[float | None,
 def _paired(ratio: Mapping[str, Any] | None, name: str, gate: Gate) -> tuple[float | None, str]:
     if ratio is None:
         return None, f"the ratio of {name}"
-    shown = f"{name}: ×{ratio['median']:.4g}, 95 % interval {ratio['low']:.4g}–{ratio['high']:.4g}, {ratio['verdict']}"
+    n = ratio.get("n", ENOUGH)
+    shown = (
+        f"{name}: ×{ratio['median']:.4g}, {interval_name(n)} {ratio['low']:.4g}–{ratio['high']:.4g}, {ratio['verdict']}"
+    )
     if ratio["low"] < gate.threshold < ratio["high"]:
-        shown += "; the threshold lies within the interval"
+        shown += f"; the threshold lies within the {'interval' if n >= ENOUGH else 'range'}"
     return _number(ratio["median"]), shown
 
 

@@ -21,6 +21,7 @@ from saconv_surgeon.folding.fold_layers import WITHOUT_NORMS, FoldedTree, fold_l
 from saconv_surgeon.folding.folded_model import Folding
 from saconv_surgeon.folding.simplifying import Removed, simplify
 from saconv_surgeon.models.loading.in_memory import check_weights, opened
+from saconv_surgeon.models.running.described_inputs import described
 from saconv_surgeon.models.running.difference import compare
 from saconv_surgeon.models.running.inputs import Inputs
 from saconv_surgeon.models.running.run import run
@@ -87,7 +88,8 @@ def fold_model(
         made, equivalence = fold_proved(subject, inputs, fold_norms, seed, proved, rounding=allowed is None)
     again = partial(folded_twin, inputs=inputs, fold_norms=fold_norms, tolerance=tolerance, seed=seed)
     equivalence = _with_notes(equivalence, bool(removed))
-    return Folding(made.model, _with_removed(made.layers, removed), again, equivalence, tolerance, cost, base or Base())
+    layers, base = _with_removed(made.layers, removed), base or Base()
+    return Folding(made.model, layers, again, equivalence, tolerance, cost, base, inputs=described(inputs))
 
 
 def _check_tolerance(tolerance: float | None, example_inputs: Any) -> None:

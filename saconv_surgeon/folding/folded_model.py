@@ -20,6 +20,7 @@ from saconv_surgeon.records import (
     OutputDiff,
     Priced,
     Profile,
+    RecordedInputs,
     to_dict,
 )
 
@@ -30,7 +31,7 @@ class Folding:
 
     ``twin`` folds another copy of the model in the same way. ``equivalence`` is None if there were no inputs to prove anything
     on. With a ``tolerance``, it is about the model without what was removed, and ``cost`` says how far the outputs moved
-    by that. The rest is None until it was priced.
+    by that. ``inputs`` describes what it was proved on. The rest is None until it was priced.
     """
 
     BECAME: ClassVar[str] = "folded"
@@ -47,6 +48,7 @@ class Folding:
     latency_ratio: LatencyRatio | None = None
     latency_ratios: tuple[LatencyRatio, ...] = ()
     training_ratio: LatencyRatio | None = None
+    inputs: RecordedInputs | None = None
 
     @property
     def acceptable(self) -> bool:
@@ -80,6 +82,7 @@ class Folding:
             "tolerance": self.tolerance,
             "cost": to_dict(self.cost),
             "base": to_dict(self.base),
+            "inputs": to_dict(self.inputs),
             "tool_version": __version__,
             "torch_version": torch.__version__,
             "before": to_dict(self.before),

@@ -37,7 +37,9 @@ from saconv_surgeon.records.diff import (
     WeightDiff,
 )
 from saconv_surgeon.records.folding import FOLDING_SCHEMA, FoldedLayer, FoldLedger
+from saconv_surgeon.records.inputs import RecordedInputs, TensorInput
 from saconv_surgeon.records.profile import (
+    ENOUGH,
     PROFILE_SCHEMA,
     Comparison,
     ConditionChange,
@@ -54,12 +56,14 @@ from saconv_surgeon.records.profile import (
     TrainingCost,
     UncountedOp,
     Verdict,
+    interval_name,
 )
 from saconv_surgeon.records.serialization import from_dict, to_dict, unique_keys, with_strings
 
 __all__ = [
     "CONVERSION_SCHEMA",
     "DIFF_SCHEMA",
+    "ENOUGH",
     "FOLDING_SCHEMA",
     "INIT_MEANING",
     "INSPECTION_SCHEMA",
@@ -97,8 +101,10 @@ __all__ = [
     "PlannedSite",
     "Priced",
     "Profile",
+    "RecordedInputs",
     "Shape",
     "StructureChange",
+    "TensorInput",
     "Timing",
     "TrainingCost",
     "UncountedOp",
@@ -107,6 +113,7 @@ __all__ = [
     "WeightChange",
     "WeightDiff",
     "from_dict",
+    "interval_name",
     "to_dict",
     "unique_keys",
     "with_strings",

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+from saconv_surgeon.records.inputs import RecordedInputs
+
 Shape = tuple[int, ...]
 Decision = Literal["convert", "refuse"]
 Mode = Literal["eval", "train"]
@@ -124,11 +126,15 @@ class Ledger:
 
 @dataclass(frozen=True)
 class Base:
-    """The origin of the model of a plan. ``fingerprint`` is the sha256 of its weights."""
+    """The origin of the model of a plan. ``fingerprint`` is the sha256 of its weights.
+
+    ``inputs`` is what the user gave as ``--input``; empty if the inputs came with the model, or from Python.
+    """
 
     model: str | None = None
     weights: str | None = None
     fingerprint: str | None = None
+    inputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -136,7 +142,8 @@ class Plan:
     """The decision for every convolution, in the order of their first calls.
 
     ``options`` are those of the target, as the user writes them. ``init`` says how layers are initialized that cannot equal
-    their convolutions; None for a target that preserves the function.
+    their convolutions; None for a target that preserves the function. ``inputs`` describes what the model was run on; None in
+    plans of older versions.
     """
 
     target: str
@@ -148,6 +155,7 @@ class Plan:
     mode: Mode = "eval"
     options: Mapping[str, str] = field(default_factory=dict)
     init: str | None = None
+    inputs: RecordedInputs | None = None
 
     @property
     def converted_paths(self) -> tuple[str, ...]:

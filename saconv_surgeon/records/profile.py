@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from saconv_surgeon.errors import UsageError
 from saconv_surgeon.records.conversion import Shape
 
 Verdict = Literal["faster", "slower", "same", "inconclusive"]
 PROFILE_SCHEMA = "saconv-surgeon/profile/1"
+ENOUGH = 10
+"""Pairs for an interval that means something: with five per cent noise, three make one in seven equal models look different."""
 
 
 @dataclass(frozen=True)
@@ -110,11 +112,14 @@ class Latency:
 
 @dataclass(frozen=True)
 class LatencyRatio:
-    """Paired ratio after/before (or B/A) with a 95 % bootstrap interval of its median.
+    """Paired ratio after/before (or B/A) with an interval of its median, or the range of the pairs if they are few.
 
-    ``noise_low`` and ``noise_high`` are the same interval for the baseline against itself, in the same run; ``noise_floor`` is
-    how far it reaches from 1.
+    ``coverage`` is 0.95 for ``low`` to ``high`` from the bootstrap; None for fewer than ``ENOUGH`` pairs, whose smallest and
+    largest ratio they are. ``noise_low`` and ``noise_high`` are the same for the baseline against itself, in the same run;
+    ``noise_floor`` is how far they reach from 1.
     """
+
+    IN_JSON: ClassVar = ("coverage",)
 
     median: float
     low: float
@@ -125,6 +130,16 @@ class LatencyRatio:
     noise_low: float | None = None
     noise_high: float | None = None
     batch: int | None = None
+
+    @property
+    def coverage(self) -> float | None:
+        """How often ``low`` to ``high`` holds the true median; None if that is not known."""
+        return 0.95 if self.n >= ENOUGH else None
+
+
+def interval_name(n: int) -> str:
+    """What the interval of ``n`` pairs is called."""
+    return "95 % interval" if n >= ENOUGH else f"range of {n} pairs"
 
 
 @dataclass(frozen=True)

@@ -62,8 +62,9 @@ def temporary_name(name: str) -> str:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes plain dicts, lists, strings and numbers."""
-    path.write_text(json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
+    """Writes plain dicts, lists, strings and numbers. Half characters, as in file names that are no text, become escapes."""
+    text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def pickle_to(file: Path, content: Any, path: Path) -> None:

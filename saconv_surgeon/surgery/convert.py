@@ -14,6 +14,7 @@ from torch import nn
 from saconv_surgeon.convs.targets.known_targets import find_target
 from saconv_surgeon.errors import ModelError, NoEffectWarning, first_line
 from saconv_surgeon.models.loading.in_memory import opened
+from saconv_surgeon.models.running.described_inputs import described
 from saconv_surgeon.models.running.inputs import Inputs
 from saconv_surgeon.models.running.state import preserved_randomness, seed_all
 from saconv_surgeon.models.tree.fingerprint import fingerprint
@@ -64,7 +65,8 @@ def convert_model(
     if init is None and recorded is not None and not goal.preserves:
         init = recorded.init
     init = chosen_init(goal, init, data is not None)
-    made = replace(made, base=replace(made.base, fingerprint=fingerprint(model)), init=init)
+    origin = replace(made.base, fingerprint=fingerprint(model))
+    made = replace(made, base=origin, init=init, inputs=described(inputs))
     if not made.converted_paths:
         text = "no convolution of this model can be converted; see the reasons in the plan"
         warnings.warn(text, NoEffectWarning, stacklevel=3)

@@ -71,6 +71,7 @@ class Conversion:
             "executed": ledger.executed,
             "never_ran": ledger.never_ran,
             "base": to_dict(self.plan.base),
+            "inputs": to_dict(self.plan.inputs),
             "tool_version": self.plan.tool_version,
             "torch_version": self.plan.torch_version,
             "sites": to_dict(self.plan.sites),

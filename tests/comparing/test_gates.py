@@ -94,7 +94,15 @@ def test_what_was_found_is_said():
     found = evaluate(parse("latency>1.25x"), DIFF).found
     assert "×1.3" in found
     assert "1.2–1.4" in found
+    assert "95 % interval 1.2–1.4" in found
     assert "within the interval" in found
+
+
+def test_few_pairs_are_no_interval():
+    found = evaluate(parse("latency>1.25x"), DIFF | {"latency_ratios": [RATIO | {"n": 9}]}).found
+    assert "range of 9 pairs 1.2–1.4" in found
+    assert "within the range" in found
+    assert "95 %" not in found
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import click
 
 from saconv_surgeon.cli.checks import check_outputs, check_plan_alone
 from saconv_surgeon.cli.model_and_input_options import InputOptions, ModelOptions, mode_option
-from saconv_surgeon.cli.output import check_destinations, deliver, judge, save_or_fail
+from saconv_surgeon.cli.output import check_destinations, conclude, deliver, judge, save_accepted
 from saconv_surgeon.cli.result_options import ResultOptions, TalkOptions
 from saconv_surgeon.cli.selection_options import InitOptions, ProofOptions, SelectionOptions, overwrite_option
 from saconv_surgeon.cli.streams import EXIT_NOTHING_ELIGIBLE, fail, progress
@@ -111,21 +111,14 @@ def convert(
             )
     gates = judge(result.gates, conversion.to_dict()) if conversion.converted else ()
     report = conversion_report(conversion, opened.name, gates, every_site=talk.verbose or not conversion.converted)
+    places = outputs if conversion.converted else ()
+    saved = save_accepted(conversion, opened, places, gates, proof=proof, overwrite=overwrite)
     deliver(result, talk, conversion.to_dict() | {"gates": to_dict(gates)}, report)
     if not conversion.converted:
         refused = conversion.plan.ledger.refused
         fail(f"nothing to convert in {opened.name}: all {refused} convolutions are refused", EXIT_NOTHING_ELIGIBLE)
-    save_or_fail(
-        conversion,
-        opened,
-        outputs,
-        gates,
-        proof=proof,
-        overwrite=overwrite,
-        strict=measured.strict,
-        quiet=talk.quiet,
-        hints=tuple(_hints(conversion, outputs)),
-    )
+    hints = tuple(_hints(conversion, outputs))
+    conclude(conversion, saved, gates, proof=proof, strict=measured.strict, quiet=talk.quiet, hints=hints)
 
 
 def _hints(conversion: Conversion, outputs: Sequence[Path]) -> Iterator[str]:

@@ -52,11 +52,19 @@ def _diff_of_models(
 ) -> Diff:
     from saconv_surgeon import api
     from saconv_surgeon.cli.opening import open_model
+    from saconv_surgeon.models.loading.input_spec import NoInputsError
 
     timing = measured.timing()
     of_a, of_b = pair.of_each()
-    first = open_model(a, of_a, run_on, talk)
-    second = open_model(b, of_b, run_on, talk, inputs=first.inputs)
+    try:
+        first = open_model(a, of_a, run_on, talk)
+        second = open_model(b, of_b, run_on, talk, inputs=first.inputs)
+    except NoInputsError as none:
+        try:
+            second = open_model(b, of_b, run_on, talk)
+        except NoInputsError:
+            raise none from None
+        first = open_model(a, of_a, run_on, talk, inputs=second.inputs)
     names = (first.name, second.name)
     with progress(talk.quiet) as on_step:
         return api.diff(first.model, second.model, first.inputs, names=names, timing=timing, on_step=on_step)

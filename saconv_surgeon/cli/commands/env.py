@@ -18,6 +18,9 @@ def env(result: JsonOption) -> None:
     from saconv_surgeon.report.formats.terminal import drawn
 
     facts = environment()
+    if result.json_to is not None and result.json_to != "-":
+        write_json(facts, result.json_to)
     out = report_console(result.json_to, quiet=False)
     show(out, drawn(environment_table(facts), out.width))
-    write_json(facts, result.json_to)
+    if result.json_to == "-":
+        write_json(facts, result.json_to)

@@ -8,7 +8,7 @@ import click
 
 from saconv_surgeon.cli.checks import check_outputs
 from saconv_surgeon.cli.model_and_input_options import InputOptions, TrainedModelOptions
-from saconv_surgeon.cli.output import check_destinations, deliver, judge, save_or_fail
+from saconv_surgeon.cli.output import check_destinations, conclude, deliver, judge, save_accepted
 from saconv_surgeon.cli.result_options import ResultOptions, TalkOptions
 from saconv_surgeon.cli.selection_options import ProofOptions, overwrite_option
 from saconv_surgeon.cli.streams import EXIT_NOTHING_ELIGIBLE, fail, progress
@@ -81,18 +81,11 @@ def fold(
         if folding.changed:
             folding = api.price(folding, opened.model, opened.inputs, name=opened.name, timing=timing, on_step=on_step)
     gates = judge(result.gates, folding.to_dict()) if folding.changed else ()
+    places = outputs if folding.changed else ()
+    saved = save_accepted(folding, opened, places, gates, proof=proof, overwrite=overwrite)
     deliver(result, talk, folding.to_dict() | {"gates": to_dict(gates)}, folding_report(folding, opened.name, gates))
     if not folding.changed:
         why = f": {folding.layers[0].reason}" if folding.layers else ": it has no converted layers"
         norms = "" if fold_norms else "; --fold-norms folds the norms after plain convolutions"
         fail(f"nothing to fold in {opened.name}{why}{norms}", EXIT_NOTHING_ELIGIBLE)
-    save_or_fail(
-        folding,
-        opened,
-        outputs,
-        gates,
-        proof=proof,
-        overwrite=overwrite,
-        strict=measured.strict,
-        quiet=talk.quiet,
-    )
+    conclude(folding, saved, gates, proof=proof, strict=measured.strict, quiet=talk.quiet)

@@ -8,6 +8,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -17,7 +18,9 @@ from typing import Any
 
 from torch import nn
 
-from saconv_surgeon.errors import ModelError, UsageError, UserCodeError
+from saconv_surgeon.errors import ModelError, UsageError
+from saconv_surgeon.models.loading.offered_factories import listed
+from saconv_surgeon.models.loading.users_code import users_code
 
 
 def split_factory(spec: str) -> tuple[str, str] | None:
@@ -44,11 +47,7 @@ def import_source(source: str) -> ModuleType:
         ModelError: There is no such file or module.
         UserCodeError: Importing it raised.
     """
-    if source.endswith(".py"):
-        return _import_file(Path(source))
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    return _import_name(source)
+    return _import_file(Path(source)) if source.endswith(".py") else _import_name(source, Path.cwd())
 
 
 def made_by(source: str, expression: str, spec: str) -> Any:
@@ -67,7 +66,7 @@ def _find(source: str, expression: str, spec: str) -> Callable[[], Any]:
     found: Any = import_source(source)
     for name in names:
         if not hasattr(found, name):
-            raise ModelError(f"{source} has no {name!r}{_offers(found, name)}")
+            raise ModelError(f"{source} has no {name!r}{_offers(found, name, source)}")
         found = getattr(found, name)
     if isinstance(found, nn.Module) and args is None:
         return lambda: found
@@ -91,12 +90,22 @@ def call(make: Callable[[], Any], spec: str) -> Any:
     """What ``make`` returns.
 
     Raises:
-        UserCodeError: It raised; ``spec`` names it.
+        UserCodeError: It raised or ended the process; ``spec`` names it.
     """
-    try:
+    factory = split_factory(spec)
+    with users_code(spec, *(place_of(factory[0]) if factory else ())):
         return make()
-    except Exception as error:
-        raise UserCodeError(f"{spec} raised {type(error).__name__}: {error}") from error
+
+
+def place_of(source: str) -> tuple[str, Path]:
+    """The file or name of a module, and the folder from which it is imported: that above its package."""
+    if not source.endswith(".py"):
+        return source, Path.cwd()
+    path = Path(source).resolve()
+    root = path.parent
+    while (root / "__init__.py").exists():
+        root = root.parent
+    return str(path), root
 
 
 def parse_expression(expression: str, spec: str) -> tuple[list[str], list[Any] | None, dict[str, Any]]:
@@ -121,46 +130,48 @@ def parse_expression(expression: str, spec: str) -> tuple[list[str], list[Any] |
     return [node.id, *names], args, kwargs
 
 
-def _offers(module: Any, name: str) -> str:
-    public = [
-        n
-        for n, value in vars(module).items()
-        if callable(value)
-        and not n.startswith("_")
-        and getattr(value, "__module__", None) == getattr(module, "__name__", None)
-    ]
-    close = difflib.get_close_matches(name, public, n=1)
+def _offers(found: Any, name: str, source: str) -> str:
+    """What may be meant by ``name``, which ``found`` does not have: names close to it, or what there is."""
+    names = [n for n, value in vars(found).items() if not n.startswith("_") and _may_make(value)]
+    lower = {n.lower(): n for n in reversed(names)}
+    close = difflib.get_close_matches(name.lower(), lower, n=3)
     if close:
-        return f"; did you mean {close[0]!r}?"
-    return f"; it has {', '.join(sorted(public)[:8])}" if public else ""
+        return f"; did you mean {' or '.join(repr(lower[n]) for n in close)}?"
+    file = getattr(found, "__file__", None) if isinstance(found, ModuleType) else None
+    if file is not None and file.endswith(".py"):
+        return f"; {listed(source, Path(file))}"
+    return f"; it has {', '.join(sorted(names)[:8])}" if names else ""
+
+
+def _may_make(value: Any) -> bool:
+    """Whether a value is a model or may return one; what an import of a library brought along does not count."""
+    if isinstance(value, nn.Module):
+        return True
+    return callable(value) and getattr(value, "__module__", "").partition(".")[0] not in ("torch", "typing", "builtins")
 
 
 def _import_file(path: Path) -> ModuleType:
     if not is_place(path, Path.exists):
         raise ModelError(f"{path} does not exist (looked in {path.absolute().parent})")
-    path = path.resolve()
-    root, parts = path.parent, [path.stem]
-    while (root / "__init__.py").exists():
-        parts.insert(0, root.name)
-        root = root.parent
-    if parts[-1] == "__init__":
-        parts.pop()
-    if str(root) not in sys.path:
-        sys.path.insert(0, str(root))
+    source, root = place_of(str(path))
+    path = Path(source)
+    parts = [*path.parent.relative_to(root).parts, *([] if path.stem == "__init__" else [path.stem])]
     name = ".".join(parts)
     known = sys.modules.get(name)
-    if known is None and _finds(name, path):
-        return _import_name(name)
     if known is not None and _is_file(known, path):
         return known
-    return _import_as(f"{parts[-1]}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}", path)
+    if known is None and _finds(name, path, root):
+        return _import_name(name, root, str(path))
+    return _import_as(f"{parts[-1]}_{hashlib.sha256(os.fsencode(path)).hexdigest()[:8]}", path, root)
 
 
-def _finds(name: str, path: Path) -> bool:
-    try:
-        spec = importlib.util.find_spec(name)
-    except (ImportError, ValueError):
-        return False
+def _finds(name: str, path: Path, root: Path) -> bool:
+    """Whether ``name`` is imported from ``path`` if ``root`` comes first. Nothing but the packages above it is imported."""
+    with users_code(f"importing {path}", str(path), root):
+        try:
+            spec = importlib.util.find_spec(name)
+        except (ImportError, ValueError):
+            return False
     return spec is not None and spec.origin is not None and Path(spec.origin).resolve() == path
 
 
@@ -168,7 +179,7 @@ def _is_file(module: ModuleType, path: Path) -> bool:
     return module.__file__ is not None and Path(module.__file__).resolve() == path
 
 
-def _import_as(name: str, path: Path) -> ModuleType:
+def _import_as(name: str, path: Path, root: Path) -> ModuleType:
     """Imports a file whose own name is taken by another module."""
     if name in sys.modules:
         return sys.modules[name]
@@ -178,21 +189,22 @@ def _import_as(name: str, path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:
+        with users_code(f"importing {path}", str(path), root):
+            spec.loader.exec_module(module)
+    except BaseException:
         del sys.modules[name]
-        raise UserCodeError(f"importing {path} raised {type(error).__name__}: {error}") from error
+        raise
     return module
 
 
-def _import_name(name: str) -> ModuleType:
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is not None and (name == error.name or name.startswith(error.name + ".")):
-            raise ModelError(
-                f"there is no module {error.name!r} to import (is it installed, or does its path lack .py?)"
-            ) from error
-        raise UserCodeError(f"importing {name} raised {type(error).__name__}: {error}") from error
-    except Exception as error:
-        raise UserCodeError(f"importing {name} raised {type(error).__name__}: {error}") from error
+def _import_name(name: str, root: Path, source: str = "") -> ModuleType:
+    """Imports a module with ``root`` as the first place to look; ``source`` is its file, if the user gave that."""
+    with users_code(f"importing {source or name}", source or name, root):
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name is not None and (name == error.name or name.startswith(error.name + ".")):
+                raise ModelError(
+                    f"there is no module {error.name!r} to import (is it installed, or does its path lack .py?)"
+                ) from error
+            raise

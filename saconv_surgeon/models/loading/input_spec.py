@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from saconv_surgeon.errors import UsageError, UserCodeError
-from saconv_surgeon.models.loading.factories import made_by, split_factory
+from saconv_surgeon.errors import UsageError
+from saconv_surgeon.models.loading.factories import call, is_place, made_by, place_of, split_factory
 from saconv_surgeon.models.loading.model_spec import LoadedModel
+from saconv_surgeon.models.loading.offered_factories import listed
+from saconv_surgeon.models.loading.users_code import users_code
 from saconv_surgeon.models.running.inputs import Inputs
+
+_END = object()
+
+
+class NoInputsError(UsageError):
+    """Neither the user nor the model's source says what the model is run on."""
 
 
 def make_inputs(specs: tuple[str, ...], *, seed: int) -> Inputs:
@@ -30,8 +39,15 @@ def make_inputs(specs: tuple[str, ...], *, seed: int) -> Inputs:
     wrong = next(spec for spec, shape in zip(specs, shapes, strict=True) if shape is None)
     factory = split_factory(wrong)
     if factory is None or len(specs) > 1:
-        raise UsageError(f"--input {wrong!r} is neither a size such as 1x3x224x224 nor a single file.py:make_inputs")
+        raise UsageError(
+            f"--input {wrong!r} is neither a size such as 1x3x224x224 nor a single file.py:make_inputs{_functions_in(wrong)}"
+        )
     return Inputs.of(made_by(*factory, wrong))
+
+
+def are_sizes(specs: tuple[str, ...]) -> bool:
+    """Whether all of ``specs`` are sizes, from which inputs are made without any code of the user's."""
+    return all(_parse_shape(spec) is not None for spec in specs)
 
 
 def make_data(spec: str) -> Iterator[Any]:
@@ -45,6 +61,7 @@ def make_data(spec: str) -> Iterator[Any]:
     if factory is None:
         raise UsageError(
             f"--data {spec!r} is not of the form file.py:make_batches, a function that returns or yields batches"
+            f"{_functions_in(spec)}"
         )
     made = made_by(*factory, spec)
     if isinstance(made, Tensor) or not isinstance(made, Iterable):
@@ -55,27 +72,34 @@ def make_data(spec: str) -> Iterator[Any]:
 
 
 def _guarded(made: Iterable[Any], spec: str) -> Iterator[Any]:
-    try:
-        yield from made
-    except Exception as error:
-        raise UserCodeError(f"{spec} raised {type(error).__name__}: {error}") from error
+    iterator = call(lambda: iter(made), spec)
+    while True:
+        batch = call(lambda: next(iterator, _END), spec)
+        if batch is _END:
+            return
+        yield batch
 
 
 def offered_inputs(loaded: LoadedModel) -> Inputs:
     """What the model's own source offers as inputs.
 
     Raises:
-        UsageError: Nothing.
+        NoInputsError: Nothing.
     """
     if loaded.example_inputs is None:
-        raise UsageError(
+        raise NoInputsError(
             f"{loaded.name}: no inputs to run it on; give --input 1x3x224x224 (once for each input) or "
             "--input file.py:make_inputs, or put example_inputs() beside the factory"
         )
-    try:
+    factory = split_factory(loaded.name)
+    with users_code(f"example_inputs() of {loaded.name}", *(place_of(factory[0]) if factory else ())):
         return Inputs.of(loaded.example_inputs())
-    except Exception as error:
-        raise UserCodeError(f"example_inputs() of {loaded.name} raised {type(error).__name__}: {error}") from error
+
+
+def _functions_in(spec: str) -> str:
+    """What a file offers that was given without the name of a function, to be added to a message."""
+    file = Path(spec)
+    return f"; {listed(spec, file)}" if spec.endswith(".py") and is_place(file, Path.is_file) else ""
 
 
 def _parse_shape(spec: str) -> tuple[int, ...] | None:

@@ -15,6 +15,7 @@ from saconv_surgeon.models.exported.read_program import Program
 from saconv_surgeon.models.loading.factories import import_source, is_place, made_by, split_factory
 from saconv_surgeon.models.loading.libraries.known_libraries import LIBRARIES, make_model, split_library
 from saconv_surgeon.models.loading.model_files import read_model_file
+from saconv_surgeon.models.loading.offered_factories import listed, source_of
 from saconv_surgeon.models.loading.weight_files import read_weights
 from saconv_surgeon.models.loading.weight_fitting import fit_weights
 
@@ -79,10 +80,41 @@ def _load(spec: str, trust: bool, pretrained: bool) -> LoadedModel:
         return _from_factory(*factory, spec)
     if is_file and path.suffix == ".json":
         raise ModelError(f"{spec} is a report, not a model; reports go to diff, two at a time, or to profile --compare")
+    _check_names_factory(spec)
+    if path.suffix == ".py":
+        raise ModelError(f"{path} does not exist (looked in {path.absolute().parent})")
     if not is_place(path, Path.exists) and path.suffix not in MODEL_FILES:
         raise ModelError(f"there is no model {spec!r}; {FORMS}")
     found = read_model_file(path, trust=trust)
     return LoadedModel(found.module, spec, found.example_inputs, found.checkpoint, found.program)
+
+
+def _check_names_factory(spec: str) -> None:
+    """Checks that ``spec`` is not the code of a model alone, without the factory in it; its code is read, not run.
+
+    Raises:
+        ModelError: It is; lists what may be meant.
+    """
+    bare = spec.rstrip(":")
+    if bare in LIBRARIES:
+        raise ModelError(f"{bare} is a library; name one of its models, as in {bare}:name")
+    place, _, rest = bare.partition(".py:")
+    name = rest or None
+    source = f"{place}.py" if name else bare
+    file = Path(source)
+    if is_place(file / "__init__.py", Path.is_file):
+        file = file / "__init__.py"
+        source = ".".join(file.parent.parts) if not file.is_absolute() and ".." not in file.parts else str(file)
+    elif file.suffix != ".py" and not is_place(file, Path.exists):
+        beside = is_place(Path(f"{bare}.py"), Path.is_file)
+        found = source_of(bare) if re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", bare) else None
+        file, source = (Path(f"{bare}.py"), f"{bare}.py") if beside else (found or file, source)
+    if file.suffix != ".py" or not is_place(file, Path.is_file):
+        return
+    what = f"there is no factory {name!r} in {source}" if name else f"{spec} is code without the name of a factory"
+    raise ModelError(
+        f"{what}; give {source}:factory, a function or class that returns the model; {listed(source, file, name)}"
+    )
 
 
 def _from_library(prefix: str, expression: str, spec: str, trust: bool, pretrained: bool) -> LoadedModel:

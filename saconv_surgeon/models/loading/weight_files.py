@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import struct
+import warnings
 import zipfile
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +21,9 @@ from saconv_surgeon.errors import ModelError, UntrustedError, first_line
 from saconv_surgeon.models.archive_check import check_archive
 from saconv_surgeon.models.loading.checkpoints import state_dict_of
 from saconv_surgeon.models.loading.factories import is_place
+from saconv_surgeon.models.loading.missing_packages import how_to_get, missing_packages, why_not_loaded
 from saconv_surgeon.models.loading.trainer_settings import are_trainer_settings, placeholders_for
+from saconv_surgeon.models.loading.users_code import append_to_path, users_code
 from saconv_surgeon.records import unique_keys
 
 INDEX_SUFFIX = ".safetensors.index.json"
@@ -96,27 +100,30 @@ def read_pickle(path: Path, *, trust: bool, weights_suffice: bool = False) -> An
     """
     _check_file(path)
     check_archive(path)
+    if trust:
+        append_to_path(Path.cwd())
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return _load_data(path)
     except pickle.UnpicklingError as error:
-        classes = _classes_wanted(path)
+        classes = _classes_wanted(path, error)
         if weights_suffice and classes and not trust and are_trainer_settings(classes):
             with suppress(Exception), placeholders_for(classes):  # a placeholder cannot stand in for this object
-                return torch.load(path, map_location="cpu", weights_only=True)
+                return _load_data(path)
         if classes and not trust:
             raise UntrustedError(
                 f"{path} is a pickle that runs code when it is loaded. It wants these classes:\n  "
                 + "\n  ".join(classes)
+                + "".join(f"\n{how_to_get(package)}" for package in missing_packages(classes))
                 + "\nIf you trust whoever made the file, give --trust; "
                 "or save a state dict and give the code as MODEL with --weights"
             ) from error
-        if not classes:
-            raise ModelError(f"{path} cannot be loaded: {first_line(error)}") from error
+        if not trust:
+            raise ModelError(f"{path} cannot be loaded: {_what_is_wrong(error)}") from error
     except Exception as error:
         raise ModelError(
             f"{path} cannot be loaded ({type(error).__name__}: {first_line(error)}); is it complete?"
         ) from error
-    return _load_trusted(path)
+    return _load_trusted(path, classes)
 
 
 def is_torchscript(path: Path) -> bool:
@@ -128,6 +135,14 @@ def is_torchscript(path: Path) -> bool:
         return False
 
 
+def _load_data(path: Path) -> Any:
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", "Detected pickle protocol"
+        )  # what follows from that is an error, if anything does
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
 def _check_header(path: Path) -> None:
     """The names in a safetensors header; the library itself keeps the last of two that are equal."""
     with path.open("rb") as file:
@@ -137,22 +152,30 @@ def _check_header(path: Path) -> None:
         json.loads(file.read(size), object_pairs_hook=unique_keys)
 
 
-def _classes_wanted(path: Path) -> list[str]:
+def _classes_wanted(path: Path, error: pickle.UnpicklingError) -> list[str]:
+    """All classes in a file that torch refused with ``error``; of formats that cannot be searched, the first."""
     try:
         return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
-    except Exception:  # legacy and foreign formats cannot be searched
-        return []
+    except Exception:
+        return re.findall(r"Unsupported global: GLOBAL ([\w.]+)", str(error))
 
 
-def _load_trusted(path: Path) -> Any:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=False)
-    except (ModuleNotFoundError, AttributeError) as error:
-        raise ModelError(
-            f"{path} needs code that cannot be imported here ({error}); put it on PYTHONPATH, or run from its folder"
-        ) from error
-    except Exception as error:
-        raise ModelError(f"{path} cannot be loaded ({type(error).__name__}: {first_line(error)})") from error
+def _load_trusted(path: Path, classes: list[str]) -> Any:
+    with users_code(f"loading {path}", str(path.resolve())):
+        try:
+            return torch.load(path, map_location="cpu", weights_only=False)
+        except (ImportError, AttributeError) as error:
+            raise ModelError(
+                f"{path} needs code that cannot be imported here ({error}): {why_not_loaded(error, classes)}"
+            ) from error
+        except Exception as error:
+            raise ModelError(f"{path} cannot be loaded ({type(error).__name__}: {first_line(error)})") from error
+
+
+def _what_is_wrong(error: pickle.UnpicklingError) -> str:
+    """What torch found in a file, without its advice to load it in spite of that."""
+    found = re.search(r"WeightsUnpickler error:\s*([^\n]{1,100})", str(error))
+    return f"it is no file of torch.save{f' ({found[1]})' if found else ''}"
 
 
 def _check_file(path: Path) -> None:

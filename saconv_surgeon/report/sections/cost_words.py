@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from saconv_surgeon.records import CountedByFormula, Latency, LatencyRatio, Priced, Profile, UncountedOp
+from saconv_surgeon.records import CountedByFormula, Latency, LatencyRatio, Priced, Profile, UncountedOp, interval_name
 from saconv_surgeon.report import human
 from saconv_surgeon.report.blocks import BLANK, ROOT, Line, Tone, led, line
 
@@ -94,7 +94,7 @@ def spread(t: Latency) -> str:
 def verdict(ratio: LatencyRatio, where: str) -> Line:
     """``Slower: ×1.31, 95 % interval …``."""
     text = (
-        f"×{ratio.median:.3g}, 95 % interval {ratio.low:.3g}–{ratio.high:.3g}, {ratio.n} alternating pairs, "
+        f"×{ratio.median:.3g}, {interval_name(ratio.n)} {ratio.low:.3g}–{ratio.high:.3g}, {ratio.n} alternating pairs, "
         f"noise floor ±{100 * ratio.noise_floor:.1f} %"
     )
     return led(f"{ratio.verdict.capitalize()}{where}: ", text, TONES[ratio.verdict])

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from saconv_surgeon.profiling.timing.verdicts import SMALLEST_DIFFERENCE, WIDEST, ratio_of, verdict
+from saconv_surgeon.profiling.timing.verdicts import CRITICAL, SMALLEST_DIFFERENCE, WIDEST, ratio_of, verdict
+from saconv_surgeon.records import to_dict
 
 
 def pairs(factor, noise, n=80, seed=0, drift=0.0):
@@ -63,11 +64,63 @@ def test_the_rule(median, low, high, floor, wanted):
 @pytest.mark.parametrize("n", [3, 4, 6, 9])
 def test_few_pairs_need_a_plain_difference(n):
     equal = [ratio_of(*pairs(1.0, noise=0.05, n=n, seed=seed)).verdict for seed in range(300)]
-    assert set(equal) <= {"inconclusive"} | ({"slower", "faster"} if n == 3 else set())
-    assert equal.count("inconclusive") >= 297
+    assert set(equal) == {"inconclusive"}
     assert ratio_of(*pairs(2.0, noise=0.05, n=n)).verdict == "slower"
     assert ratio_of(*pairs(0.5, noise=0.05, n=n)).verdict == "faster"
 
 
 def test_a_single_pair_gives_a_ratio_and_no_error():
     assert ratio_of([1.0, 1.0], [1.5, 1.5]).median == 1.5
+
+
+@pytest.mark.parametrize("noise", [0.05, 0.2, 0.5, 1.0])
+@pytest.mark.parametrize("n", range(1, 10))
+def test_few_pairs_of_equal_models_are_not_called_different(n, noise):
+    found = [ratio_of(*pairs(1.0, noise=noise, n=n, seed=seed)) for seed in range(400)]
+    claims = [r for r in found if r.verdict != "inconclusive"]
+    assert len(claims) <= 4  # one in a thousand is meant; five of 400 would be one in eighty
+    assert not [r for r in claims if abs(r.median - 1) <= r.noise_floor]
+
+
+def test_few_pairs_have_a_range_and_no_interval():
+    a, b = [1.0, 1.1, 0.9, 1.0], [2.0, 2.4, 1.9, 2.1]
+    few = ratio_of(a, b)
+    assert few.low == min(y / x for x, y in zip(a, b))
+    assert few.high == max(y / x for x, y in zip(a, b))
+    assert (few.noise_low, few.noise_high) == (0.9 / 1.1, 1.0 / 0.9)
+    assert few.coverage is None
+    assert to_dict(few)["coverage"] is None
+    assert ratio_of(*pairs(1.0, 0.05, n=9)).coverage is None
+    many = ratio_of(*pairs(1.0, 0.05, n=10))
+    assert to_dict(many)["coverage"] == 0.95
+    assert many.high < max(y / x for x, y in zip(*pairs(1.0, 0.05, n=10)))
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "why"),
+    [
+        ([1.0, 1.0, 1.0], [1.3, 1.3, 1.09], "one pair shows less than the widest noise"),
+        ([1.0, 1.6, 1.0], [1.5, 2.4, 1.5], "the median lies within the noise floor"),
+        ([1.0, 1.2, 0.8, 1.1], [1.5, 1.4, 1.2, 2.4], "the series overlap like those of equal models"),
+        ([1.0, 1.0], [3.0, 3.0], "two pairs say nothing"),
+    ],
+)
+def test_each_ground_against_a_difference_of_few(a, b, why):
+    assert ratio_of(a, b).verdict == "inconclusive", why
+    assert ratio_of(b, a).verdict == "inconclusive", why
+
+
+def test_critical_values_are_those_of_student():
+    """By the area under the density of t: beyond the value, on both sides, is one in a thousand."""
+    for n, t in CRITICAL.items():
+        df = 2 * (n - 1)
+        x = np.linspace(t, t + 400, 4_000_001)
+        density = (1 + x**2 / df) ** (-(df + 1) / 2)
+        inside = np.linspace(0, t, 400_001)
+        beyond = area(density, x)
+        total = area((1 + inside**2 / df) ** (-(df + 1) / 2), inside) + beyond
+        assert abs(beyond / total - 0.001) < 1e-5
+
+
+def area(y, x):
+    return float(((y[1:] + y[:-1]) / 2 * np.diff(x)).sum())

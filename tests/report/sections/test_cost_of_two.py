@@ -35,3 +35,12 @@ def test_two_models_with_a_sweep_and_training():
     assert "Same at batch 8" in text
     assert "Slower in training: ×1.2" in text
     assert "saved for backward 5 MiB 5 MiB =" in text
+
+
+def test_few_pairs_are_given_with_their_range():
+    few = replace(RATIO, n=9, verdict="inconclusive")
+    text = both(Priced(PROFILE, PROFILE, (few,), replace(few, n=3)))
+    assert "Inconclusive: ×1.5, range of 9 pairs 1.4–1.6, 9 alternating pairs" in text
+    assert "Inconclusive in training: ×1.5, range of 3 pairs 1.4–1.6" in text
+    assert "95 %" not in text
+    assert "95 % interval" in both(Priced(PROFILE, PROFILE, (replace(few, n=10),)))

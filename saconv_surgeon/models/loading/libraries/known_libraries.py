@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import nn
 
-from saconv_surgeon.errors import ModelError, SurgeonError, UserCodeError
+from saconv_surgeon.errors import ModelError
 from saconv_surgeon.models.loading.factories import parse_expression
 from saconv_surgeon.models.loading.libraries.library import Library, ModelRequest
 from saconv_surgeon.models.loading.libraries.smp import SMP
@@ -23,6 +23,7 @@ from saconv_surgeon.models.loading.libraries.timm import TIMM
 from saconv_surgeon.models.loading.libraries.torchvision import TORCHVISION
 from saconv_surgeon.models.loading.libraries.transformers import TRANSFORMERS
 from saconv_surgeon.models.loading.libraries.ultralytics import ULTRALYTICS
+from saconv_surgeon.models.loading.users_code import users_code
 
 LIBRARIES = {library.extra: library for library in (TIMM, TORCHVISION, ULTRALYTICS, TRANSFORMERS, SMP)}
 
@@ -45,12 +46,8 @@ def make_model(
     library = LIBRARIES[prefix]
     package = _import(library, prefix)
     request = replace(_request(expression, f"{prefix}:{expression}"), pretrained=pretrained, trust=trust)
-    try:
+    with users_code(f"{prefix}:{expression}", prefix):
         model = library.make(package, request)
-    except SurgeonError:
-        raise
-    except Exception as error:
-        raise UserCodeError(f"{prefix}:{expression} raised {type(error).__name__}: {error}") from error
     return model, lambda: library.inputs(model, request)
 
 
