@@ -168,7 +168,7 @@ def test_layers_of_another_kind_are_named_and_left():
 
 def test_folded_weights_are_refused(trained):
     folded = surgeon.fold(YOLO(trained).model, torch.rand(1, 3, 64, 64)).model
-    with pytest.raises(UsageError, match="folded for inference .* give the checkpoint that was folded"):
+    with pytest.raises(UsageError, match=r"folded for inference .* give the checkpoint that was folded"):
         built("yolov8n.yaml").load(folded)
 
 

@@ -69,6 +69,6 @@ def _is_built_by(word: str, i: int, configuration: Mapping[str, Any], layers: nn
 
 def _structure(block: nn.Module) -> list[Any]:
     """Classes, settings of convolutions and shapes: all but what a model sets in its blocks afterwards, as in its norms."""
-    kinds = [(path, type(part)) for path, part in block.named_modules()]
+    kinds = [(path, type(part)) for path, part in block.named_modules(remove_duplicate=False)]
     settings = [settings_of(part) for part in block.modules() if isinstance(part, nn.Conv2d)]
     return [kinds, settings, {name: value.shape for name, value in block.state_dict().items()}]

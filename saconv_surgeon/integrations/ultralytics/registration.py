@@ -119,10 +119,10 @@ def _in_place_of(plain: nn.Module, word: str) -> nn.Module:
     meant = WORDS[word]
     repeated = type(plain) is nn.Sequential
     blocks = [_made_from(part, meant) for part in (plain.children() if repeated else [plain])]
-    block = nn.Sequential(*blocks) if repeated else blocks[0]
-    block.i, block.f = plain.i, plain.f  # type: ignore[assignment]
+    block: Any = nn.Sequential(*blocks) if repeated else blocks[0]
+    block.i, block.f = plain.i, plain.f
     block.type = f"{meant.result.__module__}.{meant.result.__qualname__}"
-    block.np = sum(p.numel() for p in block.parameters())  # type: ignore[assignment]
+    block.np = sum(p.numel() for p in block.parameters())
     return block
 
 
