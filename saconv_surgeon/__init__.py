@@ -12,6 +12,7 @@ The names below are imported when they are first used, so that importing the pac
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 from saconv_surgeon._version import __version__
@@ -132,3 +133,15 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+def _join(library: str, loaded: str) -> None:
+    """Imports the integration of a library that rebuilds models itself, if the process uses that library.
+
+    Unpickling a layer imports this package: so its checkpoints are looked after in processes that never name the integration.
+    """
+    if loaded in sys.modules:
+        importlib.import_module(f"{__name__}.integrations.{library}")
+
+
+_join("ultralytics", loaded="ultralytics.engine.model")

@@ -483,6 +483,25 @@ def test_a_configuration_can_name_the_block(tmp_path, monkeypatch):
     assert surgery_of(model) == {}
 
 
+@pytest.mark.parametrize("library", [YOLO, ultralytics.YOLO], ids=["ours", "stock"])
+def test_training_a_configuration_that_names_blocks(library, data, tmp_path):
+    """From the YAML, from the checkpoint, and again for what that training wrote."""
+    integration.register()
+    rows = "[-1, 1, Conv, [16, 3, 2]], [-1, 1, SAConvBlock, [32, 3, 2]], [-1, 2, C2f_SAConv, [32, True]]"
+    path = tmp_path / "net.yaml"
+    path.write_text(f"nc: 80\nbackbone: [{rows}, [-1, 1, Conv, [64, 3, 2]]]\nhead: [[[3], 1, Detect, [nc]]]\n")
+    yolo = library(path)
+    kinds = [type(module) for module in yolo.model.modules()]
+    for _ in range(2):
+        yolo.train(**arguments(data, tmp_path))
+        assert [type(module) for module in yolo.model.modules()] == kinds
+        assert yolo.model.model[-1].nc == 2
+        yolo = library(yolo.trainer.best)
+    layer = yolo.model.model[1]
+    assert type(layer) is surgeon.SAConvBlock
+    assert layer.switch.weight.any()  # it was trained
+
+
 def test_a_model_converted_in_memory(data, tmp_path):
     yolo = YOLO("yolov8n.yaml")
     yolo.model = surgeon.convert(yolo.model.eval(), torch.rand(1, 3, SIZE, SIZE)).model

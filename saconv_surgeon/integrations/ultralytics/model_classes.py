@@ -8,12 +8,7 @@ from typing import Any
 import ultralytics
 
 from saconv_surgeon.errors import UsageError
-from saconv_surgeon.integrations.ultralytics.layers_in_configuration import (
-    configuration_of,
-    record_surgery,
-    recorded_in,
-    surgery_of,
-)
+from saconv_surgeon.integrations.ultralytics.layers_in_configuration import lost_layers, record_surgery, surgery_of
 from saconv_surgeon.integrations.ultralytics.trainers import TRAINERS, SurgicalTrainer
 
 
@@ -89,16 +84,10 @@ YOLO = SurgicalYOLO
 
 
 def _warn_of_losses(yolo: Any) -> None:
-    """Says that converted layers will be, or have been, dropped by a stock trainer."""
-    surgery = surgery_of(yolo.model)
-    if surgery and not isinstance(yolo, _SurgicalModel):
+    """Says that converted layers will be dropped by a stock trainer; forgets those that have been."""
+    if surgery_of(yolo.model) and not isinstance(yolo, _SurgicalModel):
         warnings.warn(f"train() of {type(yolo).__name__} will drop the converted layers", stacklevel=3)
-    recorded = recorded_in(configuration_of(yolo.model))
-    lost = recorded.keys() - surgery.keys()
-    if lost and not yolo.model.is_fused():  # fusing renames the head of some models
-        warnings.warn(
-            f"{len(lost)} of the {len(recorded)} converted layers of this model are gone: a stock trainer has rebuilt it "
-            "without them. Train the converted checkpoint with saconv_surgeon.integrations.ultralytics.YOLO",
-            stacklevel=3,
-        )
+    if lost_layers(
+        yolo.model
+    ):  # said when the file was read; what is trained from here on are the layers that are left
         record_surgery(yolo.model)

@@ -11,6 +11,7 @@ from ultralytics.nn.modules.block import RepVGGDW
 from ultralytics.nn.modules.conv import Conv, Conv2, RepConv
 
 from saconv_surgeon.convs.converted import ConvertedLayer
+from saconv_surgeon.convs.kernel_guard import guard
 from saconv_surgeon.integrations.ultralytics.layers_in_configuration import RECORD, configuration_of, record_surgery
 
 
@@ -62,6 +63,7 @@ def protect(model: nn.Module) -> None:
     Nothing else changes: no attribute, state-dict key or output. The other blocks are fused as ever. Blocks that are fused
     already are left alone: they have no norm that could be folded. Doing it twice changes nothing the second time.
     """
+    guard(model)
     for block in model.modules():
         if _would_be_fused(block) and any(map(_is_not_for_fusing, block.modules())):
             _protect_block(block)
