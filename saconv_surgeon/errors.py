@@ -63,6 +63,10 @@ class FusingMethodWarning(UserWarning):
     """A model has methods that merge convolutions, which its converted layers will not allow."""
 
 
+class NotPlainWarning(UserWarning):
+    """Code reads the weight of a trained converted layer as if that were the kernel of a plain convolution."""
+
+
 class LostLayerWarning(UserWarning):
     """Other code has put plain convolutions in the place of converted layers."""
 

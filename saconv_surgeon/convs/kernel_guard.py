@@ -3,7 +3,8 @@
 Libraries fold norms into convolutions, and merge parallel branches: they read ``conv.weight`` and put a new convolution, or new
 tensors, in its place. No convolution with the ``weight`` of a trained converted layer computes what the layer computes. The
 guard knows which other code reads that weight. It raises if, before the layer runs again, the layer or the norm beside it is
-taken out of the model, or if its weight or bias is replaced. The guard is a part of the model and travels with a pickle.
+taken out of the model, or if its weight or bias is replaced; and it warns if values are read for inference. The guard is a part
+of the model and travels with a pickle.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from torch import Tensor, nn
 
 from saconv_surgeon.convs.converted import INHERITED, ConvertedLayer
 from saconv_surgeon.convs.known_norms_and_activations import is_norm
-from saconv_surgeon.errors import LostLayerWarning, NotPlainError
+from saconv_surgeon.convs.reading_code import reads_values
+from saconv_surgeon.errors import LostLayerWarning, NotPlainError, NotPlainWarning
 
 PACKAGE = __name__.partition(".")[0]
 OF_TORCH = "torch.nn.modules."
@@ -140,8 +142,18 @@ def note_reader(layer: nn.Module) -> None:
     """To be called when the weight of ``layer`` is read: remembers who did, unless it is code of this package."""
     frame = sys._getframe(2)
     origin: str = frame.f_globals.get("__name__", "")
-    if not origin.startswith((PACKAGE, OF_TORCH)):
-        _readers[layer] = _described(frame)
+    if origin.startswith((PACKAGE, OF_TORCH)):
+        return
+    _readers[layer] = _described(frame)
+    deploying = not layer.training and not torch.is_grad_enabled()
+    if deploying and not _unguarded.get() and reads_values(frame.f_code, frame.f_lasti) and not _is_plain(layer):
+        warnings.warn(
+            f"{_name(layer)}: {_readers[layer]} reads its weight, and no plain convolution with that weight computes the same: "
+            "the layer has been trained. Fold the model first (saconv-surgeon fold); the kernel of its narrow branch is "
+            "standardised_weight()",
+            NotPlainWarning,
+            stacklevel=3,
+        )
 
 
 def has_run(layer: nn.Module) -> None:
