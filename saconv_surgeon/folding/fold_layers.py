@@ -21,7 +21,7 @@ from saconv_surgeon.models.tree.paths import paths_of
 from saconv_surgeon.models.tree.wrappers import rebind
 from saconv_surgeon.records import ConvSite, FoldedLayer
 from saconv_surgeon.surgery.absorption_rules import followed_by_norm
-from saconv_surgeon.surgery.eligibility import changed_by_hand
+from saconv_surgeon.surgery.changed_by_hand import BACKWARD_HOOKS, changed_by_hand, hooks_on, patched_methods
 from saconv_surgeon.surgery.equivalence import Following
 from saconv_surgeon.surgery.rewriting import protect, unprotect
 
@@ -104,10 +104,12 @@ def why_untouchable(module: nn.Module) -> str | None:
         if any(isinstance(part, ConvertedLayer) for part in module.modules() if part is not module):
             return "it holds other converted layers"
     for part in module.modules():
-        if part._forward_hooks or part._forward_pre_hooks:
-            return "it has forward hooks, which would be lost"
-        if "forward" in vars(part):
-            return "its forward has been replaced"
+        hooks = [name for name in hooks_on(part) if f"_{name}" not in BACKWARD_HOOKS]  # a folded model is not trained
+        if hooks:
+            return f"it has {hooks[0].replace('_', ' ')}, which would be lost"
+        patched = patched_methods(part)
+        if patched:
+            return f"its {patched[0]} has been replaced"
         if parametrize.is_parametrized(part):
             return "its tensors are parametrised"
     return None

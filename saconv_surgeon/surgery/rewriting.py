@@ -15,6 +15,7 @@ from saconv_surgeon.models.census.census import conv_arguments
 from saconv_surgeon.models.running.state import preserved_randomness
 from saconv_surgeon.models.tree.absorbed_modules import absorb, give_back
 from saconv_surgeon.models.tree.copying import copy_model
+from saconv_surgeon.models.tree.kernel_shape import set_by_kernel
 from saconv_surgeon.models.tree.paths import paths_of
 from saconv_surgeon.models.tree.wrappers import rebind, unwrapped
 from saconv_surgeon.records import Plan, PlannedSite
@@ -58,8 +59,9 @@ def _replace(
     for site in sites:
         conv = copied.get_submodule(site.path)
         assert isinstance(conv, nn.Conv2d)
+        set_by_kernel(conv)  # it is a copy already
         try:
-            layer = target.layer.taking(conv, **options)  # it is a copy already
+            layer = target.layer.taking(conv, **options)
         except ValueError as error:
             raise ArtefactError(f"{site.path!r} cannot become a {target.layer.__name__}: {error}") from error
         layer.path = site.path or type(layer).__name__
