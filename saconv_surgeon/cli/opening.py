@@ -83,6 +83,7 @@ def open_model(
     model = model.to(device=None if abstract else device, dtype=dtype)
     if run_on.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    inputs = inputs.along(run_on.batch_axis) if run_on.batch_axis else inputs
     inputs = inputs.to(device, dtype or _dtype_of(model), channels_last=run_on.channels_last)
     _check_runs(model, inputs, loaded, mode)
     base = Base(model=spec, weights=str(source.weights) if source.weights else None)

@@ -44,6 +44,18 @@ def hooks_on(module: nn.Module) -> tuple[str, ...]:
     return tuple(name.strip("_") for name in HOOKS if getattr(module, name, None))
 
 
+CARRIED_HOOKS = (
+    *("_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called"),
+    *("_forward_pre_hooks", "_forward_pre_hooks_with_kwargs", *BACKWARD_HOOKS, "_is_full_backward_hook"),
+)
+"""What a module keeps its hooks on calls in."""
+
+
+def carry_hooks(old: nn.Module, new: nn.Module) -> None:
+    """Puts the forward and backward hooks of ``old`` on ``new``, which has none and computes the same."""
+    vars(new).update({name: vars(old)[name] for name in CARRIED_HOOKS if name in vars(old)})
+
+
 def _unusable_tensors(parameters: Mapping[str, nn.Parameter | None]) -> Reason | None:
     weight = parameters.get("weight")
     if weight is None:

@@ -10,13 +10,15 @@ from typing import TypeVar
 
 from torch import Tensor, nn
 
+from saconv_surgeon.convs.parameter_extras import carry_to_copy
 from saconv_surgeon.errors import ModelError
 
 M = TypeVar("M", bound=nn.Module)
 
 
 def copy_model(model: M, *, share_parameters: bool = False, replacing: Mapping[int, Tensor] | None = None) -> M:
-    """A deep copy that shares nothing with ``model``, or only its parameters, which need the memory.
+    """A deep copy that shares nothing with ``model``, or only its parameters, which need the memory. What other code has put on
+    parameters, gradient hooks and attributes, is on those of the copy too.
 
     ``replacing`` gives, by ``id``, other tensors to put in the places of some.
 
@@ -42,6 +44,7 @@ def copy_model(model: M, *, share_parameters: bool = False, replacing: Mapping[i
             f"{type(model).__name__} cannot be copied ({type(error).__name__}: {error}), and surgery works on a copy; "
             "take the attribute that cannot be copied out of the model, or give the class a __deepcopy__"
         ) from error
+    carry_to_copy(model, copied, memo)
     own = {id(module) for module in model.modules()}
     shared = next((path for path, module in copied.named_modules() if id(module) in own), None)
     if shared is not None:
