@@ -77,7 +77,7 @@ def batch_of(value: Any, axis: int = 0) -> int | None:
 
 
 def picked(value: Any, which: Tensor, axis: int = 0) -> Any:
-    """``value`` with the samples ``which``, their indices in that order, of every tensor and list that has one entry for each sample.
+    """``value`` with the samples at the indices ``which``, of every tensor and list that has one entry for each sample.
 
     A tensor that has no such axis is left alone, unless its first axis has one entry for each, as lengths have.
     """
