@@ -1,7 +1,7 @@
 """The whole state of a model as plain tensors, and back.
 
-What a model's ``state_dict()`` gives is stored, and besides it the parameters and persistent buffers that it leaves out, renames or
-changes: a model keeps a frozen part out of its checkpoints, or casts what it hands out, and would come back without it.
+What a model's ``state_dict()`` gives is stored, and besides it the parameters and persistent buffers that it leaves out, renames
+or changes: a model that keeps a frozen part out of its checkpoints, or casts what it hands out, would come back without it.
 """
 
 from __future__ import annotations
@@ -73,9 +73,9 @@ def check_storable(model: nn.Module) -> None:
 def registered(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Every parameter and persistent buffer of ``model``, under all its names, whatever ``state_dict()`` gives."""
     for prefix, module in model.named_modules(remove_duplicate=False):
-        persistent = {n: b for n, b in module._buffers.items() if n not in module._non_persistent_buffers_set}
-        for name, tensor in (module._parameters | persistent).items():
-            if tensor is not None:
+        passing = getattr(module, "_non_persistent_buffers_set", ())
+        for name, tensor in [*module._parameters.items(), *module._buffers.items()]:
+            if tensor is not None and name not in passing:
                 yield joined(prefix, name), tensor
 
 
@@ -177,7 +177,7 @@ def _adopt_dtypes(model: nn.Module, values: Mapping[str, Any]) -> None:
     """Casts the model's tensors to the dtypes of the values, so that loading rounds nothing."""
     for name, tensor in registered(model):
         value = values.get(name)
-        if is_plain(value) and is_plain(tensor) and value.dtype != tensor.dtype:
+        if isinstance(value, Tensor) and is_plain(value) and is_plain(tensor) and value.dtype != tensor.dtype:
             tensor.data = tensor.data.to(value.dtype)
 
 

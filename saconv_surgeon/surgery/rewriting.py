@@ -18,11 +18,13 @@ from saconv_surgeon.models.tree.absorbed_modules import absorb, give_back
 from saconv_surgeon.models.tree.copying import copy_model
 from saconv_surgeon.models.tree.kernel_shape import set_by_kernel
 from saconv_surgeon.models.tree.paths import paths_of
+from saconv_surgeon.models.tree.recursion import with_room
 from saconv_surgeon.models.tree.wrappers import rebind, unwrapped
 from saconv_surgeon.records import Plan, PlannedSite
 from saconv_surgeon.surgery.changed_by_hand import CARRIED_HOOKS, carry_hooks, hooks_on, patched_methods
 
 
+@with_room
 def apply(model: nn.Module, plan: Plan) -> nn.Module:
     """A copy of ``model`` in which the convolutions that ``plan`` converts are replaced. ``model`` is not modified.
 
@@ -76,6 +78,7 @@ def _replace(
     return None
 
 
+@with_room
 def revert(model: nn.Module) -> nn.Module:
     """A copy of ``model`` in which every converted layer is the ``nn.Conv2d`` again that it was made from, to the bit.
 

@@ -122,6 +122,7 @@ def _mapped(value: Any, change: Callable[[Any], Any], whole: Callable[[Any], boo
     """``value`` with ``change`` of its leaves; those that torch's trees do not look into are looked into here."""
 
     def of_leaf(leaf: Any) -> Any:
+        twin: Any
         if isinstance(leaf, UserDict):
             twin = copy.copy(leaf)
             twin.data = _mapped(leaf.data, change, whole)

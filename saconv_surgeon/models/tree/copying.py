@@ -6,13 +6,17 @@ import copy
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from typing import TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from saconv_surgeon.convs.parameter_extras import carry_to_copy
 from saconv_surgeon.errors import ModelError
 
+COPIED_LAYOUTS = (torch.strided, torch.sparse_coo)
+"""Those of tensors that ``copy.deepcopy`` can copy."""
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -32,6 +36,7 @@ def copy_model(model: M, *, share_parameters: bool = False, replacing: Mapping[i
     for tensor in _attribute_tensors(model.modules()):
         if not tensor.is_leaf:
             memo[id(tensor)] = tensor.detach().clone()
+    memo |= _copies_of_opaque(model)
     if share_parameters:
         memo |= {id(p): p for p in model.parameters()}
     memo |= replacing or {}
@@ -74,6 +79,17 @@ def _empty_dicts(model: nn.Module) -> dict[int, object]:
         for value in vars(module).values()
         if type(value) is OrderedDict and not value
     }
+
+
+def _copies_of_opaque(model: nn.Module) -> dict[int, object]:
+    """Copies, by ``id``, of tensors without a storage (compressed sparse, nested), which ``copy.deepcopy`` refuses."""
+    copies: dict[int, object] = {}
+    for tensor in chain(model.parameters(), model.buffers(), _attribute_tensors(model.modules())):
+        if type(tensor) in (Tensor, nn.Parameter) and (tensor.layout not in COPIED_LAYOUTS or tensor.is_nested):
+            copied = tensor.detach().clone()
+            is_parameter = isinstance(tensor, nn.Parameter)
+            copies[id(tensor)] = nn.Parameter(copied, tensor.requires_grad) if is_parameter else copied
+    return copies
 
 
 def _attribute_tensors(modules: Iterable[nn.Module]) -> Iterable[Tensor]:
