@@ -56,7 +56,7 @@ def stored_state(model: nn.Module) -> StoredState:
             form, parts = taken_apart(value, key)
         except FormError as error:
             raise ModelError(
-                f"the state of the model holds more than tensors (first: {key}, {error}); save to a .pt file instead"
+                f"the state of the model holds more than plain tensors (first: {key}, {error}); save to a .pt file instead"
             ) from None
         tensors |= parts
         if form is not None:

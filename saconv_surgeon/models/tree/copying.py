@@ -17,6 +17,7 @@ from saconv_surgeon.errors import ModelError
 
 COPIED_LAYOUTS = (torch.strided, torch.sparse_coo)
 """Those of tensors that ``copy.deepcopy`` can copy."""
+SHARDED = ("FSDPModule", "FullyShardedDataParallel")
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -45,6 +46,12 @@ def copy_model(model: M, *, share_parameters: bool = False, replacing: Mapping[i
             warnings.simplefilter("ignore")  # torch warns about its own attributes while it copies them
             copied = copy.deepcopy(model, memo)
     except Exception as error:
+        sharded = next((path for path, module in model.named_modules() if _is_sharded(module)), None)
+        if sharded is not None:
+            raise ModelError(
+                f"{type(model).__name__} is sharded (FSDP, at {sharded or 'the root'!r}) and cannot be copied, and surgery works "
+                "on a copy; convert the plain model, and shard the converted one"
+            ) from error
         raise ModelError(
             f"{type(model).__name__} cannot be copied ({type(error).__name__}: {error}), and surgery works on a copy; "
             "take the attribute that cannot be copied out of the model, or give the class a __deepcopy__"
@@ -58,6 +65,11 @@ def copy_model(model: M, *, share_parameters: bool = False, replacing: Mapping[i
             "returns itself, and surgery would change your model; take that method out, or put the module in afterwards"
         )
     return copied
+
+
+def _is_sharded(module: nn.Module) -> bool:
+    """Whether the parameters of ``module`` are spread over processes. By name, since importing the classes takes long."""
+    return any(base.__name__ in SHARDED for base in type(module).__mro__)
 
 
 def stand_in(model: M) -> M:

@@ -29,9 +29,9 @@ def fingerprint(model: nn.Module) -> str:
 def _parts(value: Any, name: str) -> list[tuple[str, Tensor, str]]:
     """What to hash of a value: a dense tensor as it is, anything else taken apart, with what it is made of as a note."""
     if isinstance(value, Tensor) and hasattr(value, "__tensor_flatten__"):  # DTensor and other tensors made of tensors
-        names, context = value.__tensor_flatten__()
-        inner = [part for key in names for part in _parts(getattr(value, key), f"{name}.{key}")]
-        return [(f"{name}|{type(value).__name__}|{context}", torch.empty(0), ""), *inner]
+        held = {key: getattr(value, key) for key in value.__tensor_flatten__()[0]}
+        inner = [part for key, item in held.items() for part in _parts(item, f"{name}.{key}")]
+        return [(f"{name}|{type(value).__name__}", torch.empty(0), ""), *inner]
     dense = (
         isinstance(value, Tensor) and value.layout is torch.strided and not value.is_quantized and not value.is_nested
     )
