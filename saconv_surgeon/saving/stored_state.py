@@ -6,6 +6,7 @@ or changes: a model that keeps a frozen part out of its checkpoints, or casts wh
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -111,7 +112,7 @@ def load_stored(model: nn.Module, tensors: Mapping[str, Tensor], notes: object) 
     _replace(model, {name: values[keys[name]] for name in assigned})
     only_placed = set(places.values()) - set(held)
     state = {key: value for key, value in values.items() if key not in assigned and not key.endswith(REGISTERED)}
-    result = model.load_state_dict(state, strict=False)
+    result = model.load_state_dict(_with_versions(state, model, values, tensors), strict=False)
     missing, unexpected = set(getattr(result, "missing_keys", ())), set(getattr(result, "unexpected_keys", ()))
     with torch.no_grad():
         for name, key in places.items():
@@ -124,6 +125,16 @@ def load_stored(model: nn.Module, tensors: Mapping[str, Tensor], notes: object) 
     missing = {name for name in missing - loaded if name not in held or _storage(held[name]) not in reached}
     strange = (unexpected - only_placed - assigned) | (set(places) - set(held)) | _twice(held, tensors)
     return sorted(missing), sorted(strange)
+
+
+def _with_versions(
+    state: dict[str, Any], model: nn.Module, values: Mapping[str, Any], tensors: Mapping[str, Tensor]
+) -> dict[str, Any]:
+    """``state``, with the versions of the model's modules if it holds more than plain tensors: packed weights need them."""
+    versioned = OrderedDict(state)
+    if any(key not in tensors for key in values):
+        versioned._metadata = getattr(model.state_dict(), "_metadata", OrderedDict())  # type: ignore[attr-defined]
+    return versioned
 
 
 def _values(tensors: Mapping[str, Tensor], notes: object) -> tuple[dict[str, Any], dict[str, str]]:

@@ -35,8 +35,8 @@ def changed_by_hand(module: nn.Module) -> Reason | None:
 
 def patched_methods(module: nn.Module) -> tuple[str, ...]:
     """The methods of a module that were replaced on the object: ``forward``, ``_conv_forward``, ``train``, ``state_dict`` …"""
-    own = vars(module)
-    return tuple(name for name in own if callable(getattr(type(module), name, None)) and own[name] is not None)
+    own = [name for name, value in vars(module).items() if value is not None and name != "extra_repr"]
+    return tuple(name for name in own if callable(getattr(type(module), name, None)))
 
 
 def hooks_on(module: nn.Module) -> tuple[str, ...]:

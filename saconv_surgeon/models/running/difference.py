@@ -63,7 +63,7 @@ def agreement(a: Sequence[Leaf], b: Sequence[Leaf], samples: int | None) -> tupl
     there is a NaN, nothing is the largest.
     """
     left, right = (
-        next((leaf for _, leaf in side if isinstance(leaf, Tensor) and leaf.is_floating_point()), None)
+        next((_computable(_dense(t)) for _, t in side if isinstance(t, Tensor) and t.is_floating_point()), None)
         for side in (a, b)
     )
     if left is None or right is None or left.shape != right.shape:

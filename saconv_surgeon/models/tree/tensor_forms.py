@@ -76,8 +76,8 @@ def _described(value: Any, part: Any) -> dict[str, Any]:
         or (type(value) is float and value == value and abs(value) != torch.inf)
     ):
         return {"kind": "value", "value": value}
-    if isinstance(value, torch.dtype):
-        return {"kind": "dtype", "dtype": _name(value)}
+    if isinstance(value, (torch.dtype, torch.qscheme)):
+        return {"kind": type(value).__name__, "name": _name(value)}
     if type(value) in (list, tuple):
         return {"kind": type(value).__name__, "items": [part(item, str(i)) for i, item in enumerate(value)]}
     if isinstance(value, dict) and all(type(key) is str for key in value):
@@ -147,8 +147,8 @@ def _put_together(form: Form, tensors: Mapping[str, Tensor]) -> Any:
         return tensors[form["tensor"]]
     if kind == "value":
         return form["value"]
-    if kind == "dtype":
-        return _dtype(form["dtype"])
+    if kind in ("dtype", "qscheme"):
+        return _constant(form["name"], torch.dtype if kind == "dtype" else torch.qscheme)
     if kind == "tuple":
         return tuple(_put_together(item, tensors) for item in form["items"])
     if kind == "list":
@@ -179,7 +179,7 @@ def _put_together(form: Form, tensors: Mapping[str, Tensor]) -> Any:
     if kind == "complex":
         return torch.view_as_complex(part("real"))
     if kind == "bytes":
-        dtype, size = _dtype(form["dtype"]), form["size"]
+        dtype, size = _constant(form["dtype"], torch.dtype), form["size"]
         if part("raw").numel() != prod(size) * dtype.itemsize:
             raise FormError(f"{part('raw').numel()} bytes for {prod(size)} values of {dtype}")
         return part("raw").view(dtype).reshape(size)
@@ -190,8 +190,8 @@ def _name(kind: object) -> str:
     return str(kind).removeprefix("torch.")
 
 
-def _dtype(name: str) -> torch.dtype:
+def _constant(name: str, kind: type) -> Any:
     found = getattr(torch, name)
-    if not isinstance(found, torch.dtype):
-        raise FormError(f"no such dtype: {name!r}")
+    if not isinstance(found, kind):
+        raise FormError(f"no such {kind.__name__}: {name!r}")
     return found

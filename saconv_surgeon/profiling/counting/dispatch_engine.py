@@ -121,8 +121,9 @@ class _Kernels(TorchDispatchMode):
         outermost = self.inside == 0
         self.inside += 1
         try:
+            nested = any(t.is_nested for t in tensors_in((args, kwargs)))  # taken apart into itself, without end
             with self:
-                result = func.decompose(*args, **kwargs)
+                result = NotImplemented if nested else func.decompose(*args, **kwargs)
         finally:
             self.inside -= 1
         if result is NotImplemented:
@@ -178,7 +179,7 @@ def _storage(t: Tensor) -> Any:
 
 def _bytes_of(t: Tensor) -> int:
     """Of the different elements: an expanded tensor is as large as what it repeats."""
-    if t.layout is not torch.strided:
+    if t.layout is not torch.strided or t.is_nested:
         return 0
     elements = 1
     for size, stride in zip(t.shape, t.stride(), strict=True):

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from saconv_surgeon.errors import ModelError, UsageError, UserCodeError, first_line
+from saconv_surgeon.errors import ModelError, SurgeonError, UsageError, UserCodeError, first_line
 from saconv_surgeon.models.running.inputs import Inputs
 from saconv_surgeon.models.running.output_leaves import collected
 from saconv_surgeon.models.running.state import preserved
@@ -88,6 +88,8 @@ def time_alternately(
             runs.append(make_run(_called(subject, timing, device), subject, FreshInputs(inputs)))
         try:
             return measure(runs, device, budget_s=timing.budget_s, on_run=on_run)
+        except SurgeonError:
+            raise
         except Exception as error:
             if timing.compiled:
                 raise ModelError(
