@@ -105,15 +105,16 @@ def load_stored(model: nn.Module, tensors: Mapping[str, Tensor], notes: object) 
         RuntimeError: A tensor has another shape than the model's.
     """
     values, places = _values(tensors, notes)
-    _adopt_dtypes(model, values)
     held = dict(registered(model))
     keys = {name: name for name in held if name in values} | places
+    _adopt_dtypes(model, {name: values[key] for name, key in keys.items()})
     assigned = {name for name, key in keys.items() if name in held and _must_replace(held[name], values[key])}
     _replace(model, {name: values[keys[name]] for name in assigned})
     only_placed = set(places.values()) - set(held)
     state = {key: value for key, value in values.items() if key not in assigned and not key.endswith(REGISTERED)}
     result = model.load_state_dict(_with_versions(state, model, values, tensors), strict=False)
     missing, unexpected = set(getattr(result, "missing_keys", ())), set(getattr(result, "unexpected_keys", ()))
+    held = dict(registered(model))  # loading may have put others in their places
     with torch.no_grad():
         for name, key in places.items():
             if name in held and name not in assigned:

@@ -177,12 +177,12 @@ def _put_together(form: Form, tensors: Mapping[str, Tensor]) -> Any:
             part("values"), part("scales"), part("zero_points"), form["axis"]
         )
     if kind == "complex":
-        return torch.view_as_complex(part("real"))
+        return torch.view_as_complex(part("real").clone())  # what a file holds need not be aligned for larger elements
     if kind == "bytes":
         dtype, size = _constant(form["dtype"], torch.dtype), form["size"]
         if part("raw").numel() != prod(size) * dtype.itemsize:
             raise FormError(f"{part('raw').numel()} bytes for {prod(size)} values of {dtype}")
-        return part("raw").view(dtype).reshape(size)
+        return part("raw").clone().view(dtype).reshape(size)
     raise FormError(f"no such kind: {kind!r}")
 
 
