@@ -63,7 +63,7 @@ def agreement(a: Sequence[Leaf], b: Sequence[Leaf], samples: int | None) -> tupl
     there is a NaN, nothing is the largest.
     """
     left, right = (
-        next((_computable(_dense(t)) for _, t in side if isinstance(t, Tensor) and t.is_floating_point()), None)
+        next((leaf for _, leaf in computable(side) if isinstance(leaf, Tensor) and leaf.is_floating_point()), None)
         for side in (a, b)
     )
     if left is None or right is None or left.shape != right.shape:
@@ -73,6 +73,11 @@ def agreement(a: Sequence[Leaf], b: Sequence[Leaf], samples: int | None) -> tupl
     right = right.to(left.device)
     same = (left.argmax(1) == right.argmax(1)) & ~(left.isnan() | right.isnan()).any(1)
     return int(same.sum()), same.numel()
+
+
+def computable(leaves: Sequence[Leaf]) -> list[Leaf]:
+    """The leaves with every tensor dense and in a dtype that torch computes with; the values are the same."""
+    return [(name, _computable(_dense(leaf)) if isinstance(leaf, Tensor) else leaf) for name, leaf in leaves]
 
 
 def _compare_leaf(name: str, a: Any, b: Any) -> Difference:
