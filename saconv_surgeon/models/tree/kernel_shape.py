@@ -43,9 +43,8 @@ def _settings_of_kernel(conv: _ConvNd) -> dict[str, Any]:
 
 def _set(conv: _ConvNd, settings: dict[str, Any]) -> None:
     vars(conv).update(settings)
-    if (
-        conv.padding == "same" and conv.padding_mode == "zeros"
-    ):  # other modes pad by what was worked out when it was built
+    # other modes pad by what was worked out when it was built
+    if conv.padding == "same" and conv.padding_mode == "zeros":
         dilation = conv.dilation if isinstance(conv.dilation, (tuple, list)) else (conv.dilation,) * 2
         totals = [d * (k - 1) for d, k in zip(dilation, conv.kernel_size, strict=True)]
         padding = [part for total in reversed(totals) for part in (total // 2, total - total // 2)]

@@ -101,3 +101,11 @@ def test_what_agrees_is_not_copied():
     twin = by_kernel(conv)
     assert (twin.in_channels, conv.in_channels) == (1, 3)
     assert twin.weight is conv.weight
+
+
+@pytest.mark.parametrize(("size", "dilation"), [((5, 5), 1), ((2, 4), 2), ((3, 1), (1, 3))])
+def test_padding_is_that_of_a_convolution_built_with_the_kernel(size, dilation):
+    conv = nn.Conv2d(3, 4, 3, padding="same", dilation=dilation)
+    conv.weight = kernel(4, 3, *size)
+    built = nn.Conv2d(3, 4, size, padding="same", dilation=dilation)
+    assert list(by_kernel(conv)._reversed_padding_repeated_twice) == list(built._reversed_padding_repeated_twice)
