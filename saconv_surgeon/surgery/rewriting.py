@@ -12,7 +12,7 @@ from saconv_surgeon.convs.parameter_extras import carry_to_layer
 from saconv_surgeon.convs.targets.known_targets import find_target
 from saconv_surgeon.convs.targets.target import Target
 from saconv_surgeon.errors import ArtefactError, ModelError
-from saconv_surgeon.models.census.census import conv_arguments
+from saconv_surgeon.models.census.conv_arguments import conv_arguments
 from saconv_surgeon.models.running.state import preserved_randomness
 from saconv_surgeon.models.tree.absorbed_modules import absorb, give_back
 from saconv_surgeon.models.tree.copying import copy_model

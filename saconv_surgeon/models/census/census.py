@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any
 
 import torch
@@ -21,11 +20,11 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from saconv_surgeon.convs.converted import ConvertedLayer
+from saconv_surgeon.models.census.conv_arguments import conv_arguments
 from saconv_surgeon.models.running.inputs import Inputs
 from saconv_surgeon.models.running.state import preserved
-from saconv_surgeon.models.tree.kernel_shape import by_kernel
 from saconv_surgeon.models.tree.paths import paths_of
-from saconv_surgeon.records import CallShape, ConvArguments, ConvSite, Mode, Shape
+from saconv_surgeon.records import CallShape, ConvSite, Mode, Shape
 
 CONVOLUTION_OPS = frozenset(
     {
@@ -238,31 +237,6 @@ class _Watch(TorchDispatchMode):
         )
 
 
-def conv_arguments(module: _ConvNd) -> ConvArguments:
-    """What ``module`` was built with, or what its kernel says if that was replaced by one of another shape, as plain numbers."""
-    module = by_kernel(module)
-    padding = module.padding
-    return ConvArguments(
-        in_channels=module.in_channels,
-        out_channels=module.out_channels,
-        kernel_size=_numbers(module.kernel_size),
-        stride=_numbers(module.stride),
-        padding=padding if isinstance(padding, str) else _numbers(padding),
-        dilation=_numbers(module.dilation),
-        groups=module.groups,
-        bias=module.bias is not None,
-        padding_mode=module.padding_mode,
-        dtype=_dtype_of(module),
-    )
-
-
-def _dtype_of(module: _ConvNd) -> str:
-    """Of the kernel, or of what it is computed from: reading a parametrised kernel would compute it, and move its state."""
-    kernel = module._parameters.get("weight")
-    held = next(chain([kernel] if kernel is not None else [], module.parameters(), module.buffers()), None)
-    return "unknown" if held is None else str(held.dtype).removeprefix("torch.")
-
-
 def _convolutions(model: nn.Module) -> Iterator[tuple[str, _ConvNd | ConvertedLayer]]:
     """Every convolution module by its first path, the parts of a converted layer left out."""
     inside: set[int] = set()
@@ -271,10 +245,6 @@ def _convolutions(model: nn.Module) -> Iterator[tuple[str, _ConvNd | ConvertedLa
             inside |= {id(part) for part in module.modules() if part is not module}
         if isinstance(module, CONVOLUTIONS) and id(module) not in inside:
             yield path, module
-
-
-def _numbers(value: Any) -> Shape:
-    return tuple(int(v) for v in (value if isinstance(value, (tuple, list)) else (value, value)))
 
 
 def _bind(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
