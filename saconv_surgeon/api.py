@@ -15,6 +15,7 @@ from torch import nn
 from saconv_surgeon.comparing.diff import diff_models
 from saconv_surgeon.folding.fold import fold_model
 from saconv_surgeon.folding.folded_model import Folding
+from saconv_surgeon.models.tree.recursion import with_room
 from saconv_surgeon.profiling.price import price_made
 from saconv_surgeon.profiling.profile import profile_model
 from saconv_surgeon.records import Base, Diff, Init, Mode, Plan, PlannedSite, Profile, Timing
@@ -26,6 +27,7 @@ from saconv_surgeon.surgery.inspect import make_plan
 from saconv_surgeon.surgery.planning import Selection
 
 
+@with_room
 def inspect(
     model: nn.Module,
     example_inputs: Any,
@@ -60,6 +62,7 @@ def inspect(
     return make_plan(model, example_inputs, target=target, selection=selection, mode=mode).sites
 
 
+@with_room
 def convert(
     model: nn.Module,
     example_inputs: Any,
@@ -134,6 +137,7 @@ def convert(
     )
 
 
+@with_room
 def fold(
     model: nn.Module,
     example_inputs: Any = None,
@@ -186,6 +190,7 @@ def fold(
 C = TypeVar("C", Conversion, Folding)
 
 
+@with_room
 def price(
     conversion: C,
     original: nn.Module,
@@ -202,6 +207,7 @@ def price(
     return price_made(conversion, original, example_inputs, name=name, timing=timing, on_step=on_step)
 
 
+@with_room
 def profile(
     model: nn.Module,
     example_inputs: Any,
@@ -228,6 +234,7 @@ def profile(
     return profile_model(model, example_inputs, name=name, timing=timing, on_step=on_step)
 
 
+@with_room
 def diff(
     a: nn.Module,
     b: nn.Module,

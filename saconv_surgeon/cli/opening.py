@@ -30,6 +30,7 @@ from saconv_surgeon.models.running.described_inputs import remade
 from saconv_surgeon.models.running.inputs import Inputs
 from saconv_surgeon.models.running.state import preserved
 from saconv_surgeon.models.tree.copying import copy_model
+from saconv_surgeon.models.tree.recursion import room_for
 from saconv_surgeon.models.tree.wrappers import unwrapped
 from saconv_surgeon.records import Base, Mode, Plan
 from saconv_surgeon.report.human import shape
@@ -76,6 +77,23 @@ def open_model(
     if isinstance(loaded.module, torch.jit.ScriptModule):
         program = program_of_script(loaded.module, inputs)
         loaded = replace(loaded, module=program.module, program=program)
+    with room_for(loaded.module, inputs.args, inputs.kwargs):
+        model, inputs = _prepared(loaded, inputs, run_on, device, dtype, abstract=abstract)
+        _check_runs(model, inputs, loaded, mode)
+    base = Base(model=spec, weights=str(source.weights) if source.weights else None, inputs=run_on.inputs)
+    return Opened(model, inputs, loaded.name, base, loaded.checkpoint, loaded.program)
+
+
+def _prepared(
+    loaded: LoadedModel,
+    inputs: Inputs,
+    run_on: InputOptions,
+    device: torch.device,
+    dtype: torch.dtype | None,
+    *,
+    abstract: bool,
+) -> tuple[nn.Module, Inputs]:
+    """The model and its inputs on the device, in the dtype and the memory format that were asked for."""
     model = unwrapped(loaded.module)
     if loaded.checkpoint is not None:
         model = copy_model(model)  # the one in the checkpoint is written back as it is
@@ -88,10 +106,9 @@ def open_model(
     model = model.to(device=None if abstract else device, dtype=dtype)
     if run_on.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    inputs = inputs.along(run_on.batch_axis) if run_on.batch_axis else inputs
     inputs = inputs.to(device, dtype or _dtype_of(model), channels_last=run_on.channels_last)
-    _check_runs(model, inputs, loaded, mode)
-    base = Base(model=spec, weights=str(source.weights) if source.weights else None, inputs=run_on.inputs)
-    return Opened(model, inputs, loaded.name, base, loaded.checkpoint, loaded.program)
+    return model, inputs
 
 
 def _load_abstract(spec: str, source: ModelOptions | TrainedModelOptions, talk: TalkOptions, seed: int) -> LoadedModel:

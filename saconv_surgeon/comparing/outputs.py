@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from saconv_surgeon.comparing.aligning import Match
 from saconv_surgeon.comparing.weights import said_of
 from saconv_surgeon.convs.converted import ConvertedLayer
-from saconv_surgeon.models.running.difference import Difference, Leaf, agreement, compare
+from saconv_surgeon.models.running.difference import Difference, Leaf, agreement, compare, computable
 from saconv_surgeon.models.running.inputs import Inputs
 from saconv_surgeon.models.running.layer_io import absorbed_parts
 from saconv_surgeon.models.running.output_leaves import tensors
@@ -31,6 +31,7 @@ def compare_outputs(a: nn.Module, b: nn.Module, matches: Sequence[Match], inputs
     """The outputs for ``inputs`` in eval mode, leaf by leaf; the cosine is over all values that are finite in both."""
     left, right = run(a, inputs, seed), run(b, inputs, seed)
     difference = compare(left, right)
+    left, right = computable(left), computable(right)
     agreeing, compared = agreement(left, right, inputs.batch)
     pairs = _comparable(a, b, matches)
     diverging = [] if difference.bit_equal else _diverging(a, b, pairs, inputs, seed)

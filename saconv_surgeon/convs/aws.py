@@ -17,6 +17,7 @@ from saconv_surgeon.convs.converted import as_one_node
 from saconv_surgeon.convs.geometry import settings_of
 from saconv_surgeon.convs.gradients import as_dtype, filter_statistics, standardised, statistics_dtype
 from saconv_surgeon.convs.kernel_guard import GuardedLayer, has_run
+from saconv_surgeon.convs.parameter_extras import carry_to_layer
 
 STATISTICS = ("weight_gamma", "weight_beta")
 
@@ -46,8 +47,8 @@ class ConvAWS2d(GuardedLayer, nn.Conv2d):
         """A layer that computes what ``conv`` computes, to the bit. ``conv`` is left unchanged and shares no tensor.
 
         Carried over: kernel, bias, stride, padding, dilation, groups, padding mode, dtype, device, memory format,
-        ``requires_grad`` (new parameters get that of the kernel), the training flag, and attributes that other code has put on
-        the object.
+        ``requires_grad`` (new parameters get that of the kernel), the training flag, and attributes and gradient hooks that
+        other code has put on the object and its parameters.
         """
         return cls._around(conv, {name: tensor.clone() for name, tensor in conv.state_dict().items()}, **options)
 
@@ -77,6 +78,7 @@ class ConvAWS2d(GuardedLayer, nn.Conv2d):
         for name, value in vars(conv).items():
             if name not in vars(layer):
                 setattr(layer, name, value)
+        carry_to_layer(conv, layer, layer.path or type(layer).__name__)
         return layer.train(conv.training)
 
     @classmethod

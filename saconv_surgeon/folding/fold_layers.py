@@ -11,6 +11,7 @@ from torch.nn.utils import parametrize
 from saconv_surgeon.convs.affine import Affine, remainder
 from saconv_surgeon.convs.converted import NORM, ConvertedLayer
 from saconv_surgeon.convs.folded import FoldedSAConv2d
+from saconv_surgeon.convs.parameter_extras import carry_to_folded
 from saconv_surgeon.models.census.census import Census, take_census
 from saconv_surgeon.models.census.followers import add_context, census_of_trace
 from saconv_surgeon.models.running.inputs import Inputs
@@ -21,7 +22,7 @@ from saconv_surgeon.models.tree.paths import paths_of
 from saconv_surgeon.models.tree.wrappers import rebind
 from saconv_surgeon.records import ConvSite, FoldedLayer
 from saconv_surgeon.surgery.absorption_rules import followed_by_norm
-from saconv_surgeon.surgery.eligibility import changed_by_hand
+from saconv_surgeon.surgery.changed_by_hand import BACKWARD_HOOKS, changed_by_hand, hooks_on, patched_methods
 from saconv_surgeon.surgery.equivalence import Following
 from saconv_surgeon.surgery.own_convolutions import take_over_published
 from saconv_surgeon.surgery.rewriting import protect, unprotect
@@ -105,12 +106,14 @@ def why_untouchable(module: nn.Module) -> str | None:
         if any(isinstance(part, ConvertedLayer) for part in module.modules() if part is not module):
             return "it holds other converted layers"
     for part in module.modules():
-        if part._forward_hooks or part._forward_pre_hooks:
-            return "it has forward hooks, which would be lost"
-        if "forward" in vars(part):
-            return "its forward has been replaced"
         if parametrize.is_parametrized(part):
             return "its tensors are parametrised"
+        hooks = [name for name in hooks_on(part) if f"_{name}" not in BACKWARD_HOOKS]  # a folded model is not trained
+        if hooks:
+            return f"it has {hooks[0].replace('_', ' ')}, which would be lost"
+        patched = patched_methods(part)
+        if patched:
+            return f"its {patched[0]} has been replaced"
     return None
 
 
@@ -149,6 +152,7 @@ class _Work:
             if isinstance(layer, ConvertedLayer)
             else _with_affine(layer, affine)
         )
+        carry_to_folded(layer, new)
         self._put(self.paths[id(layer)], new)
         described = _own_norm_gone(path, layer, new)
         if norm_path is not None:

@@ -55,6 +55,8 @@ def profile_together(
     out.
     """
     device = device_of(models[0])
+    if timing is not None and timing.batch_axis is not None:
+        inputs = inputs.along(timing.batch_axis)
     timed, costs, training_ratio = None, None, None
     if timing is not None:
         timed = time_models(models, inputs, device, timing, lambda done: on_step("timing", done))

@@ -61,7 +61,8 @@ class Timing:
     """How time is measured. ``budget_s`` is for all ``batches`` together; without any, the inputs are taken as they are.
 
     ``autocast`` is the name of a dtype. ``compiled`` times what ``torch.compile`` makes of the model. ``threads`` is for the CPU;
-    None keeps torch's own number. ``training`` adds training steps, ``per_layer`` a pass that times every module.
+    None keeps torch's own number. ``training`` adds training steps, ``per_layer`` a pass that times every module. ``batch_axis``
+    is the axis of the inputs along which the samples lie; None leaves it at 0, or at what the command line was told.
     """
 
     budget_s: float = 4.0
@@ -71,6 +72,7 @@ class Timing:
     threads: int | None = None
     training: bool = False
     per_layer: bool = True
+    batch_axis: int | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.budget_s < math.inf:

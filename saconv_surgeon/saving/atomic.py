@@ -44,9 +44,7 @@ def writing(target: Path, *, folder: bool) -> Iterator[Written]:
             temporary.replace(path)
         finished = True
     except (OSError, SafetensorError, RuntimeError) as error:
-        full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
-        advice = "the disk is full; free some space or choose another place" if full else "is the place writable?"
-        raise ModelError(f"{target} could not be written ({error}): {advice}. Nothing was saved") from error
+        raise ModelError(f"{target} could not be written ({error}){_advice(error)}. Nothing was saved") from error
     finally:
         if not finished:
             for temporary, _ in done:
@@ -54,6 +52,15 @@ def writing(target: Path, *, folder: bool) -> Iterator[Written]:
             for path in created:
                 if path.exists() and not any(path.iterdir()):
                     path.rmdir()
+
+
+def _advice(error: Exception) -> str:
+    """What to do about an error, if it is the place's: torch and safetensors have no class of their own for these."""
+    text = str(error)
+    if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in text:
+        return ": the disk is full; free some space or choose another place"
+    of_place = isinstance(error, OSError) or any(word in text for word in ("I/O error", "os error", "file"))
+    return ": is the place writable?" if of_place and not isinstance(error, UnicodeError) else ""
 
 
 def temporary_name(name: str) -> str:

@@ -6,17 +6,19 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_model
-from torch import Tensor, nn
+from safetensors.torch import save_file
+from torch import nn
 
-from saconv_surgeon.errors import ModelError
 from saconv_surgeon.records import to_dict
 from saconv_surgeon.saving.atomic import temporary_name, write_json, writing
 from saconv_surgeon.saving.seal import seal
+from saconv_surgeon.saving.stored_state import stored_state
 from saconv_surgeon.surgery.converted_model import Conversion
 from saconv_surgeon.surgery.plan_file import PLAN
 
@@ -30,23 +32,22 @@ def save_folder(conversion: Conversion, folder: Path) -> None:
         ModelError: The state of the model holds more than tensors, or the folder cannot be written.
     """
     model = conversion.model
-    strange = [key for key, value in model.state_dict().items() if not isinstance(value, Tensor)]
-    if strange:
-        raise ModelError(
-            f"the state of the model holds more than tensors (first: {strange[0]}); save to a .pt file instead"
-        )
+    state = stored_state(model)
+    metadata = {**state.aliases, "format": "pt"}
     with writing(folder, folder=True) as written:
-        written(folder / WEIGHTS, lambda temporary: save_model(model, str(temporary), metadata={"format": "pt"}))
+        written(folder / WEIGHTS, lambda temporary: save_file(dict(state.tensors), str(temporary), metadata=metadata))
         written(folder / REPORT, lambda temporary: write_json(temporary, conversion.to_dict()))
-        written(folder / PLAN, lambda temporary: write_json(temporary, _plan_content(conversion, temporary.parent)))
+        content = partial(_plan_content, conversion, notes=state.notes())
+        written(folder / PLAN, lambda temporary: write_json(temporary, content(temporary.parent)))
 
 
-def _plan_content(conversion: Conversion, folder: Path) -> dict[str, Any]:
+def _plan_content(conversion: Conversion, folder: Path, notes: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **to_dict(conversion.plan),
         "seal": None if conversion.plan.base.model is None else seal(conversion.plan.base.model),
         "model_class": f"{type(conversion.model).__module__}.{type(conversion.model).__qualname__}",
         "memory_format": _memory_format(conversion.model),
+        **({"state": notes} if notes else {}),
         "equivalence": to_dict(conversion.equivalence),
         "files": {name: sha256(folder / temporary_name(name)) for name in (WEIGHTS, REPORT)},
     }
@@ -60,7 +61,8 @@ def sha256(path: Path) -> str:
 
 def _memory_format(model: nn.Module) -> str:
     """``channels_last`` if every kernel that has a choice is laid out so."""
-    kernels = [p for p in model.parameters() if p.dim() == 4 and not p.is_contiguous()]
-    undecided = [p for p in model.parameters() if p.dim() == 4 and p.is_contiguous()]
+    dense = [p for p in model.parameters() if p.dim() == 4 and p.layout is torch.strided]
+    kernels = [p for p in dense if not p.is_contiguous()]
+    undecided = [p for p in dense if p.is_contiguous()]
     only_trivial = all(p.is_contiguous(memory_format=torch.channels_last) for p in undecided)
     return "channels_last" if kernels and only_trivial else "contiguous"

@@ -33,8 +33,9 @@ def run_again(engine: Engine, model: nn.Module, program: ExportedProgram, inputs
         try:
             runner = engine.open(path)
         except Exception as error:
+            other = ".pt" if path.suffix == ".pt2" else ".pt2"
             raise ModelError(
-                f"the file cannot be opened by {engine.name} ({first_line(error)}); save to a .pt2 file, or fold in float32"
+                f"the file cannot be opened by {engine.name} ({first_line(error)}); save to a {other} file, or fold in float32"
             ) from error
         worst, ran = 0.0, 0
         for given in _varied(program, inputs):

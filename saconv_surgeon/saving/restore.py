@@ -7,17 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_model
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import nn
 
 from saconv_surgeon.errors import ArtefactError
-from saconv_surgeon.models.loading.weight_fitting import OPTIONAL
+from saconv_surgeon.models.tree.recursion import with_room
 from saconv_surgeon.saving.conversion_folder import REPORT, WEIGHTS, sha256
+from saconv_surgeon.saving.stored_state import load_stored
 from saconv_surgeon.surgery.plan_file import PLAN, plan_of, read_plan_file
 from saconv_surgeon.surgery.rewriting import apply
 
 
+@with_room
 def restore(model: nn.Module, folder: str | Path) -> nn.Module:
     """The converted model that was saved to ``folder``, from the original ``model``, which is not modified.
 
@@ -39,12 +41,9 @@ def restore(model: nn.Module, folder: str | Path) -> nn.Module:
         converted = converted.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     weights = folder / WEIGHTS
     try:
-        _adopt_dtypes(converted, weights)
-        missing, unexpected = load_model(converted, weights, strict=False)
+        missing, unexpected = load_stored(converted, load_file(weights), content.get("state"))
     except (RuntimeError, SafetensorError, OSError) as error:
         raise _unfit(folder, model, str(error)) from error
-    # a norm under two names adds its counter if it is not found, and safetensors takes it for one too many
-    unexpected = [name for name in unexpected if not (name.endswith(OPTIONAL) and name in converted.state_dict())]
     if missing or unexpected:
         found = f"{_listed(missing)} missing, {_listed(unexpected)} unknown to the model"
         raise _unfit(folder, model, found)
@@ -75,23 +74,3 @@ def _verify_files(folder: Path, content: dict[str, Any]) -> None:
                 f"{folder / name} is not the file that {PLAN} was written for: it was changed, damaged, or comes from another "
                 "conversion; save the conversion again"
             )
-
-
-def _adopt_dtypes(model: nn.Module, weights: Path) -> None:
-    """Casts the model's tensors to the dtypes in the file, so that loading rounds nothing."""
-    with safe_open(weights, framework="pt") as file:
-        saved = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 - no mapping
-        probe = {name: torch.empty(0, dtype=_DTYPES.get(kind)) for name, kind in saved.items() if kind in _DTYPES}
-    for prefix, module in model.named_modules(remove_duplicate=False):
-        for name, tensor in [*module._parameters.items(), *module._buffers.items()]:
-            like = probe.get(f"{prefix}.{name}" if prefix else name)
-            if tensor is not None and like is not None and like.dtype != tensor.dtype:
-                tensor.data = tensor.data.to(like.dtype)
-
-
-_DTYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-}

@@ -69,7 +69,7 @@ def convert_model(
     made = replace(made, base=origin, init=init, inputs=described(inputs))
     if not made.converted_paths:
         text = "no convolution of this model can be converted; see the reasons in the plan"
-        warnings.warn(text, NoEffectWarning, stacklevel=3)
+        warnings.warn(text, NoEffectWarning, stacklevel=4)
     warn_of_fusing(model, made.converted_paths)
     on_step("rewriting", 0.0)
     converted, made = _rewrite(model, inputs, made, seed)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 
 from torch import nn
 from torch.nn.utils import parametrize
@@ -11,14 +10,11 @@ from torch.nn.utils import parametrize
 from saconv_surgeon.convs.aws import ConvAWS2d
 from saconv_surgeon.convs.converted import ConvertedLayer
 from saconv_surgeon.convs.targets.target import Options, Reason, Target
-from saconv_surgeon.models.census.census import Census
+from saconv_surgeon.models.census.census import QUANTISED, Census
+from saconv_surgeon.models.tree.kernel_shape import by_kernel
 from saconv_surgeon.records import ConvSite
+from saconv_surgeon.surgery.changed_by_hand import changed_by_hand, patched
 from saconv_surgeon.surgery.own_convolutions import OwnConvolution, recognised
-
-HOOKS = (
-    *("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"),
-    *("_state_dict_hooks", "_state_dict_pre_hooks", "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks"),
-)
 
 HELD_OUTSIDE = Reason(
     "held-outside-tree",
@@ -42,6 +38,8 @@ class Eligibility:
         """The reason to refuse, the most fundamental first; None if the convolution can be converted."""
         if "::" in site.path:
             return Reason("functional", f"{site.type}, a functional call: no module to replace")
+        if site.type.startswith(QUANTISED):
+            return Reason("quantised", f"{site.type}: quantised already, it has no float kernel")
         module = self.model.get_submodule(site.path)
         own = recognised(module)
         wrong = self._cannot_become(own) if own is not None else _wrong_kind(module)
@@ -51,7 +49,7 @@ class Eligibility:
             self._not_called(site)
             or (changed_by_hand(module) if own is None else patched(module))
             or self._shared_weight(site, module)
-            or self.target.refuses(module, site.shapes, {**self.options, "allow_depthwise": allow_depthwise})
+            or self.target.refuses(by_kernel(module), site.shapes, {**self.options, "allow_depthwise": allow_depthwise})
         )
 
     def _cannot_become(self, own: OwnConvolution) -> Reason | None:
@@ -97,33 +95,7 @@ def _wrong_kind(module: nn.Module) -> Reason | None:
     return None
 
 
-def patched(module: nn.Module) -> Reason | None:
-    """Behaviour that other code has put on the object."""
-    if "forward" in vars(module):
-        return Reason("patched-forward", "its forward was replaced on the object")
-    hooks: Mapping[str, int] = {name: len(getattr(module, name, ()) or ()) for name in HOOKS}
-    if sum(hooks.values()):
-        found = ", ".join(name.strip("_") for name, n in hooks.items() if n)
-        return Reason("hooks", f"it has hooks that would be lost ({found})")
-    return None
-
-
-def changed_by_hand(module: nn.Module) -> Reason | None:
-    """Things on a plain ``nn.Conv2d`` that a replacement would lose."""
-    reason = patched(module)
-    if reason is not None:
-        return reason
-    extra = {*module._parameters, *module._buffers, *module._modules} - {"weight", "bias"}
-    if extra:
-        return Reason("extra-state", f"it holds more than weight and bias: {', '.join(sorted(extra))}")
-    weight = module._parameters.get("weight")
-    if weight is None:
-        return Reason("no-parameter", "its weight is not a parameter (a buffer, a plain tensor)")
-    if not weight.is_floating_point():
-        return Reason("dtype", f"its weight is {weight.dtype}, not a floating type")
-    return None
-
-
 def _memory(tensor: nn.Parameter) -> tuple[object, ...]:
     """The same for two tensors only if they are the same memory."""
-    return (tensor.device, tensor.data_ptr()) if tensor.numel() and not tensor.is_meta else (id(tensor),)
+    plain = type(tensor) is nn.Parameter and str(tensor.layout) == "torch.strided"
+    return (tensor.device, tensor.data_ptr()) if plain and tensor.numel() and not tensor.is_meta else (id(tensor),)

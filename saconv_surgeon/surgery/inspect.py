@@ -12,12 +12,14 @@ from saconv_surgeon.models.census.census import Census, take_census
 from saconv_surgeon.models.census.followers import add_context
 from saconv_surgeon.models.loading.in_memory import check_weights, opened
 from saconv_surgeon.models.running.inputs import Inputs
+from saconv_surgeon.models.tree.recursion import with_room
 from saconv_surgeon.records import Base, ConvSite, Mode, Plan
 from saconv_surgeon.records.progress import OnStep, silent
 from saconv_surgeon.surgery.eligibility import Eligibility
 from saconv_surgeon.surgery.planning import Selection, plan_sites, replay
 
 
+@with_room
 def make_plan(
     model: nn.Module,
     example_inputs: Any,

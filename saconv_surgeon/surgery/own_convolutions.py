@@ -81,7 +81,7 @@ def recognised(module: nn.Module) -> OwnConvolution | None:
     return found if _computes(module, found) else None
 
 
-def layer_of(module: nn.Conv2d, found: OwnConvolution, kind: type[ConvAWS2d], **options: Any) -> ConvertedLayer:
+def layer_of(module: nn.Conv2d, found: OwnConvolution, kind: type[ConvertedLayer], **options: Any) -> ConvertedLayer:
     """The layer of class ``kind`` that computes what ``module`` does; it may take over its tensors.
 
     Raises:
@@ -136,7 +136,7 @@ def _parts_of(module: nn.Conv2d) -> dict[str, str]:
     return found
 
 
-def _from_published(module: nn.Conv2d, kind: type[ConvAWS2d]) -> ConvertedLayer:
+def _from_published(module: nn.Conv2d, kind: type[Any]) -> ConvertedLayer:
     """A layer of class ``kind`` with the tensors of a pasted one, whose bias counts if it does there."""
     layer = kind(
         **settings_of(module), bias=module.bias is not None, device=module.weight.device, dtype=module.weight.dtype
@@ -152,7 +152,8 @@ def _from_published(module: nn.Conv2d, kind: type[ConvAWS2d]) -> ConvertedLayer:
     for name, parameter in layer.named_parameters():
         old = dict(module.named_parameters()).get(name, module.weight)
         parameter.requires_grad_(old.requires_grad)
-    return layer.train(module.training)
+    made: ConvertedLayer = layer.train(module.training)
+    return made
 
 
 def _uses_bias(module: nn.Conv2d) -> bool:

@@ -9,19 +9,24 @@ from torch import nn
 
 from saconv_surgeon.convs.converted import ACTIVATION, NORM, ConvertedLayer
 from saconv_surgeon.convs.kernel_guard import guard
+from saconv_surgeon.convs.parameter_extras import carry_to_layer
 from saconv_surgeon.convs.targets.known_targets import find_target
 from saconv_surgeon.convs.targets.target import Target
 from saconv_surgeon.errors import ArtefactError, ModelError
-from saconv_surgeon.models.census.census import conv_arguments
+from saconv_surgeon.models.census.conv_arguments import conv_arguments
 from saconv_surgeon.models.running.state import preserved_randomness
 from saconv_surgeon.models.tree.absorbed_modules import absorb, give_back
 from saconv_surgeon.models.tree.copying import copy_model
+from saconv_surgeon.models.tree.kernel_shape import set_by_kernel
 from saconv_surgeon.models.tree.paths import paths_of
+from saconv_surgeon.models.tree.recursion import with_room
 from saconv_surgeon.models.tree.wrappers import rebind, unwrapped
 from saconv_surgeon.records import Plan, PlannedSite
+from saconv_surgeon.surgery.changed_by_hand import CARRIED_HOOKS, carry_hooks, hooks_on, patched_methods
 from saconv_surgeon.surgery.own_convolutions import layer_of, recognised
 
 
+@with_room
 def apply(model: nn.Module, plan: Plan) -> nn.Module:
     """A copy of ``model`` in which the convolutions that ``plan`` converts are replaced. ``model`` is not modified.
 
@@ -60,16 +65,14 @@ def _replace(
     for site in sites:
         conv = copied.get_submodule(site.path)
         assert isinstance(conv, nn.Conv2d)
+        set_by_kernel(conv)  # it is a copy already
         try:
-            own = recognised(conv)
-            layer = (
-                target.layer.taking(conv, **options)  # it is a copy already
-                if own is None
-                else layer_of(conv, own, target.layer, **options)  # type: ignore[arg-type]
-            )
+            own, kind = recognised(conv), target.layer
+            layer = kind.taking(conv, **options) if own is None else layer_of(conv, own, kind, **options)
         except ValueError as error:
             raise ArtefactError(f"{site.path!r} cannot become a {target.layer.__name__}: {error}") from error
         layer.path = site.path or type(layer).__name__
+        carry_to_layer(conv, layer, layer.path)
         if conv is copied:
             return layer
         for path in paths[id(conv)]:
@@ -78,6 +81,7 @@ def _replace(
     return None
 
 
+@with_room
 def revert(model: nn.Module) -> nn.Module:
     """A copy of ``model`` in which every converted layer is the ``nn.Conv2d`` again that it was made from, to the bit.
 
@@ -85,7 +89,7 @@ def revert(model: nn.Module) -> nn.Module:
     been trained. Norms and activations that a layer has absorbed are put back.
 
     Raises:
-        ModelError: Some layers have been trained; names them.
+        ModelError: Some layers have been trained, or carry hooks or methods that would be lost; names them.
     """
     copied = copy_model(unwrapped(model))
     unprotect(copied)
@@ -98,17 +102,41 @@ def revert(model: nn.Module) -> nn.Module:
             f"{len(trained)} of {len(layers)} converted layers have been trained and are not plain convolutions any more: {names}"
         )
     for layer in layers:
+        why = _why_lost(layer)
+        if why is not None:
+            raise ModelError(
+                f"{paths[id(layer)][0] or type(layer).__name__!r}: {why}, which a plain convolution in its place would lose; "
+                "take that off first, and put it on again afterwards"
+            )
+    for layer in layers:
         give_back(copied, layer)
         try:
             conv = layer.to_conv2d()
         except ValueError as error:
             raise ModelError(f"{layer.path or type(layer).__name__}: {error}") from error
+        carry_to_layer(layer, conv, paths[id(layer)][0])
+        carry_hooks(layer, conv)
         if layer is copied:
             return conv
         for path in paths[id(layer)]:
             copied.set_submodule(path, conv)
     rebind(copied)
     return copied
+
+
+def _why_lost(layer: ConvertedLayer) -> str | None:
+    """What other code has put on a layer or one of its parts that a plain convolution in its place would lose.
+
+    Hooks on the calls of the layer itself are not lost, nor is what is on a norm and an activation that it absorbed.
+    """
+    given_back = {id(part) for name in layer.absorbed for part in getattr(layer, name).modules()}
+    for part in layer.modules():
+        carried = CARRIED_HOOKS if part is layer and not layer.absorbed else ()
+        hooks = [name.replace("_", " ") for name in hooks_on(part) if f"_{name}" not in carried]
+        found = (*(f"{name} replaced" for name in patched_methods(part)), *hooks)
+        if id(part) not in given_back and found:
+            return f"it has {', '.join(found)}"
+    return None
 
 
 def new_parameters(model: nn.Module) -> Iterator[nn.Parameter]:

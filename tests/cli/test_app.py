@@ -114,6 +114,50 @@ def test_profile_with_every_setting(tmp_path):
     assert "training step" in result.stderr
 
 
+TIME_MAJOR = """
+import torch
+from torch import nn
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.rnn = nn.Conv2d(1, 1, 3, padding=1), nn.GRU(5, 4)
+    def forward(self, x):
+        assert x.shape[0] == 7
+        return self.rnn(self.conv(x.unsqueeze(1)).squeeze(1))[0]
+    def get_extra_state(self):
+        return {"held": object()}
+    def set_extra_state(self, state):
+        pass
+def build():
+    return Net()
+def example_inputs():
+    return torch.zeros(7, 2, 5)
+"""
+
+
+def test_batches_along_another_axis(tmp_path):
+    (tmp_path / "net.py").write_text(TIME_MAJOR)
+    spec, timing = f"{tmp_path}/net.py:build", ["--batch", "1,3", *SHORT, "--json", "-"]
+    for command in (["profile", spec], ["convert", spec, "--dry-run"], ["diff", spec, spec]):
+        result = run(*command, *timing, "--batch-axis", "1")
+        assert result.exit_code == 0, result.stderr
+        assert "[1, 3]" in str([t["batch"] for t in _latencies(json.loads(result.stdout))])
+    result = run("profile", spec, *timing, "--batch-axis", "3")
+    assert (result.exit_code, "no input has an axis 3" in result.stderr) == (2, True)
+
+
+def _latencies(record):
+    return (record if "latencies" in record else record.get("after") or record["b"])["latencies"]
+
+
+def test_a_state_that_a_folder_cannot_hold_is_refused_before_the_conversion(tmp_path):
+    (tmp_path / "net.py").write_text(TIME_MAJOR)
+    result = run("convert", f"{tmp_path}/net.py:build", "-o", tmp_path / "out", "--json", tmp_path / "r.json")
+    assert result.exit_code == 3
+    assert "more than plain tensors (first: _extra_state" in result.stderr
+    assert not (tmp_path / "r.json").exists()
+
+
 def test_convert_and_diff_sweep_and_train():
     settings = ["--batch", "1,2", "--train", "--budget", "0.2", "--json", "-"]
     for command in (["convert", RESNET, "--dry-run"], ["diff", RESNET, RESNET]):

@@ -149,3 +149,38 @@ def test_optimiser_group_of_new_parameters_trains():
     converted(nets.X).square().mean().backward()
     optimiser.step()
     assert sum(not torch.equal(p, b) for p, b in zip(new, before)) >= 13
+
+
+@pytest.mark.filterwarnings("ignore:Full backward hook")
+@pytest.mark.parametrize("kind", ["forward", "forward_pre", "full_backward"])
+def test_hooks_on_a_layer_stay_when_it_is_taken_back(kind):
+    model = surgeon.convert(nets.chain(), nets.X).model.eval()
+    calls = []
+    getattr(model[0], f"register_{kind}_hook")(lambda *given: calls.append(len(given)))
+    reverted = surgeon.revert(model)
+    reverted(nets.X).sum().backward()
+    assert len(calls) == 1
+    assert type(reverted[0]) is torch.nn.Conv2d
+
+
+def test_what_a_hook_makes_of_the_output_stays():
+    model = surgeon.convert(nets.chain(), nets.X).model.eval()
+    model[0].register_forward_hook(lambda module, args, output: output * 2)
+    assert torch.equal(surgeon.revert(model)(nets.X), model(nets.X))
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda layer: layer.switch.register_forward_hook(lambda *given: None), "forward hooks"),
+        (lambda layer: layer.register_state_dict_post_hook(lambda *given: None), "state dict hooks"),
+        (lambda layer: setattr(layer, "_conv_forward", layer._conv_forward), "_conv_forward replaced"),
+    ],
+)
+def test_what_would_be_lost_keeps_a_layer_from_being_taken_back(change, why):
+    model = surgeon.convert(nets.chain(), nets.X).model
+    change(model[0])
+    with pytest.raises(
+        surgeon.ModelError, match=f"'0': it has {why}, which a plain convolution in its place would lose"
+    ):
+        surgeon.revert(model)

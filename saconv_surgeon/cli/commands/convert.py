@@ -79,10 +79,14 @@ def convert(
     from saconv_surgeon.models.loading.in_memory import check_finite
     from saconv_surgeon.models.loading.input_spec import make_data
     from saconv_surgeon.report.commands.convert import conversion_report
+    from saconv_surgeon.saving.conversion_files import FILES
+    from saconv_surgeon.saving.stored_state import check_storable
 
     data = None if start.data is None else make_data(start.data)
     opened = open_model(model, source, run_on, talk, mode=mode)
     check_finite(opened.model, opened.name)
+    if any(path.suffix not in FILES for path in outputs) and not proof.dry_run:
+        check_storable(opened.model)
     with progress(talk.quiet) as on_step, warnings.catch_warnings():
         warnings.simplefilter("ignore", NoEffectWarning)  # the report and the exit code say so
         conversion = api.convert(

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any
 
 import torch
@@ -21,10 +20,11 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from saconv_surgeon.convs.converted import ConvertedLayer
+from saconv_surgeon.models.census.conv_arguments import conv_arguments
 from saconv_surgeon.models.running.inputs import Inputs
 from saconv_surgeon.models.running.state import preserved
 from saconv_surgeon.models.tree.paths import paths_of
-from saconv_surgeon.records import CallShape, ConvArguments, ConvSite, Mode, Shape
+from saconv_surgeon.records import CallShape, ConvSite, Mode, Shape
 
 CONVOLUTION_OPS = frozenset(
     {
@@ -34,6 +34,9 @@ CONVOLUTION_OPS = frozenset(
         *("_slow_conv2d_forward", "_conv_depthwise2d", "conv_depthwise3d", "slow_conv3d"),
     }
 )
+
+QUANTISED = "quantized::"
+"""The namespace of the operations of quantised convolutions, whose kernels are packed."""
 
 CONVOLUTIONS = (_ConvNd, ConvertedLayer)
 """Modules that are one row of the table."""
@@ -97,6 +100,7 @@ class _Watch(TorchDispatchMode):
             if isinstance(m, _ConvNd)
             for p in (m._parameters.get("weight"),)
         }
+        self.outside = _Frame("", model)  # a forward that yields goes on after the module's hooks have seen its end
         self.stack: list[_Frame] = []
         self.calls: Counter[str] = Counter()
         self.callers: dict[str, Counter[str]] = {}
@@ -155,7 +159,12 @@ class _Watch(TorchDispatchMode):
             return self._control_flow(func, args, kwargs or {})
         output = func(*args, **(kwargs or {}))
         name = func.overloadpacket.__name__
-        if name in CONVOLUTION_OPS and self.stack and not self.inside_target:
+        if self.inside_target:
+            return output
+        if func.namespace == "quantized":
+            if "conv" in name and isinstance(output, Tensor):
+                self._saw_quantised(name, args, output)
+        elif name in CONVOLUTION_OPS:
             self._saw_operation(args, output)
         return output
 
@@ -168,7 +177,7 @@ class _Watch(TorchDispatchMode):
             return (true_branch if predicate else false_branch)(*operands)
 
     def _saw_operation(self, args: tuple[Any, ...], output: Tensor) -> None:
-        frame = self.stack[-1]
+        frame = self.stack[-1] if self.stack else self.outside
         if isinstance(frame.module, _ConvNd) and id(frame.module) in self.paths:
             return  # the module's hook reports it
         weight = args[1]
@@ -180,6 +189,16 @@ class _Watch(TorchDispatchMode):
         owner = self.weight_owner.get(id(weight))
         if owner is not None:
             self.used_elsewhere[owner] = frame.path
+        self._saw(path, args[0], output)
+
+    def _saw_quantised(self, name: str, args: tuple[Any, ...], output: Tensor) -> None:
+        """One row for a quantised module, named by its path; one for each call in a forward that is not such a module's."""
+        frame = self.stack[-1] if self.stack else self.outside
+        path = frame.path
+        if not type(frame.module).__module__.startswith("torch.ao.nn."):
+            path = f"{frame.path}::{name}[{frame.functional_calls}]"
+            frame.functional_calls += 1
+        self.types[path] = f"{QUANTISED}{name}"
         self._saw(path, args[0], output)
 
     def _saw(self, path: str, given: Any, output: Tensor) -> None:
@@ -218,30 +237,6 @@ class _Watch(TorchDispatchMode):
         )
 
 
-def conv_arguments(module: _ConvNd) -> ConvArguments:
-    """What ``module`` was built with, as plain numbers."""
-    padding = module.padding
-    return ConvArguments(
-        in_channels=module.in_channels,
-        out_channels=module.out_channels,
-        kernel_size=_numbers(module.kernel_size),
-        stride=_numbers(module.stride),
-        padding=padding if isinstance(padding, str) else _numbers(padding),
-        dilation=_numbers(module.dilation),
-        groups=module.groups,
-        bias=module.bias is not None,
-        padding_mode=module.padding_mode,
-        dtype=_dtype_of(module),
-    )
-
-
-def _dtype_of(module: _ConvNd) -> str:
-    """Of the kernel, or of what it is computed from: reading a parametrised kernel would compute it, and move its state."""
-    kernel = module._parameters.get("weight")
-    held = next(chain([kernel] if kernel is not None else [], module.parameters(), module.buffers()), None)
-    return "unknown" if held is None else str(held.dtype).removeprefix("torch.")
-
-
 def _convolutions(model: nn.Module) -> Iterator[tuple[str, _ConvNd | ConvertedLayer]]:
     """Every convolution module by its first path, the parts of a converted layer left out."""
     inside: set[int] = set()
@@ -250,10 +245,6 @@ def _convolutions(model: nn.Module) -> Iterator[tuple[str, _ConvNd | ConvertedLa
             inside |= {id(part) for part in module.modules() if part is not module}
         if isinstance(module, CONVOLUTIONS) and id(module) not in inside:
             yield path, module
-
-
-def _numbers(value: Any) -> Shape:
-    return tuple(int(v) for v in (value if isinstance(value, (tuple, list)) else (value, value)))
 
 
 def _bind(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -272,7 +263,10 @@ def _without_tensors(value: Any) -> Any:
     leaves = pytree.tree_leaves(value)
     if not all(isinstance(leaf, Tensor) or _is_plain(leaf) for leaf in leaves):
         return Given()
-    return Given(pytree.tree_map_only(Tensor, lambda t: torch.empty(t.shape, dtype=t.dtype, device="meta"), value))
+    try:
+        return Given(pytree.tree_map_only(Tensor, lambda t: torch.empty(t.shape, dtype=t.dtype, device="meta"), value))
+    except Exception:  # a container that takes only certain tensors, as PackedSequence
+        return Given()
 
 
 def _is_plain(value: Any) -> bool:

@@ -28,6 +28,8 @@ METADATA = frozenset(
 )
 """What a tensor can answer without its values."""
 
+MOST_NODES = 50_000
+
 
 class StateProxy(ParameterProxy):
     """Stands for a parameter or a buffer; its size and kind are known, so that a model may decide by them.
@@ -81,6 +83,10 @@ class ConvTracer(fx.Tracer):
         factory: Any = None,
     ) -> fx.Proxy:
         """See ``torch.fx.Tracer``."""
+        if len(self.graph.nodes) > MOST_NODES:
+            raise RuntimeError(
+                "the trace has no end"
+            )  # a loop that runs until it finds a tensor finds placeholders only
         if kind == "get_attr":
             holder, _, attribute = str(target).rpartition(".")
             module = self.root.get_submodule(holder)

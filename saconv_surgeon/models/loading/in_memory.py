@@ -52,9 +52,11 @@ def check_finite(model: nn.Module, name: str) -> None:
         ModelError: Which parameter first, and how many values.
     """
     broken = {
-        key: int((~p.isfinite()).sum())
+        key: int((~values.isfinite()).sum())
         for key, p in model.named_parameters()
-        if p.is_floating_point() and not p.is_meta and not bool(p.isfinite().all())
+        if p.is_floating_point() and not p.is_meta
+        for values in (_values_of(p),)
+        if not bool(values.isfinite().all())
     }
     if broken:
         first = next(iter(broken))
@@ -62,3 +64,13 @@ def check_finite(model: nn.Module, name: str) -> None:
             f"{name} has NaN or infinite values in {len(broken)} of its parameters, first {first} ({broken[first]} values): "
             "the training diverged or the file is damaged; use an earlier checkpoint"
         )
+
+
+def _values_of(parameter: nn.Parameter) -> torch.Tensor:
+    """The values that a parameter holds, in a dtype that torch can test."""
+    held = parameter.detach()
+    if held.layout is torch.sparse_coo:
+        held = held._values()
+    elif held.layout is not torch.strided:
+        held = held.values()
+    return held.float() if held.element_size() == 1 else held

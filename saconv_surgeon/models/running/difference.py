@@ -63,7 +63,7 @@ def agreement(a: Sequence[Leaf], b: Sequence[Leaf], samples: int | None) -> tupl
     there is a NaN, nothing is the largest.
     """
     left, right = (
-        next((leaf for _, leaf in side if isinstance(leaf, Tensor) and leaf.is_floating_point()), None)
+        next((leaf for _, leaf in computable(side) if isinstance(leaf, Tensor) and leaf.is_floating_point()), None)
         for side in (a, b)
     )
     if left is None or right is None or left.shape != right.shape:
@@ -73,6 +73,11 @@ def agreement(a: Sequence[Leaf], b: Sequence[Leaf], samples: int | None) -> tupl
     right = right.to(left.device)
     same = (left.argmax(1) == right.argmax(1)) & ~(left.isnan() | right.isnan()).any(1)
     return int(same.sum()), same.numel()
+
+
+def computable(leaves: Sequence[Leaf]) -> list[Leaf]:
+    """The leaves with every tensor dense and in a dtype that torch computes with; the values are the same."""
+    return [(name, _computable(_dense(leaf)) if isinstance(leaf, Tensor) else leaf) for name, leaf in leaves]
 
 
 def _compare_leaf(name: str, a: Any, b: Any) -> Difference:
@@ -89,6 +94,7 @@ def _compare_leaf(name: str, a: Any, b: Any) -> Difference:
 def _compare_tensors(name: str, a: Tensor, b: Tensor) -> Difference:
     if a.shape != b.shape or a.dtype != b.dtype:
         return _problem(f"{name}: {_kind(a)} became {_kind(b)}")
+    a, b = _computable(a), _computable(b)
     if not (a.is_floating_point() or a.is_complex()):
         different = int((a != b).sum())
         return (
@@ -111,6 +117,13 @@ def _compare_tensors(name: str, a: Tensor, b: Tensor) -> Difference:
 def _dense(t: Tensor) -> Tensor:
     t = t.dequantize() if t.is_quantized else t
     return t.to_dense() if t.layout != torch.strided else t
+
+
+def _computable(t: Tensor) -> Tensor:
+    """In a dtype that torch computes with, exactly: it can do little with eight bits, and with complex numbers of sixteen."""
+    if t.is_complex():
+        return t.to(torch.complex64) if t.dtype == torch.complex32 else t
+    return t.float() if t.is_floating_point() and t.element_size() == 1 else t
 
 
 def _kind(t: Tensor) -> str:

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 from saconv_surgeon.errors import UsageError
+from saconv_surgeon.models.running.batches import batch_of, mapped_tensors, no_batch, picked, tensors_in
+from saconv_surgeon.models.running.output_leaves import collected
 from saconv_surgeon.records import Shape
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """Positional and keyword arguments of one forward pass. The tensors may lie in nested lists, tuples and dicts."""
+    """Positional and keyword arguments of one forward pass. The tensors may lie in nested lists, tuples and dicts.
+
+    ``batch_axis`` is the axis along which the samples lie in every tensor that has it: 1 for (T, N, C).
+    """
 
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+    batch_axis: int = 0
 
     @classmethod
     def of(cls, example_inputs: Any) -> Inputs:
@@ -36,10 +41,13 @@ class Inputs:
         return cls(args=(example_inputs,))
 
     def run(self, model: nn.Module) -> Any:
-        """``model(*args, **kwargs)``, without gradients, on copies of the tensors: some models work in place."""
+        """``model(*args, **kwargs)``, without gradients, on copies of the tensors: some models work in place.
+
+        What a forward yields is collected in a list: until then it has not run.
+        """
         copies = self.copied()
         with torch.no_grad():
-            return model(*copies.args, **copies.kwargs)
+            return collected(model(*copies.args, **copies.kwargs))
 
     def copied(self) -> Inputs:
         """With copies of the tensors."""
@@ -48,17 +56,18 @@ class Inputs:
     @property
     def tensors(self) -> list[Tensor]:
         """All tensors, in the order of the arguments."""
-        return [leaf for leaf in pytree.tree_leaves((self.args, dict(self.kwargs))) if isinstance(leaf, Tensor)]
+        return tensors_in((self.args, dict(self.kwargs)))
 
     @property
     def shapes(self) -> tuple[Shape, ...]:
-        """The shapes of the tensors."""
-        return tuple(tuple(t.shape) for t in self.tensors)
+        """The shapes of the tensors; of a nested one, those of its parts."""
+        parts = (part for t in self.tensors for part in (t.unbind() if t.is_nested else [t]))
+        return tuple(tuple(t.shape) for t in parts)
 
     @property
     def image_size(self) -> tuple[int, int] | None:
         """(H, W) of the largest floating input of three or more dimensions; None if there is none."""
-        images = [t for t in self.tensors if t.is_floating_point() and t.dim() >= 3]
+        images = [t for t in self.tensors if t.is_floating_point() and t.dim() >= 3 and not t.is_nested]
         if not images:
             return None
         height, width = max(images, key=Tensor.numel).shape[-2:]
@@ -66,54 +75,39 @@ class Inputs:
 
     @property
     def batch(self) -> int | None:
-        """How many samples there are: the first size of the largest floating input of three or more dimensions (if none has so
-        many, of the first that has any), or the length of the list that the images are in.
+        """How many samples there are; None if nothing shows it. See :func:`~saconv_surgeon.models.running.batches.batch_of`."""
+        return batch_of((self.args, dict(self.kwargs)), self.batch_axis)
+
+    def along(self, axis: int) -> Inputs:
+        """The same, with the samples along ``axis``.
+
+        Raises:
+            UsageError: No tensor has such an axis.
         """
-        images = self._image_list()
-        if images is not None:
-            return len(images)
-        maps = [t for t in self.tensors if t.is_floating_point() and t.dim() >= 3]
-        first = max(maps, key=Tensor.numel, default=next((t for t in self.tensors if t.dim()), None))
-        return None if first is None else first.shape[0]
+        if axis < 0 or all(t.dim() <= axis for t in self.tensors):
+            raise UsageError(
+                no_batch(self.tensors, axis) if axis >= 0 else f"a batch axis of {axis}: axes are counted from 0"
+            )
+        return replace(self, batch_axis=axis)
 
     def with_batch(self, n: int) -> Inputs:
-        """With ``n`` samples, the given ones over and over: along the first axis of every tensor that has one for each sample.
+        """With ``n`` samples, the given ones over and over: of every tensor and list that has one for each sample.
 
         Raises:
             UsageError: There is nothing to repeat.
         """
-        images, batch = self._image_list(), self.batch
-        if images is not None and images:
-            repeated = [images[i % len(images)] for i in range(n)]
-            args = tuple(repeated if given is images else given for given in self.args)
-            return Inputs(args, {name: repeated if given is images else given for name, given in self.kwargs.items()})
+        batch = self.batch
         if not batch:
-            raise UsageError("the inputs have no batch to change; leave --batch out")
-
-        def repeat(t: Tensor) -> Tensor:
-            if t.dim() == 0 or t.shape[0] != batch:
-                return t
-            chosen = t.index_select(0, torch.arange(n, device=t.device) % batch)
-            last = t.dim() == 4 and not t.is_contiguous() and t.is_contiguous(memory_format=torch.channels_last)
-            return chosen.contiguous(memory_format=torch.channels_last) if last else chosen
-
-        return self.mapped(repeat)
+            raise UsageError(no_batch(self.tensors, self.batch_axis))
+        return self._picking(torch.arange(n) % batch)
 
     def samples(self, begin: int, end: int) -> Inputs:
-        """Those from ``begin`` to ``end``, of every tensor that has one for each sample or of the list that the images are in."""
-        images, batch = self._image_list(), self.batch
-        if images is not None:
-            args = tuple(images[begin:end] if given is images else given for given in self.args)
-            kwargs = {name: images[begin:end] if given is images else given for name, given in self.kwargs.items()}
-            return Inputs(args, kwargs)
-        return self.mapped(lambda t: t[begin:end] if t.dim() and t.shape[0] == batch else t)
+        """Those from ``begin`` to ``end``, of every tensor and list that has one for each sample."""
+        return self._picking(torch.arange(self.batch or 0)[begin:end])
 
-    def _image_list(self) -> list[Tensor] | None:
-        """A list of images, one tensor of three dimensions each, as torchvision's detectors take it."""
-        for given in (*self.args, *self.kwargs.values()):
-            if isinstance(given, list) and given and all(isinstance(t, Tensor) and t.dim() == 3 for t in given):
-                return given
-        return None
+    def _picking(self, which: Tensor) -> Inputs:
+        args, kwargs = picked((self.args, dict(self.kwargs)), which, self.batch_axis)
+        return replace(self, args=tuple(args), kwargs=kwargs)
 
     def to(self, device: torch.device, dtype: torch.dtype | None = None, *, channels_last: bool = False) -> Inputs:
         """Moved to ``device``; floating tensors cast to ``dtype``; 4-D ones laid out channels_last if asked."""
@@ -143,5 +137,5 @@ class Inputs:
 
     def mapped(self, change: Callable[[Tensor], Tensor]) -> Inputs:
         """With ``change`` of every tensor."""
-        args, kwargs = pytree.tree_map_only(Tensor, change, (self.args, dict(self.kwargs)))
-        return Inputs(tuple(args), kwargs)
+        args, kwargs = mapped_tensors(change, (self.args, dict(self.kwargs)))
+        return replace(self, args=tuple(args), kwargs=kwargs)

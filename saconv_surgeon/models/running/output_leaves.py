@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from torch import Tensor
 
+from saconv_surgeon.errors import ModelError
+
+MOST_YIELDED = 100_000
 ATOMS = (str, bytes, bool, int, float, complex, type(None))
 
 
@@ -15,9 +19,31 @@ def leaves(value: Any, name: str = "output") -> Iterator[tuple[str, Any]]:
     """(name, leaf) for every tensor, number, string or None in nested sequences, mappings, dataclasses and objects.
 
     Names read like the expression that reaches the leaf: ``output[0]['boxes']``, ``output.logits``. An object that is found
-    again inside itself is passed over.
+    again inside itself is passed over. A nested tensor has one leaf for each of its parts.
     """
     return _leaves(value, name, ())
+
+
+def collected(value: Any) -> Any:
+    """``value`` with a list in the place of every iterator: what a forward yields has not run until it is asked for.
+
+    Raises:
+        ModelError: It yields without end.
+    """
+    if isinstance(value, (Tensor, *ATOMS)):
+        return value
+    if isinstance(value, Iterator):
+        items = list(islice(value, MOST_YIELDED + 1))
+        if len(items) > MOST_YIELDED:
+            raise ModelError(
+                f"the model yields more than {MOST_YIELDED} outputs, perhaps without end; give one whose forward stops"
+            )
+        return [collected(item) for item in items]
+    if type(value) in (list, tuple):
+        return type(value)(collected(item) for item in value)
+    if type(value) is dict:
+        return {key: collected(item) for key, item in value.items()}
+    return value
 
 
 def tensors(value: Any) -> list[Tensor]:
@@ -26,6 +52,9 @@ def tensors(value: Any) -> list[Tensor]:
 
 
 def _leaves(value: Any, name: str, inside: tuple[int, ...]) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Tensor) and value.is_nested:
+        yield from ((f"{name}[{i}]", part) for i, part in enumerate(value.unbind()))
+        return
     if isinstance(value, (Tensor, *ATOMS)):
         yield name, value
         return

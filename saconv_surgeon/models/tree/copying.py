@@ -6,17 +6,24 @@ import copy
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from typing import TypeVar
 
+import torch
 from torch import Tensor, nn
 
+from saconv_surgeon.convs.parameter_extras import carry_to_copy
 from saconv_surgeon.errors import ModelError
 
+COPIED_LAYOUTS = (torch.strided, torch.sparse_coo)
+"""Those of tensors that ``copy.deepcopy`` can copy."""
+SHARDED = ("FSDPModule", "FullyShardedDataParallel")
 M = TypeVar("M", bound=nn.Module)
 
 
 def copy_model(model: M, *, share_parameters: bool = False, replacing: Mapping[int, Tensor] | None = None) -> M:
-    """A deep copy that shares nothing with ``model``, or only its parameters, which need the memory.
+    """A deep copy that shares nothing with ``model``, or only its parameters, which need the memory. What other code has put on
+    parameters, gradient hooks and attributes, is on those of the copy too.
 
     ``replacing`` gives, by ``id``, other tensors to put in the places of some.
 
@@ -30,6 +37,7 @@ def copy_model(model: M, *, share_parameters: bool = False, replacing: Mapping[i
     for tensor in _attribute_tensors(model.modules()):
         if not tensor.is_leaf:
             memo[id(tensor)] = tensor.detach().clone()
+    memo |= _copies_of_opaque(model)
     if share_parameters:
         memo |= {id(p): p for p in model.parameters()}
     memo |= replacing or {}
@@ -38,10 +46,17 @@ def copy_model(model: M, *, share_parameters: bool = False, replacing: Mapping[i
             warnings.simplefilter("ignore")  # torch warns about its own attributes while it copies them
             copied = copy.deepcopy(model, memo)
     except Exception as error:
+        sharded = next((path for path, module in model.named_modules() if _is_sharded(module)), None)
+        if sharded is not None:
+            raise ModelError(
+                f"{type(model).__name__} is sharded (FSDP, at {sharded or 'the root'!r}) and cannot be copied, and surgery works "
+                "on a copy; convert the plain model, and shard the converted one"
+            ) from error
         raise ModelError(
             f"{type(model).__name__} cannot be copied ({type(error).__name__}: {error}), and surgery works on a copy; "
             "take the attribute that cannot be copied out of the model, or give the class a __deepcopy__"
         ) from error
+    carry_to_copy(model, copied, memo)
     own = {id(module) for module in model.modules()}
     shared = next((path for path, module in copied.named_modules() if id(module) in own), None)
     if shared is not None:
@@ -50,6 +65,11 @@ def copy_model(model: M, *, share_parameters: bool = False, replacing: Mapping[i
             "returns itself, and surgery would change your model; take that method out, or put the module in afterwards"
         )
     return copied
+
+
+def _is_sharded(module: nn.Module) -> bool:
+    """Whether the parameters of ``module`` are spread over processes. By name, since importing the classes takes long."""
+    return any(base.__name__ in SHARDED for base in type(module).__mro__)
 
 
 def stand_in(model: M) -> M:
@@ -71,6 +91,17 @@ def _empty_dicts(model: nn.Module) -> dict[int, object]:
         for value in vars(module).values()
         if type(value) is OrderedDict and not value
     }
+
+
+def _copies_of_opaque(model: nn.Module) -> dict[int, object]:
+    """Copies, by ``id``, of tensors without a storage (compressed sparse, nested), which ``copy.deepcopy`` refuses."""
+    copies: dict[int, object] = {}
+    for tensor in chain(model.parameters(), model.buffers(), _attribute_tensors(model.modules())):
+        if type(tensor) in (Tensor, nn.Parameter) and (tensor.layout not in COPIED_LAYOUTS or tensor.is_nested):
+            copied = tensor.detach().clone()
+            is_parameter = isinstance(tensor, nn.Parameter)
+            copies[id(tensor)] = nn.Parameter(copied, tensor.requires_grad) if is_parameter else copied
+    return copies
 
 
 def _attribute_tensors(modules: Iterable[nn.Module]) -> Iterable[Tensor]:

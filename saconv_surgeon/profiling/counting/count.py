@@ -196,7 +196,7 @@ def _rows(model: nn.Module, by_module: Mapping[str, Counter[str]], figures: tupl
                 ops=known.get("ops"),
                 bytes_moved=known.get("bytes"),
                 calls=known.get("calls"),
-                settings=module.extra_repr(),
+                settings=_settings(module),
                 converted=together,
             )
 
@@ -242,3 +242,11 @@ def _fast_path_off() -> Iterator[None]:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
+
+
+def _settings(module: nn.Module) -> str:
+    """The part of a module's ``repr`` between the brackets; empty if changed attributes keep it from being made."""
+    try:
+        return module.extra_repr()
+    except Exception:  # torch's takes len() of a padding that may be set to one number
+        return ""

@@ -145,8 +145,9 @@ class _Kernels(TorchDispatchMode):
         outermost = self.inside == 0
         self.inside += 1
         try:
+            nested = any(t.is_nested for t in tensors_in((args, kwargs)))  # taken apart into itself, without end
             with self:
-                result = func.decompose(*args, **kwargs)
+                result = NotImplemented if nested else func.decompose(*args, **kwargs)
         finally:
             self.inside -= 1
         if result is NotImplemented:

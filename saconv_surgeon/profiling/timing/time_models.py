@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from saconv_surgeon.errors import ModelError, UsageError, UserCodeError, first_line
+from saconv_surgeon.errors import ModelError, SurgeonError, UsageError, UserCodeError, first_line
 from saconv_surgeon.models.running.inputs import Inputs
+from saconv_surgeon.models.running.output_leaves import collected
 from saconv_surgeon.models.running.state import preserved
 from saconv_surgeon.models.tree.copying import stand_in
 from saconv_surgeon.profiling.timing.alternating_runs import Run, Samples, latency_of, measure
@@ -87,6 +88,8 @@ def time_alternately(
             runs.append(make_run(_called(subject, timing, device), subject, FreshInputs(inputs)))
         try:
             return measure(runs, device, budget_s=timing.budget_s, on_run=on_run)
+        except SurgeonError:
+            raise
         except Exception as error:
             if timing.compiled:
                 raise ModelError(
@@ -96,7 +99,8 @@ def time_alternately(
             if timing.batches:
                 raise ModelError(
                     f"the model cannot be run with a batch of {inputs.batch} ({type(error).__name__}: {first_line(error)}); "
-                    "leave that size out of --batch"
+                    "leave that size out of --batch, or say with --batch-axis along which axis the samples lie, if not along "
+                    f"{inputs.batch_axis}"
                 ) from error
             raise UserCodeError(
                 f"the model ran, and raised {type(error).__name__} when it was run again to be timed: {error}"
@@ -122,7 +126,7 @@ class FreshInputs:
 
     def run(self, called: Callable[..., Any]) -> Any:
         """What ``called`` makes of them."""
-        return called(*self.given.args, **self.given.kwargs)
+        return collected(called(*self.given.args, **self.given.kwargs))
 
 
 def _versions(inputs: Inputs) -> list[int] | None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from saconv_surgeon.errors import ModelError, first_line
 from saconv_surgeon.models.running.inputs import Inputs
-from saconv_surgeon.models.running.output_leaves import tensors
+from saconv_surgeon.models.running.output_leaves import collected, tensors
 from saconv_surgeon.models.running.state import preserved
 from saconv_surgeon.models.tree.copying import stand_in
 from saconv_surgeon.profiling.memory import LiveTensors, cuda_peak_bytes, storage_bytes, watching
@@ -83,7 +83,7 @@ def saved_bytes(model: nn.Module, inputs: Inputs) -> int:
         return t
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
-        output = _loss(model(*inputs.args, **inputs.kwargs))
+        output = _loss(collected(model(*inputs.args, **inputs.kwargs)))
     total = storage_bytes(kept)
     del output
     return total

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -138,6 +139,7 @@ def _inputs(batch: Any, example: Inputs) -> Inputs:
 
 
 def _like(batch: Inputs, example: Inputs) -> Inputs:
+    batch = replace(batch, batch_axis=example.batch_axis)
     floats = [t for t in example.tensors if t.is_floating_point()]
     if not floats:
         return batch

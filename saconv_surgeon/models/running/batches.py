@@ -1,0 +1,172 @@
+"""Which tensors and lists among a model's inputs have one entry for each sample, and inputs with others of these samples.
+
+Inputs may nest tensors in lists, tuples, dicts, dataclasses, a ``PackedSequence`` and nested tensors.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections import UserDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence, pack_sequence, unpack_sequence
+from torch.utils import _pytree as pytree
+
+SIGNED = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}
+
+
+def tensors_in(value: Any) -> list[Tensor]:
+    """All tensors, in order; a nested tensor is one."""
+    found: list[Tensor] = []
+
+    def keep(t: Tensor) -> Tensor:
+        found.append(t)
+        return t
+
+    _mapped(value, lambda leaf: keep(leaf) if isinstance(leaf, Tensor) else leaf)
+    return found
+
+
+def mapped_tensors(change: Callable[[Tensor], Tensor], value: Any) -> Any:
+    """``value`` with ``change`` of every tensor; of a nested one, of its parts, which keep their lengths."""
+
+    def changed(leaf: Any) -> Any:
+        if isinstance(leaf, PackedSequence):
+            data = change(leaf.data)
+            order = (None if i is None else i.to(data.device) for i in (leaf.sorted_indices, leaf.unsorted_indices))
+            return PackedSequence(data, leaf.batch_sizes, *order)
+        if not isinstance(leaf, Tensor):
+            return leaf
+        return _changed_parts(change, leaf) if leaf.is_nested else change(leaf)
+
+    return _mapped(value, changed)
+
+
+def _changed_parts(change: Callable[[Tensor], Tensor], nested: Tensor) -> Tensor:
+    if nested.layout is not torch.jagged:
+        return torch.nested.as_nested_tensor([change(part) for part in nested.unbind()])
+    values = change(nested.values())
+    offsets, lengths = nested.offsets(), nested.lengths()  # type: ignore[attr-defined]
+    return torch.nested.nested_tensor_from_jagged(
+        values, offsets.to(values.device), None if lengths is None else lengths.to(values.device)
+    )
+
+
+def batch_of(value: Any, axis: int = 0) -> int | None:
+    """How many samples there are; None if nothing shows it.
+
+    The length of the list that the samples are in, one image or one dict each; otherwise the size along ``axis`` of the largest
+    floating tensor of three or more dimensions; otherwise how many sequences are packed; otherwise the size of the first tensor
+    that has the axis.
+    """
+    samples = next(_sample_lists(value), None)
+    if samples is not None:
+        return len(samples)
+    found = [t for t in tensors_in(value) if t.dim() > axis]
+    maps = [t for t in found if (t.is_floating_point() or t.is_complex()) and t.dim() >= 3]
+    if maps:
+        return int(max(maps, key=Tensor.numel).size(axis))
+    packed = [leaf for leaf in pytree.tree_leaves(value, is_leaf=_is_packed) if _is_packed(leaf)]
+    if packed:
+        return int(packed[0].batch_sizes[0])
+    return int(found[0].size(axis)) if found else None
+
+
+def picked(value: Any, which: Tensor, axis: int = 0) -> Any:
+    """``value`` with the samples at the indices ``which``, of every tensor and list that has one entry for each sample.
+
+    A tensor that has no such axis is left alone, unless its first axis has one entry for each, as lengths have.
+    """
+    batch = batch_of(value, axis)
+
+    def of_each(leaf: Any) -> bool:
+        return isinstance(leaf, list) and len(leaf) == batch and _one_for_each(leaf, batch, axis)
+
+    def pick(leaf: Any) -> Any:
+        if of_each(leaf):
+            return [leaf[i] for i in which.tolist()]
+        if isinstance(leaf, PackedSequence) and int(leaf.batch_sizes[0]) == batch:
+            sequences = unpack_sequence(leaf)
+            return pack_sequence([sequences[i] for i in which.tolist()], enforce_sorted=False)
+        return _picked(leaf, which, batch, axis) if isinstance(leaf, Tensor) else leaf
+
+    return _mapped(value, pick, of_each)
+
+
+def no_batch(tensors: Sequence[Tensor], axis: int) -> str:
+    """Why inputs have no batch to change, for an error."""
+    if axis == 0:
+        return "the inputs have no batch to change; leave --batch out"
+    sizes = ", ".join(f"{t.dim()}" for t in tensors) or "no tensors"
+    return f"no input has an axis {axis}: their numbers of dimensions are {sizes}; axes are counted from 0"
+
+
+def _picked(t: Tensor, which: Tensor, batch: int | None, axis: int) -> Tensor:
+    along = next((d for d in (axis, 0) if t.dim() > d and t.size(d) == batch), None)
+    if along is None:
+        return t
+    if t.is_nested:
+        parts = t.unbind()
+        return torch.nested.as_nested_tensor([parts[i] for i in which.tolist()], layout=t.layout)
+    signed = SIGNED.get(t.dtype, t.dtype)  # torch selects from few unsigned kinds
+    chosen = t.view(signed).index_select(along, which.to(t.device)).view(t.dtype)
+    last = t.dim() == 4 and not t.is_contiguous() and t.is_contiguous(memory_format=torch.channels_last)
+    return chosen.contiguous(memory_format=torch.channels_last) if last else chosen
+
+
+def _mapped(value: Any, change: Callable[[Any], Any], whole: Callable[[Any], bool] = lambda leaf: False) -> Any:
+    """``value`` with ``change`` of its leaves; those that torch's trees do not look into are looked into here."""
+
+    def of_leaf(leaf: Any) -> Any:
+        twin: Any
+        if isinstance(leaf, UserDict):
+            twin = copy.copy(leaf)
+            twin.data = _mapped(leaf.data, change, whole)
+            return twin
+        if dataclasses.is_dataclass(leaf) and not isinstance(leaf, type):
+            twin = copy.copy(leaf)
+            for f in dataclasses.fields(leaf):
+                if hasattr(leaf, f.name):
+                    object.__setattr__(twin, f.name, _mapped(getattr(leaf, f.name), change, whole))
+            return twin
+        return change(leaf)
+
+    return pytree.tree_map(of_leaf, value, is_leaf=lambda leaf: _is_packed(leaf) or whole(leaf))
+
+
+def _is_packed(value: Any) -> bool:
+    return isinstance(value, PackedSequence)
+
+
+def _sample_lists(value: Any) -> Iterator[list[Any]]:
+    """Lists of images, one tensor of three dimensions each, or of dicts that hold what belongs to one sample."""
+    if isinstance(value, list) and value and all(map(_is_sample, value)):
+        yield value
+    elif isinstance(value, Mapping):
+        for part in value.values():
+            yield from _sample_lists(part)
+    elif isinstance(value, tuple) and not _is_packed(value):
+        for part in value:
+            yield from _sample_lists(part)
+
+
+def _is_sample(item: Any) -> bool:
+    if isinstance(item, Tensor):
+        return item.dim() == 3 and not item.is_nested
+    if not isinstance(item, (Mapping, tuple)):
+        return False
+    sizes = [t.dim() for t in tensors_in(dict(item) if isinstance(item, Mapping) else item)]
+    return bool(sizes) and max(sizes) <= 3 and (isinstance(item, Mapping) or max(sizes) == 3)
+
+
+def _one_for_each(items: list[Any], batch: int, axis: int) -> bool:
+    """Whether a list, as long as there are samples, has one item for each: not features of several sizes, not plain numbers."""
+    if all(map(_is_sample, items)):
+        return True
+    if all(isinstance(item, Tensor) for item in items):
+        return not all(t.dim() > axis and t.size(axis) == batch for t in items)
+    return not all(isinstance(item, (bool, int, float, complex)) for item in items)
