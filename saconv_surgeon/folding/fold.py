@@ -23,7 +23,7 @@ from saconv_surgeon.folding.simplifying import Removed, simplify
 from saconv_surgeon.models.loading.in_memory import check_weights, opened
 from saconv_surgeon.models.running.difference import compare
 from saconv_surgeon.models.running.inputs import Inputs
-from saconv_surgeon.models.running.run import run
+from saconv_surgeon.models.running.run import rehearse, run
 from saconv_surgeon.models.running.state import exact_convolutions
 from saconv_surgeon.models.tree.copying import copy_model
 from saconv_surgeon.records import Base, Equivalence, FoldedLayer
@@ -62,6 +62,7 @@ def fold_model(
         made = fold_layers(model, None, fold_norms=fold_norms)
         again = partial(folded_twin, inputs=None, fold_norms=fold_norms)
         return Folding(made.model, made.layers, again, base=base or Base())
+    rehearse(model, inputs)
     subject, cost = model, None
     removed: dict[str, Removed] = {}
     if tolerance is not None:

@@ -3,44 +3,151 @@
 from __future__ import annotations
 
 import random
+from collections import OrderedDict, deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from saconv_surgeon.models.tree.reachable import reachable_modules
 from saconv_surgeon.models.tree.wrappers import eager
+from saconv_surgeon.models.tree.writes import Writes, answers_switching, restore_values, written_by_runs
 from saconv_surgeon.records import Mode
 
 
 @contextmanager
-def preserved(model: nn.Module, mode: Mode = "eval") -> Iterator[None]:
-    """In ``mode`` and eager inside; afterwards the model and the random state are as they were.
+def preserved(model: nn.Module, mode: Mode = "eval", *, compiled: bool = False) -> Iterator[None]:
+    """In ``mode`` inside; afterwards the model and the random state are as they were.
 
-    Restored are every module's own training flag (a frozen norm in a training model stays frozen), the values of the buffers,
-    in place and only if they changed, and the random state of torch, Python and numpy.
+    Restored are, of every module that the model holds, registered or not: the attributes, the training flag among them (a frozen
+    norm in a training model stays frozen), the modules and parameters that it has, its hooks, lists and dicts; the values of
+    buffers and of tensors in attributes; and those of the parameters that ``train()`` writes to, as layers do that merge weights.
+    The random state of torch, Python and numpy is restored too. Inside, compiled code runs as Python, unless ``compiled``.
     """
-    flags = [(module, module.training) for module in model.modules()]
-    buffers = [
-        (module, {name: (b, None if b is None else b.detach().clone()) for name, b in module._buffers.items()})
-        for module in model.modules()
-    ]
+    kept = _Kept(model)
     try:
-        with preserved_randomness(), eager(model):
-            model.train(mode == "train")
+        with preserved_randomness(), nullcontext() if compiled else eager():
+            kept.switch(mode)
             yield
     finally:
-        for module, flag in flags:
+        kept.restore()
+
+
+class _Kept:
+    """What a model was."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.modules = reachable_modules(model)
+        self.attributes: list[tuple[dict[str, Any], dict[str, Any]]] = []
+        self.containers: list[tuple[Any, Any]] = []
+        self.flags: list[tuple[nn.Module, bool]] = []
+        self.tensors: dict[int, tuple[Tensor, Tensor]] = {}
+        self.parameters: dict[int, tuple[nn.Parameter, Tensor, bool]] = {}
+        self.before: list[tuple[Tensor, Tensor]] = [(p, p.detach().clone()) for p in written_by_runs(model)]
+        for module in self.modules:
+            self._keep_module(module)
+
+    def _keep_module(self, module: nn.Module) -> None:
+        for parameter in module.parameters(recurse=False):
+            if not nn.parameter.is_lazy(parameter):
+                self.parameters[id(parameter)] = parameter, parameter.detach(), parameter.requires_grad
+        for buffer in module.buffers(recurse=False):
+            self._keep_tensor(buffer)
+        if isinstance(module, torch.jit.ScriptModule) or _is_lazy(module):
+            self.flags.append((module, module.training))
+            return
+        self.attributes.append((vars(module), dict(vars(module))))
+        for value in vars(module).values():
+            self._keep_attribute(value)
+
+    def _keep_attribute(self, value: Any) -> None:
+        kind = type(value)
+        if kind in (dict, OrderedDict):
+            self.containers.append((value, list(value.items()) if value else ()))
+            children = value.values()
+        elif kind in (list, set, deque):
+            children = list(value)
+            self.containers.append((value, children))
+        else:
+            children = (value,)
+        for child in children:
+            if isinstance(child, Tensor) and not isinstance(child, nn.Parameter):
+                self._keep_tensor(child)
+            elif child is not value and type(child) in (dict, OrderedDict, list, set, deque):
+                self._keep_attribute(child)
+
+    def _keep_tensor(self, tensor: Tensor) -> None:
+        if id(tensor) not in self.tensors and not nn.parameter.is_lazy(tensor):
+            self.tensors[id(tensor)] = tensor, tensor.detach().clone()
+
+    def switch(self, mode: Mode) -> None:
+        """Puts the model into ``mode``, if some part is not in it; notes the parameters that it writes to as it is switched."""
+        wanted = mode == "train"
+        if all(module.training is wanted for module in self.model.modules()):
+            return
+        if not answers_switching(self.model):
+            self.model.train(wanted)
+            return
+        writes = Writes(parameter for parameter, _, _ in self.parameters.values())
+        try:
+            with writes:
+                self.model.train(wanted)
+        finally:
+            known = {id(tensor) for tensor, _ in self.before}
+            self.before += [pair for key, pair in writes.before.items() if key not in known]
+
+    def restore(self) -> None:
+        """Everything, in place."""
+        for container, content in self.containers:
+            _put_back_content(container, content)
+        for attributes, content in self.attributes:
+            _put_back_content(attributes, list(content.items()))
+        for module, flag in self.flags:
             module.training = flag
         with torch.no_grad():
-            for module, kept in buffers:
-                for name in [name for name, _ in module._buffers.items() if name not in kept]:
-                    del module._buffers[name]
-                for name, (buffer, value) in kept.items():
-                    module._buffers[name] = buffer  # forward may have put another in its place
-                    if buffer is not None and value is not None:
-                        _put_back(buffer, value)
+            for parameter, alias, wants_gradient in self.parameters.values():
+                if not _is_same_memory(parameter, alias):
+                    parameter.data = alias
+                if parameter.requires_grad is not wants_gradient:
+                    parameter.requires_grad_(wants_gradient)
+            restore_values(self.before)
+            for tensor, value in self.tensors.values():
+                _put_back(tensor, value)
+
+
+def _is_lazy(module: nn.Module) -> bool:
+    return any(nn.parameter.is_lazy(t) for t in (*module._parameters.values(), *module._buffers.values()))
+
+
+def _put_back_content(container: Any, content: Any) -> None:
+    """Gives a dict, list, set or deque what it held, if it holds anything else or in another order."""
+    if isinstance(container, dict):
+        held = container.items()
+        same = len(held) == len(content) and all(
+            key == name and value is other for (key, value), (name, other) in zip(held, content, strict=True)
+        )
+        add: Any = container.update
+    else:
+        held, add = container, container.update if isinstance(container, set) else container.extend
+        same = len(container) == len(content) and all(a is b for a, b in zip(container, content, strict=True))
+    if not same:
+        container.clear()
+        add(content)
+
+
+def _is_same_memory(parameter: Tensor, alias: Tensor) -> bool:
+    if parameter.layout is not torch.strided or parameter.is_meta:
+        return True
+    return (
+        parameter.data_ptr() == alias.data_ptr()
+        and parameter.shape == alias.shape
+        and parameter.stride() == alias.stride()
+        and parameter.dtype == alias.dtype
+    )
 
 
 @contextmanager
@@ -63,7 +170,7 @@ def seed_all(seed: int) -> None:
     np.random.seed(seed)
 
 
-def _put_back(buffer: torch.Tensor, value: torch.Tensor) -> None:
+def _put_back(buffer: Tensor, value: Tensor) -> None:
     """Gives ``buffer`` its ``value`` again, if it has another; compared first, so that an equal one is not written to."""
     if buffer.is_meta:
         return
@@ -72,10 +179,10 @@ def _put_back(buffer: torch.Tensor, value: torch.Tensor) -> None:
     elif buffer.shape != value.shape:
         buffer.resize_(value.shape).copy_(value)
     elif not _same(buffer, value):
-        buffer.copy_(value)
+        restore_values([(buffer, value)])
 
 
-def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
+def _same(a: Tensor, b: Tensor) -> bool:
     return torch.equal(a, b) or bool(((a == b) | (a.isnan() & b.isnan())).all())
 
 

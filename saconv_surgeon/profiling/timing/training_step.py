@@ -126,7 +126,14 @@ def _loss(output: Any) -> Tensor:
 
 def _memory(model: nn.Module, inputs: Inputs, device: torch.device, timing: Timing) -> tuple[int, int]:
     """Saved bytes, and the most that is in memory during a step."""
-    subject, fresh = stand_in(model), FreshInputs(inputs)
+    fresh = FreshInputs(inputs)
+    with preserved(model, "train"):
+        return _memory_of(stand_in(model), inputs, fresh, device, timing)
+
+
+def _memory_of(
+    subject: nn.Module, inputs: Inputs, fresh: FreshInputs, device: torch.device, timing: Timing
+) -> tuple[int, int]:
     with preserved(subject, "train"), autocast(timing, device):
         saved = saved_bytes(subject, inputs.copied())
 
@@ -147,9 +154,10 @@ def _memory(model: nn.Module, inputs: Inputs, device: torch.device, timing: Timi
 
 def _check(model: nn.Module, inputs: Inputs, device: torch.device, timing: Timing) -> None:
     try:
-        subject = stand_in(model)
-        with preserved(model, "train"), preserved(subject, "train"), autocast(timing, device):
-            _once(subject, subject, FreshInputs(inputs))()
+        with preserved(model, "train", compiled=True), autocast(timing, device):
+            subject = stand_in(model)
+            with preserved(subject, "train", compiled=True):
+                _once(subject, subject, FreshInputs(inputs))()
     except Exception as error:
         raise ModelError(
             f"{type(model).__name__} cannot be trained on these inputs ({type(error).__name__}: {first_line(error)}); give other "
