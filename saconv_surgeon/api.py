@@ -2,6 +2,10 @@
 
 ``example_inputs`` is everywhere a tensor, a tuple (positional arguments) or a dict (keyword arguments). No function modifies the
 model that it is given. A model is any module, wrapped or not, or an ``ExportedProgram``; a TorchScript module becomes a program.
+
+Calls from several threads wait for each other, since what they switch holds for the whole process; a callback may make calls of
+its own, in the same thread. Other threads that run models of torch meanwhile see those switches. In ``torch.inference_mode()``
+calls work outside of it: what they give can be trained.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from torch import nn
 from saconv_surgeon.comparing.diff import diff_models
 from saconv_surgeon.folding.fold import fold_model
 from saconv_surgeon.folding.folded_model import Folding
+from saconv_surgeon.models.running.one_at_a_time import one_at_a_time
 from saconv_surgeon.profiling.price import price_made
 from saconv_surgeon.profiling.profile import profile_model
 from saconv_surgeon.records import Base, Diff, Init, Mode, Plan, PlannedSite, Profile, Timing
@@ -26,6 +31,7 @@ from saconv_surgeon.surgery.inspect import make_plan
 from saconv_surgeon.surgery.planning import Selection
 
 
+@one_at_a_time
 def inspect(
     model: nn.Module,
     example_inputs: Any,
@@ -60,6 +66,7 @@ def inspect(
     return make_plan(model, example_inputs, target=target, selection=selection, mode=mode).sites
 
 
+@one_at_a_time
 def convert(
     model: nn.Module,
     example_inputs: Any,
@@ -134,6 +141,7 @@ def convert(
     )
 
 
+@one_at_a_time
 def fold(
     model: nn.Module,
     example_inputs: Any = None,
@@ -186,6 +194,7 @@ def fold(
 C = TypeVar("C", Conversion, Folding)
 
 
+@one_at_a_time
 def price(
     conversion: C,
     original: nn.Module,
@@ -202,6 +211,7 @@ def price(
     return price_made(conversion, original, example_inputs, name=name, timing=timing, on_step=on_step)
 
 
+@one_at_a_time
 def profile(
     model: nn.Module,
     example_inputs: Any,
@@ -228,6 +238,7 @@ def profile(
     return profile_model(model, example_inputs, name=name, timing=timing, on_step=on_step)
 
 
+@one_at_a_time
 def diff(
     a: nn.Module,
     b: nn.Module,

@@ -13,11 +13,13 @@ from torch import nn
 
 from saconv_surgeon.errors import ArtefactError
 from saconv_surgeon.models.loading.weight_fitting import OPTIONAL
+from saconv_surgeon.models.running.one_at_a_time import one_at_a_time
 from saconv_surgeon.saving.conversion_folder import REPORT, WEIGHTS, sha256
 from saconv_surgeon.surgery.plan_file import PLAN, plan_of, read_plan_file
 from saconv_surgeon.surgery.rewriting import apply
 
 
+@one_at_a_time
 def restore(model: nn.Module, folder: str | Path) -> nn.Module:
     """The converted model that was saved to ``folder``, from the original ``model``, which is not modified.
 

@@ -65,7 +65,7 @@ def convert_model(
     made = replace(made, base=replace(made.base, fingerprint=fingerprint(model)), init=init)
     if not made.converted_paths:
         text = "no convolution of this model can be converted; see the reasons in the plan"
-        warnings.warn(text, NoEffectWarning, stacklevel=3)
+        warnings.warn(text, NoEffectWarning, stacklevel=4)
     on_step("rewriting", 0.0)
     converted, made = _rewrite(model, inputs, made, seed)
     explained = None

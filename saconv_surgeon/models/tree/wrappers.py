@@ -106,4 +106,3 @@ def _is_made_by_export(model: nn.Module) -> bool:
     if type(model).__name__ == "UnflattenedModule":
         return any(node.meta for node in model.graph.nodes)  # type: ignore[union-attr]
     return any(base.__name__ == "_StatefulGraphModule" for base in type(model).__mro__)
-

@@ -26,8 +26,9 @@ def time_layers(model: nn.Module, inputs: Inputs, device: torch.device, timing: 
     """Seconds that each module takes itself, without its children, in one forward pass in eval mode: medians over the passes.
 
     They take a quarter of the budget, with the threads and the autocast of ``timing``; compiled parts run as Python, since what
-    ``torch.compile`` makes of a model has no modules any more. A converted layer is one module. Each layer finds in the caches what the one before it left there,
-    as in a real pass: they are not flushed. Hooks are taken off again and the model is left as it was.
+    ``torch.compile`` makes of a model has no modules any more. A converted layer is one module. Each layer finds in the caches
+    what the one before it left there, as in a real pass: they are not flushed. Hooks are taken off again and the model is left as
+    it was.
     """
     fresh = FreshInputs(inputs)
     with preserved(model), torch.no_grad(), threads(timing.threads), autocast(timing, device):

@@ -165,7 +165,9 @@ def test_graph_that_disagrees_with_the_census_is_discarded():
             self.conv = nn.Conv2d(2, 2, 3, padding=1)
 
         def forward(self, x):
-            type(self).n += 1  # one call more on every run, which nothing restores: the census saw one, tracing sees more
+            type(
+                self
+            ).n += 1  # one call more on every run, which nothing restores: the census saw one, tracing sees more
             for _ in range(self.n):
                 x = self.conv(x)
             return x
