@@ -20,6 +20,7 @@ from saconv_surgeon.comparing.diff import diff_models
 from saconv_surgeon.folding.fold import fold_model
 from saconv_surgeon.folding.folded_model import Folding
 from saconv_surgeon.models.running.one_at_a_time import one_at_a_time
+from saconv_surgeon.models.running.trial_inputs import Redraw
 from saconv_surgeon.profiling.price import price_made
 from saconv_surgeon.profiling.profile import profile_model
 from saconv_surgeon.records import Base, Diff, Init, Mode, Plan, PlannedSite, Profile, Timing
@@ -86,6 +87,7 @@ def convert(
     seed: int = 0,
     mode: Mode = "eval",
     base: Base | None = None,
+    redraw: Redraw | None = None,
     on_step: OnStep = silent,
 ) -> Conversion:
     """Replaces the eligible convolutions in a copy of ``model`` and proves that its outputs did not move, or says how far.
@@ -114,6 +116,9 @@ def convert(
         mode: ``"train"`` converts and proves the model as it runs in training, with its auxiliary heads; the proof then also
             runs it in eval mode.
         base: Where the model came from, for the record; its fingerprint is added.
+        redraw: ``make(inputs, trial)``, which returns the inputs of each trial after the first (``trial`` 1, 2 …). It gets a copy
+            of ``example_inputs`` and returns the same structure, kinds and sizes. By default floating values are drawn at random
+            and integers are shuffled; ``equivalence.different_inputs`` says how many inputs really differed.
         on_step: Called with what is being done and the share that is done, from 0 to 1.
 
     Returns:
@@ -137,6 +142,7 @@ def convert(
         seed=seed,
         mode=mode,
         base=base,
+        redraw=redraw,
         on_step=on_step,
     )
 
@@ -152,6 +158,7 @@ def fold(
     allowed: float | None = None,
     seed: int = 0,
     base: Base | None = None,
+    redraw: Redraw | None = None,
     on_step: OnStep = silent,
 ) -> Folding:
     """The fastest model for inference that computes what a trained converted model computes. ``model`` is not modified.
@@ -172,6 +179,7 @@ def fold(
             what float32 rounds, if the same folding in float64 moves nothing.
         seed: Of the random inputs.
         base: Where the model came from, for the record.
+        redraw: See :func:`convert`.
         on_step: Called with what is being done and the share that is done, from 0 to 1.
 
     Raises:
@@ -187,6 +195,7 @@ def fold(
         allowed=allowed,
         seed=seed,
         base=base,
+        redraw=redraw,
         on_step=on_step,
     )
 

@@ -25,6 +25,7 @@ from saconv_surgeon.models.running.difference import compare
 from saconv_surgeon.models.running.inputs import Inputs
 from saconv_surgeon.models.running.run import rehearse, run
 from saconv_surgeon.models.running.state import exact_convolutions
+from saconv_surgeon.models.running.trial_inputs import Redraw
 from saconv_surgeon.models.tree.copying import copy_model
 from saconv_surgeon.records import Base, Equivalence, FoldedLayer
 from saconv_surgeon.records.progress import OnStep
@@ -52,6 +53,7 @@ def fold_model(
     allowed: float | None,
     seed: int,
     base: Base | None,
+    redraw: Redraw | None,
     on_step: OnStep,
 ) -> Folding:
     """See :func:`saconv_surgeon.fold`."""
@@ -81,6 +83,7 @@ def fold_model(
             tolerance=limit,
             seed=seed,
             following=made.following,
+            redraw=redraw,
             on_trial=lambda done: on_step("proving", done / trials),
         )
 

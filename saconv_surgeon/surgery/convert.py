@@ -16,6 +16,7 @@ from saconv_surgeon.errors import ModelError, NoEffectWarning, first_line
 from saconv_surgeon.models.loading.in_memory import opened
 from saconv_surgeon.models.running.inputs import Inputs
 from saconv_surgeon.models.running.state import preserved_randomness, seed_all
+from saconv_surgeon.models.running.trial_inputs import Redraw
 from saconv_surgeon.models.tree.fingerprint import fingerprint
 from saconv_surgeon.records import Base, Equivalence, Mode, Plan
 from saconv_surgeon.records.progress import OnStep
@@ -43,6 +44,7 @@ def convert_model(
     seed: int,
     mode: Mode,
     base: Base | None,
+    redraw: Redraw | None,
     on_step: OnStep,
 ) -> Conversion:
     """See :func:`saconv_surgeon.convert`."""
@@ -71,7 +73,7 @@ def convert_model(
     explained = None
     if init is not None:
         explained = initialize(model, converted, inputs, made, data, seed, on_step)
-    equivalence = _prove(model, converted, inputs, made, trials, tolerance, seed, on_step)
+    equivalence = _prove(model, converted, inputs, made, trials, tolerance, seed, redraw, on_step)
     return Conversion(converted, made, equivalence, explained=explained)
 
 
@@ -106,12 +108,15 @@ def _prove(
     trials: int,
     tolerance: float,
     seed: int,
+    redraw: Redraw | None,
     on_step: OnStep,
 ) -> Equivalence:
     """The proof in the mode of the plan; for train mode, the worse of that and of one trial in eval mode."""
     on_step("proving", 0.0)
     check = partial(prove, model, converted, inputs, paths=plan.converted_paths, tolerance=tolerance, seed=seed)
-    equivalence = check(trials=trials, mode=plan.mode, on_trial=lambda done: on_step("proving", done / trials))
+    equivalence = check(
+        trials=trials, mode=plan.mode, redraw=redraw, on_trial=lambda done: on_step("proving", done / trials)
+    )
     if plan.mode == "train":
         equivalence = worse_of(equivalence, check(trials=1))
     if not equivalence.bit_equal and plan.converted_paths:

@@ -77,9 +77,10 @@ def convert(
     from saconv_surgeon import api
     from saconv_surgeon.cli.opening import open_model
     from saconv_surgeon.models.loading.in_memory import check_finite
-    from saconv_surgeon.models.loading.input_spec import make_data
+    from saconv_surgeon.models.loading.input_spec import make_data, make_redraw
     from saconv_surgeon.report.commands.convert import conversion_report
 
+    redraw = None if proof.redraw is None else make_redraw(proof.redraw)
     data = None if start.data is None else make_data(start.data)
     opened = open_model(model, source, run_on, talk, mode=mode)
     check_finite(opened.model, opened.name)
@@ -103,6 +104,7 @@ def convert(
             seed=run_on.seed,
             mode=mode,
             base=opened.base,
+            redraw=redraw,
             on_step=on_step,
         )
         if conversion.converted:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from saconv_surgeon.errors import UsageError, UserCodeError
-from saconv_surgeon.models.loading.factories import made_by, split_factory
+from saconv_surgeon.models.loading.factories import made_by, named_by, split_factory
 from saconv_surgeon.models.loading.model_spec import LoadedModel
 from saconv_surgeon.models.running.inputs import Inputs
 
@@ -24,7 +24,8 @@ def make_inputs(specs: tuple[str, ...], *, seed: int) -> Inputs:
     if all(shape is not None for shape in shapes):
         generator = torch.Generator().manual_seed(seed)
         try:
-            return Inputs(args=tuple(torch.randn(shape, generator=generator) for shape in shapes if shape is not None))
+            drawn = tuple(torch.randn(shape, generator=generator) for shape in shapes if shape is not None)
+            return Inputs(args=drawn, alone=len(drawn) == 1)
         except (RuntimeError, OverflowError, TypeError, MemoryError) as error:
             raise UsageError(f"--input {' '.join(specs)} asks for more than there is memory for") from error
     wrong = next(spec for spec, shape in zip(specs, shapes, strict=True) if shape is None)
@@ -32,6 +33,20 @@ def make_inputs(specs: tuple[str, ...], *, seed: int) -> Inputs:
     if factory is None or len(specs) > 1:
         raise UsageError(f"--input {wrong!r} is neither a size such as 1x3x224x224 nor a single file.py:make_inputs")
     return Inputs.of(made_by(*factory, wrong))
+
+
+def make_redraw(spec: str) -> Callable[[Any, int], Any]:
+    """The function that ``--redraw file.py:make`` names.
+
+    Raises:
+        UsageError: Not of that form, or not a function.
+    """
+    factory = split_factory(spec)
+    if factory is None:
+        raise UsageError(
+            f"--redraw {spec!r} is not of the form file.py:make, a function make(inputs, trial) that returns inputs"
+        )
+    return named_by(*factory, spec)
 
 
 def make_data(spec: str) -> Iterator[Any]:

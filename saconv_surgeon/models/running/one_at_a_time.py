@@ -20,7 +20,8 @@ from torch.nn.modules import module as torch_module
 
 from saconv_surgeon.models.tree.wrappers import COMPILER
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 LOCKS = [threading.RLock()]
 """The one lock. Re-entrant: what a call hands to the user, such as ``on_step``, may call again in the same thread."""

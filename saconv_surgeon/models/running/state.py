@@ -120,7 +120,8 @@ class _Kept:
 
 
 def _is_lazy(module: nn.Module) -> bool:
-    return any(nn.parameter.is_lazy(t) for t in (*module._parameters.values(), *module._buffers.values()))
+    held = (*module._parameters.values(), *module._buffers.values())
+    return any(t is not None and nn.parameter.is_lazy(t) for t in held)
 
 
 def _put_back_content(container: Any, content: Any) -> None:
