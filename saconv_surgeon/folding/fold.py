@@ -22,6 +22,7 @@ from saconv_surgeon.folding.folded_model import Folding
 from saconv_surgeon.folding.simplifying import Removed, simplify
 from saconv_surgeon.models.loading.in_memory import check_weights, opened
 from saconv_surgeon.models.running.difference import compare
+from saconv_surgeon.models.running.borrowed import own_tensors_only
 from saconv_surgeon.models.running.inputs import Inputs
 from saconv_surgeon.models.running.run import rehearse, run
 from saconv_surgeon.models.running.state import exact_convolutions
@@ -171,7 +172,10 @@ def fold_reached(
     while True:
         made = fold_layers(model, inputs, fold_norms=fold_norms, leave=leave, leave_norms=leave_norms)
         try:
-            lost = unreached(made.model, inputs, made.calls, seed=seed)
+            with own_tensors_only(model, made.model):
+                lost = unreached(made.model, inputs, made.calls, seed=seed)
+        except ModelError:
+            raise
         except Exception as error:
             if leave_norms is not None:
                 break

@@ -14,6 +14,7 @@ from torch import nn
 from saconv_surgeon.convs.targets.known_targets import find_target
 from saconv_surgeon.errors import ModelError, NoEffectWarning, first_line
 from saconv_surgeon.models.loading.in_memory import opened
+from saconv_surgeon.models.running.borrowed import own_tensors_only
 from saconv_surgeon.models.running.inputs import Inputs
 from saconv_surgeon.models.running.state import preserved_randomness, seed_all
 from saconv_surgeon.models.running.trial_inputs import Redraw
@@ -86,9 +87,15 @@ def _rewrite(model: nn.Module, inputs: Inputs, plan: Plan, seed: int) -> tuple[n
             seed_all(seed)  # for layers with random weights
             return apply(model, plan)
 
+    def lost_in(converted: nn.Module) -> tuple[str, ...]:
+        with own_tensors_only(model, converted):
+            return unreached(converted, inputs, calls, plan.mode)
+
     converted = rewritten(plan)
     try:
-        lost = unreached(converted, inputs, calls, plan.mode)
+        lost = lost_in(converted)
+    except ModelError:
+        raise
     except Exception as error:
         raise ModelError(
             f"the converted {type(model).__name__} cannot be run, although the original can ({type(error).__name__}: "

@@ -18,6 +18,7 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 from torch.nn.modules import module as torch_module
 
+from saconv_surgeon.models.running.state import preserved_randomness
 from saconv_surgeon.models.tree.wrappers import COMPILER
 
 P = ParamSpec("P")
@@ -49,7 +50,7 @@ GLOBAL_HOOKS = tuple(k for k, v in vars(torch_module).items() if k.startswith("_
 
 
 def one_at_a_time(call: Callable[P, R]) -> Callable[P, R]:
-    """``call``, which waits until no other thread is in one of these, and leaves the process as it was.
+    """``call``, which waits until no other thread is in one of these, and leaves the process and its random state as they were.
 
     In inference mode it works outside of that, so that what it makes can be trained.
     """
@@ -57,7 +58,7 @@ def one_at_a_time(call: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(call)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         outside = torch.inference_mode(False) if torch.is_inference_mode_enabled() else nullcontext()
-        with LOCKS[0], outside, process_kept():
+        with LOCKS[0], outside, process_kept(), preserved_randomness():
             return call(*args, **kwargs)
 
     return run

@@ -67,8 +67,16 @@ def reached_from(model: nn.Module) -> Reached:
 
 
 def reachable_modules(model: nn.Module) -> list[nn.Module]:
-    """The modules of the tree of ``model``, then those that it holds in other ways, with their own trees."""
-    return reached_from(model).modules()
+    """The modules of the tree of ``model``, then those that it holds in other ways, or its code by global variables."""
+    reached = reached_from(model)
+    found = {id(module): module for module in reached.modules()}
+    codes = [*reached.functions(), *{type(m).__dict__.get("forward") for m in reached.modules()}]
+    for function in codes:
+        if isinstance(function, types.FunctionType):
+            named = (function.__globals__.get(name) for name in function.__code__.co_names)
+            for part in (p for module in named if isinstance(module, nn.Module) for p in module.modules()):
+                found.setdefault(id(part), part)
+    return list(found.values())
 
 
 def children_of(value: Any) -> Iterator[Any]:

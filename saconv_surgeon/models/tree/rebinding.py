@@ -45,6 +45,8 @@ class Rebound:
 
     def fill(self, memo: Memo) -> None:
         """Once the model has been copied with ``memo``, in which the new functions were: gives them what belongs to the copy."""
+        references = {id(r): weakref.ref(memo[id(r())]) for r in self.references if id(r()) in memo}
+        memo |= references
         for old, new in self.cells.values():
             new.cell_contents = self._copied(cell_contents(old), memo)
         for function in self.functions:
@@ -54,8 +56,7 @@ class Rebound:
             if function.__kwdefaults__ is not None:
                 made.__kwdefaults__ = {k: self._copied(value, memo) for k, value in function.__kwdefaults__.items()}
             made.__dict__.update({name: self._copied(value, memo) for name, value in vars(function).items()})
-        replaced: dict[int, Any] = {id(r): weakref.ref(memo[id(r())]) for r in self.references if id(r()) in memo}
-        replaced |= self.made
+        replaced: dict[int, Any] = {**references, **self.made}
         for module in self.modules:
             copied = memo.get(id(module))
             if replaced and isinstance(copied, nn.Module) and copied is not module:
