@@ -19,7 +19,9 @@ VERBS = {
     "price": priced,
     "profile": lambda model, x: surgeon.profile(model, x, timing=None),
     "profile, timed": lambda model, x: surgeon.profile(model, x, timing=QUICK),
-    "profile, training": lambda model, x: surgeon.profile(model, x, timing=Timing(budget_s=0.02, training=True, per_layer=False)),
+    "profile, training": lambda model, x: surgeon.profile(
+        model, x, timing=Timing(budget_s=0.02, training=True, per_layer=False)
+    ),
     "diff": lambda model, x: surgeon.diff(model, model, x, timing=None),
     "fold": lambda model, x: surgeon.fold(model, x, trials=1),
 }
@@ -36,7 +38,9 @@ def state_of(model):
     for name, module in model.named_modules():
         found[name, "mode"] = module.training
         found[name, "attributes"] = {k: v for k, v in vars(module).items() if isinstance(v, PLAIN)}
-        found[name, "lists"] = {k: len(v) for k, v in vars(module).items() if isinstance(v, (list, dict, set)) and k[0] != "_"}
+        found[name, "lists"] = {
+            k: len(v) for k, v in vars(module).items() if isinstance(v, (list, dict, set)) and k[0] != "_"
+        }
         found[name, "keys"] = list(vars(module))
         found[name, "hooks"] = [list(getattr(module, kind)) for kind in HOOKS]
     for name, t in (*model.named_parameters(), *model.named_buffers()):

@@ -21,8 +21,8 @@ from saconv_surgeon.folding.fold_layers import WITHOUT_NORMS, FoldedTree, fold_l
 from saconv_surgeon.folding.folded_model import Folding
 from saconv_surgeon.folding.simplifying import Removed, simplify
 from saconv_surgeon.models.loading.in_memory import check_weights, opened
-from saconv_surgeon.models.running.difference import compare
 from saconv_surgeon.models.running.borrowed import own_tensors_only
+from saconv_surgeon.models.running.difference import compare
 from saconv_surgeon.models.running.inputs import Inputs
 from saconv_surgeon.models.running.run import rehearse, run
 from saconv_surgeon.models.running.state import exact_convolutions

@@ -11,6 +11,7 @@ from torch.nn.utils import parametrize
 from saconv_surgeon.convs.converted import ConvertedLayer
 from saconv_surgeon.convs.targets.target import Options, Reason, Target
 from saconv_surgeon.models.census.census import Census
+from saconv_surgeon.models.tree.writes import written_by_runs
 from saconv_surgeon.records import ConvSite
 
 HOOKS = (
@@ -32,6 +33,7 @@ class Eligibility:
         self.census = census
         self.target = target
         self.options = options
+        self.written = {id(p) for p in written_by_runs(model)}
         self.holders = Counter(
             _memory(tensor) for m in model.modules() for tensor in m._parameters.values() if tensor is not None
         )
@@ -47,6 +49,7 @@ class Eligibility:
         return (
             self._not_called(site)
             or changed_by_hand(module)
+            or self._written(module)
             or self._shared_weight(site, module)
             or self.target.refuses(module, site.shapes, {**self.options, "allow_depthwise": allow_depthwise})
         )
@@ -60,6 +63,15 @@ class Eligibility:
                 "bypassed", f"{user or 'the model'} uses its weight or forward directly, without calling the module"
             )
         return Reason("never-ran", "never ran on these inputs")
+
+    def _written(self, module: nn.Module) -> Reason | None:
+        if self.written & {id(p) for p in module._parameters.values()}:
+            return Reason(
+                "written-by-model",
+                "the model's own code writes to its weight or bias, in train() or in forward, as layers do that merge or limit "
+                "weights",
+            )
+        return None
 
     def _shared_weight(self, site: ConvSite, module: nn.Module) -> Reason | None:
         user = self.census.weights_used_elsewhere.get(site.path)

@@ -33,9 +33,9 @@ def own_tensors_only(model: nn.Module, copied: nn.Module) -> Iterator[None]:
     if watch.used is not None:
         path, _, attribute = watch.used.rpartition(".")
         raise ModelError(
-            f"a copy of {type(model).__name__} still uses {attribute!r} of your model's own {path or 'root'!r}: the code reaches that "
-            "module through a global variable, a class attribute or something else that is not copied with the model, and surgery "
-            "works on a copy; reach it through self"
+            f"a copy of {type(model).__name__} still uses {attribute!r} of your model's own {path or 'root'!r}: its code reaches "
+            "that module through a global variable, a class attribute or something else that is not copied with the model, and "
+            "surgery works on a copy; reach it through self"
         )
 
 

@@ -14,8 +14,16 @@ from torch import Tensor, nn
 
 from saconv_surgeon.models.tree.reachable import reachable_modules
 from saconv_surgeon.models.tree.wrappers import eager
-from saconv_surgeon.models.tree.writes import Writes, answers_switching, restore_values, written_by_runs
+from saconv_surgeon.models.tree.writes import (
+    Writes,
+    answers_switching,
+    note_written,
+    restore_values,
+    written_by_runs,
+)
 from saconv_surgeon.records import Mode
+
+SWITCHING = "switching"
 
 
 @contextmanager
@@ -99,6 +107,7 @@ class _Kept:
         finally:
             known = {id(tensor) for tensor, _ in self.before}
             self.before += [pair for key, pair in writes.before.items() if key not in known]
+            note_written(self.model, SWITCHING, set(writes.before))
 
     def restore(self) -> None:
         """Everything, in place."""
@@ -108,9 +117,12 @@ class _Kept:
             _put_back_content(attributes, list(content.items()))
         for module, flag in self.flags:
             module.training = flag
+        moved = {key for key, (parameter, alias, _) in self.parameters.items() if not _is_same_memory(parameter, alias)}
+        if moved:
+            note_written(self.model, SWITCHING, moved)
         with torch.no_grad():
-            for parameter, alias, wants_gradient in self.parameters.values():
-                if not _is_same_memory(parameter, alias):
+            for key, (parameter, alias, wants_gradient) in self.parameters.items():
+                if key in moved:
                     parameter.data = alias
                 if parameter.requires_grad is not wants_gradient:
                     parameter.requires_grad_(wants_gradient)

@@ -75,12 +75,18 @@ def observed_writes(model: nn.Module, mode: str) -> Iterator[None]:
             yield
     finally:
         restore_values(writes.before.values())
-        names = {name for name, p in model.named_parameters() if id(p) in writes.before} if writes.before else ()
-        WRITTEN.setdefault(model, {})[mode] = frozenset(names)
+        note_written(model, mode, set(writes.before))
+
+
+def note_written(model: nn.Module, when: str, written: set[int]) -> None:
+    """Adds the parameters with these ids to what is known of ``model``."""
+    names = frozenset(name for name, p in model.named_parameters() if id(p) in written) if written else frozenset()
+    known = WRITTEN.setdefault(model, {})
+    known[when] = known.get(when, frozenset()) | names
 
 
 def written_by_runs(model: nn.Module) -> list[nn.Parameter]:
-    """The parameters that runs of ``model`` have been seen to write to."""
+    """The parameters that runs of ``model``, or switching its mode, have been seen to write to."""
     names = frozenset().union(*WRITTEN.get(model, {}).values())
     return [p for name, p in model.named_parameters() if name in names] if names else []
 

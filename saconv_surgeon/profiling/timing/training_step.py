@@ -124,32 +124,36 @@ def _loss(output: Any) -> Tensor:
     return torch.stack(sums).sum()
 
 
-def _memory(model: nn.Module, inputs: Inputs, device: torch.device, timing: Timing) -> tuple[int, int]:
-    """Saved bytes, and the most that is in memory during a step."""
+def _memory(model: nn.Module, inputs: Inputs, device: torch.device, timing: Timing) -> tuple[int, int | None]:
+    """Saved bytes, and the most that is in memory during a step; None if that step cannot be followed.
+
+    Compiled parts run as Python, unless they can only be trained compiled, as branches of ``torch.cond``.
+    """
     fresh = FreshInputs(inputs)
-    with preserved(model, "train"):
-        return _memory_of(stand_in(model), inputs, fresh, device, timing)
+    with preserved(model, "train", compiled=True):
+        subject = stand_in(model)
 
+        def called(*args: Any, **kwargs: Any) -> Any:
+            with autocast(timing, device):
+                return subject(*args, **kwargs)
 
-def _memory_of(
-    subject: nn.Module, inputs: Inputs, fresh: FreshInputs, device: torch.device, timing: Timing
-) -> tuple[int, int]:
-    with preserved(subject, "train"), autocast(timing, device):
-        saved = saved_bytes(subject, inputs.copied())
+        def saved(compiled: bool) -> int:
+            with preserved(subject, "train", compiled=compiled), autocast(timing, device):
+                return saved_bytes(subject, inputs.copied())
 
-    def called(*args: Any, **kwargs: Any) -> Any:
-        with autocast(timing, device):
-            return subject(*args, **kwargs)
-
-    step = _once(called, subject, fresh)
-    resident = [*subject.parameters(), *subject.buffers(), *fresh.given.tensors]
-    with preserved(subject, "train"):
-        if device.type == "cuda":
-            return saved, cuda_peak_bytes(step, device, resident)
-        live = LiveTensors(resident)
-        with watching(live):
-            step()
-    return saved, live.peak_bytes
+        try:
+            kept = saved(compiled=False)
+        except Exception:
+            return saved(compiled=True), None
+        step = _once(called, subject, fresh)
+        resident = [*subject.parameters(), *subject.buffers(), *fresh.given.tensors]
+        with preserved(subject, "train"):
+            if device.type == "cuda":
+                return kept, cuda_peak_bytes(step, device, resident)
+            live = LiveTensors(resident)
+            with watching(live):
+                step()
+        return kept, live.peak_bytes
 
 
 def _check(model: nn.Module, inputs: Inputs, device: torch.device, timing: Timing) -> None:
