@@ -43,11 +43,13 @@ def _redrawn(data: Any, generator: torch.Generator, floating_only: bool) -> Any:
 
 
 def _redrawn_tensor(t: Tensor, generator: torch.Generator, floating_only: bool) -> Tensor:
-    if t.numel() == 0 or t.is_meta or t.is_quantized or t.is_nested:
+    if t.is_nested or t.is_meta or t.is_quantized or t.numel() == 0:
         return t.clone()
     if t.layout is torch.sparse_coo:
         values = _redrawn_tensor(t.coalesce().values(), generator, floating_only)
-        return torch.sparse_coo_tensor(t.coalesce().indices(), values, t.shape, is_coalesced=True)
+        return torch.sparse_coo_tensor(
+            t.coalesce().indices(), values, t.shape, is_coalesced=True, check_invariants=True
+        )
     if t.layout is not torch.strided:
         return t.clone()
     try:

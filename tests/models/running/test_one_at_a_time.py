@@ -34,7 +34,9 @@ def process():
         "deterministic": torch.get_deterministic_debug_mode(),
         "threads": torch.get_num_threads(),
         "warnings": list(warnings.filters),
-        "hooks": [len(h) for k, h in vars(nn.modules.module).items() if k.startswith("_global_") and isinstance(h, dict)],
+        "hooks": [
+            len(h) for k, h in vars(nn.modules.module).items() if k.startswith("_global_") and isinstance(h, dict)
+        ],
         "random": (torch.get_rng_state().tolist(), random.getstate(), np.random.get_state()[1].tolist()),
         "call": (nn.Module.__call__, nn.Module.__getattr__, nn.Module.register_parameter, torch.compile),
     }
