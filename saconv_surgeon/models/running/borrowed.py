@@ -11,7 +11,6 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from saconv_surgeon.errors import ModelError
-from saconv_surgeon.models.tree.reachable import reached_from
 from saconv_surgeon.models.tree.writes import storage_of
 
 
@@ -23,9 +22,8 @@ def own_tensors_only(model: nn.Module, copied: nn.Module) -> Iterator[None]:
         ModelError: It did; names the first.
     """
     names = {storage_of(t): name for name, t in reversed([*model.named_parameters(), *model.named_buffers()])}
-    for module in reached_from(copied).modules():
-        for t in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
-            names.pop(storage_of(t), None)
+    for t in (*copied.parameters(), *copied.buffers()):  # some copy themselves so that they share a part that is frozen
+        names.pop(storage_of(t), None)
     names.pop(None, None)
     watch = _Use({key: name for key, name in names.items() if key is not None})
     with watch:

@@ -24,6 +24,8 @@ from saconv_surgeon.models.tree.writes import (
 from saconv_surgeon.records import Mode
 
 SWITCHING = "switching"
+CONTAINERS = (dict, OrderedDict, list, set, deque)
+ATOMS = frozenset({bool, int, float, str, type(None)})
 
 
 @contextmanager
@@ -44,14 +46,34 @@ def preserved(model: nn.Module, mode: Mode = "eval", *, compiled: bool = False) 
         kept.restore()
 
 
+class _Content:
+    """What a dict, list, set or deque holds."""
+
+    def __init__(self, container: Any) -> None:
+        self.container, self.is_dict = container, isinstance(container, dict)
+        self.content = list(container.items()) if self.is_dict else list(container)
+        self.ids = self._ids()
+
+    def _ids(self) -> list[Any]:
+        return [*self.container, *map(id, self.container.values())] if self.is_dict else list(map(id, self.container))
+
+    def put_back(self) -> None:
+        """In place, if it holds anything else or in another order."""
+        if self._ids() != self.ids:
+            self.container.clear()
+            add = self.container.update if self.is_dict or isinstance(self.container, set) else self.container.extend
+            add(self.content)
+
+
 class _Kept:
     """What a model was."""
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self.modules = reachable_modules(model)
-        self.attributes: list[tuple[dict[str, Any], dict[str, Any]]] = []
-        self.containers: list[tuple[Any, Any]] = []
+        self.containers: list[_Content] = []
+        self.empty: list[Any] = []
+        self.seen: set[int] = set()
         self.flags: list[tuple[nn.Module, bool]] = []
         self.tensors: dict[int, tuple[Tensor, Tensor]] = {}
         self.parameters: dict[int, tuple[nn.Parameter, Tensor, bool]] = {}
@@ -60,33 +82,32 @@ class _Kept:
             self._keep_module(module)
 
     def _keep_module(self, module: nn.Module) -> None:
-        for parameter in module.parameters(recurse=False):
-            if not nn.parameter.is_lazy(parameter):
+        for parameter in module._parameters.values():
+            if parameter is not None and not nn.parameter.is_lazy(parameter):
                 self.parameters[id(parameter)] = parameter, parameter.detach(), parameter.requires_grad
-        for buffer in module.buffers(recurse=False):
-            self._keep_tensor(buffer)
+        for buffer in module._buffers.values():
+            if buffer is not None:
+                self._keep_tensor(buffer)
         if isinstance(module, torch.jit.ScriptModule) or _is_lazy(module):
             self.flags.append((module, module.training))
             return
-        self.attributes.append((vars(module), dict(vars(module))))
+        self.containers.append(_Content(vars(module)))
         for value in vars(module).values():
-            self._keep_attribute(value)
+            if type(value) not in ATOMS:
+                self._keep_attribute(value)
 
     def _keep_attribute(self, value: Any) -> None:
-        kind = type(value)
-        if kind in (dict, OrderedDict):
-            self.containers.append((value, list(value.items()) if value else ()))
-            children = value.values()
-        elif kind in (list, set, deque):
-            children = list(value)
-            self.containers.append((value, children))
-        else:
-            children = (value,)
-        for child in children:
-            if isinstance(child, Tensor) and not isinstance(child, nn.Parameter):
-                self._keep_tensor(child)
-            elif child is not value and type(child) in (dict, OrderedDict, list, set, deque):
-                self._keep_attribute(child)
+        if type(value) not in CONTAINERS:
+            if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
+                self._keep_tensor(value)
+        elif not value:
+            self.empty.append(value)
+        elif id(value) not in self.seen:
+            self.seen.add(id(value))
+            self.containers.append(_Content(value))
+            for child in list(value.values() if isinstance(value, dict) else value):
+                if not isinstance(child, nn.Module):
+                    self._keep_attribute(child)
 
     def _keep_tensor(self, tensor: Tensor) -> None:
         if id(tensor) not in self.tensors and not nn.parameter.is_lazy(tensor):
@@ -111,10 +132,11 @@ class _Kept:
 
     def restore(self) -> None:
         """Everything, in place."""
-        for container, content in self.containers:
-            _put_back_content(container, content)
-        for attributes, content in self.attributes:
-            _put_back_content(attributes, list(content.items()))
+        for container in self.empty:
+            if container:
+                container.clear()
+        for content in self.containers:
+            content.put_back()
         for module, flag in self.flags:
             module.training = flag
         moved = {key for key, (parameter, alias, _) in self.parameters.items() if not _is_same_memory(parameter, alias)}
@@ -134,22 +156,6 @@ class _Kept:
 def _is_lazy(module: nn.Module) -> bool:
     held = (*module._parameters.values(), *module._buffers.values())
     return any(t is not None and nn.parameter.is_lazy(t) for t in held)
-
-
-def _put_back_content(container: Any, content: Any) -> None:
-    """Gives a dict, list, set or deque what it held, if it holds anything else or in another order."""
-    if isinstance(container, dict):
-        held = container.items()
-        same = len(held) == len(content) and all(
-            key == name and value is other for (key, value), (name, other) in zip(held, content, strict=True)
-        )
-        add: Any = container.update
-    else:
-        held, add = container, container.update if isinstance(container, set) else container.extend
-        same = len(container) == len(content) and all(a is b for a, b in zip(container, content, strict=True))
-    if not same:
-        container.clear()
-        add(content)
 
 
 def _is_same_memory(parameter: Tensor, alias: Tensor) -> bool:

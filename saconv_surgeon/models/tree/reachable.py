@@ -19,6 +19,8 @@ from torch import Tensor, nn
 MOST = 200_000
 """Objects that are looked at: a trainer that a model holds may lead to everything else in the process."""
 ATOMS = (str, bytes, bool, int, float, complex, type(None), type, types.ModuleType, types.BuiltinFunctionType, Tensor)
+QUICK = frozenset({bool, int, float, str, type(None), torch.dtype, torch.device})
+"""The most frequent of them, by exact type."""
 OPAQUE = ("torch.", "numpy.", "logging.", "threading.", "concurrent.", "multiprocessing.")
 """Beginnings of the names of packages whose objects hold no modules of a model."""
 
@@ -56,7 +58,7 @@ def reached_from(model: nn.Module) -> Reached:
     while pending and len(reached.objects) < MOST:
         holder = pending.pop()
         for child in children_of(holder):
-            if isinstance(child, ATOMS) and not isinstance(child, Tensor):
+            if type(child) in QUICK or (isinstance(child, ATOMS) and not isinstance(child, Tensor)):
                 continue
             reached.holders.setdefault(id(child), []).append(id(holder))
             if id(child) not in reached.objects:
@@ -123,7 +125,7 @@ def _of_module(module: nn.Module) -> Iterator[Any]:
         if type(value) is dict or type(value) is OrderedDict:
             if value:
                 yield from value.values()
-        else:
+        elif type(value) not in QUICK:
             yield value
 
 

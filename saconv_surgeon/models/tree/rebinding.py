@@ -9,7 +9,6 @@ import copy
 import types
 import weakref
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from typing import Any
 
 from torch import nn
@@ -76,10 +75,15 @@ class Rebound:
                         holder[key] = types.MethodType(self.made[id(value.__func__)], value.__self__)
 
     def _copied(self, value: Any, memo: Memo) -> Any:
-        if id(value) in self.leading:
-            with suppress(Exception):  # what cannot be copied stays: a run of the copy shows whether that matters
-                return copy.deepcopy(value, memo)
-        return value
+        if id(value) not in self.leading:
+            return value
+        known = dict(memo)
+        try:
+            return copy.deepcopy(value, memo)
+        except Exception:  # what cannot be copied stays: a run of the copy shows whether that matters
+            memo.clear()  # of halves
+            memo.update(known)
+            return value
 
 
 def _own(reached: Reached) -> set[int]:

@@ -36,6 +36,7 @@ def test_every_verb_leaves_the_model_alone(kind, verb):
 
 
 @pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.filterwarnings("ignore::saconv_surgeon.NoEffectWarning")
 def test_training_goes_on_where_it_was(verb):
     """Against a twin that surgery never saw: outputs and gradients to the bit."""
     model = nn.Sequential(LowRank()).train()
@@ -87,8 +88,10 @@ def test_hooks_that_forward_puts_on_do_not_pile_up(verb):
 
 
 def test_converted_model_is_in_the_state_that_the_model_was_in():
-    model = nn.Sequential(MaxNorm(), LowRank()).train()
-    converted = surgeon.convert(model, X, include=["0.conv"]).model
+    model = nn.Sequential(MaxNorm(), LowRank(), nn.Conv2d(4, 4, 3)).train()
+    conversion = surgeon.convert(model, X)
+    converted = conversion.model
+    assert conversion.converted == 1
     assert converted.training
     assert not converted[1].merged
     for name in ("0.conv.weight", "0.tail.weight", "1.conv.weight"):
