@@ -2,6 +2,10 @@
 
 ``example_inputs`` is everywhere a tensor, a tuple (positional arguments) or a dict (keyword arguments). No function modifies the
 model that it is given. A model is any module, wrapped or not, or an ``ExportedProgram``; a TorchScript module becomes a program.
+
+Calls from several threads wait for each other, since what they switch holds for the whole process; a callback may make calls of
+its own, in the same thread. Other threads that run models of torch meanwhile see those switches. In ``torch.inference_mode()``
+calls work outside of it: what they give can be trained.
 """
 
 from __future__ import annotations
@@ -15,6 +19,8 @@ from torch import nn
 from saconv_surgeon.comparing.diff import diff_models
 from saconv_surgeon.folding.fold import fold_model
 from saconv_surgeon.folding.folded_model import Folding
+from saconv_surgeon.models.running.one_at_a_time import one_at_a_time
+from saconv_surgeon.models.running.trial_inputs import Redraw
 from saconv_surgeon.models.tree.recursion import with_room
 from saconv_surgeon.profiling.price import price_made
 from saconv_surgeon.profiling.profile import profile_model
@@ -27,6 +33,7 @@ from saconv_surgeon.surgery.inspect import make_plan
 from saconv_surgeon.surgery.planning import Selection
 
 
+@one_at_a_time
 @with_room
 def inspect(
     model: nn.Module,
@@ -62,6 +69,7 @@ def inspect(
     return make_plan(model, example_inputs, target=target, selection=selection, mode=mode).sites
 
 
+@one_at_a_time
 @with_room
 def convert(
     model: nn.Module,
@@ -82,6 +90,7 @@ def convert(
     seed: int = 0,
     mode: Mode = "eval",
     base: Base | None = None,
+    redraw: Redraw | None = None,
     on_step: OnStep = silent,
 ) -> Conversion:
     """Replaces the eligible convolutions in a copy of ``model`` and proves that its outputs did not move, or says how far.
@@ -110,6 +119,9 @@ def convert(
         mode: ``"train"`` converts and proves the model as it runs in training, with its auxiliary heads; the proof then also
             runs it in eval mode.
         base: Where the model came from, for the record; its fingerprint is added.
+        redraw: ``make(inputs, trial)``, which returns the inputs of each trial after the first (``trial`` 1, 2 …). It gets a copy
+            of ``example_inputs`` and returns the same structure, kinds and sizes. By default floating values are drawn at random
+            and integers are shuffled; ``equivalence.different_inputs`` says how many inputs really differed.
         on_step: Called with what is being done and the share that is done, from 0 to 1.
 
     Returns:
@@ -133,10 +145,12 @@ def convert(
         seed=seed,
         mode=mode,
         base=base,
+        redraw=redraw,
         on_step=on_step,
     )
 
 
+@one_at_a_time
 @with_room
 def fold(
     model: nn.Module,
@@ -148,6 +162,7 @@ def fold(
     allowed: float | None = None,
     seed: int = 0,
     base: Base | None = None,
+    redraw: Redraw | None = None,
     on_step: OnStep = silent,
 ) -> Folding:
     """The fastest model for inference that computes what a trained converted model computes. ``model`` is not modified.
@@ -168,6 +183,7 @@ def fold(
             what float32 rounds, if the same folding in float64 moves nothing.
         seed: Of the random inputs.
         base: Where the model came from, for the record.
+        redraw: See :func:`convert`.
         on_step: Called with what is being done and the share that is done, from 0 to 1.
 
     Raises:
@@ -183,6 +199,7 @@ def fold(
         allowed=allowed,
         seed=seed,
         base=base,
+        redraw=redraw,
         on_step=on_step,
     )
 
@@ -190,6 +207,7 @@ def fold(
 C = TypeVar("C", Conversion, Folding)
 
 
+@one_at_a_time
 @with_room
 def price(
     conversion: C,
@@ -207,6 +225,7 @@ def price(
     return price_made(conversion, original, example_inputs, name=name, timing=timing, on_step=on_step)
 
 
+@one_at_a_time
 @with_room
 def profile(
     model: nn.Module,
@@ -234,6 +253,7 @@ def profile(
     return profile_model(model, example_inputs, name=name, timing=timing, on_step=on_step)
 
 
+@one_at_a_time
 @with_room
 def diff(
     a: nn.Module,

@@ -143,6 +143,12 @@ class ProofOptions:
     trials: int = option(
         "--trials", type=click.IntRange(min=1), default=3, show_default=True, help="Inputs that the proof compares on."
     )
+    redraw: str | None = option(
+        "--redraw",
+        metavar="FILE:NAME",
+        help="file.py:make, a function make(inputs, trial) that returns the inputs of each trial after the first. Default: "
+        "floating values at random, integers shuffled.",
+    )
 
 
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")

@@ -21,11 +21,13 @@ from saconv_surgeon.folding.fold_layers import WITHOUT_NORMS, FoldedTree, fold_l
 from saconv_surgeon.folding.folded_model import Folding
 from saconv_surgeon.folding.simplifying import Removed, simplify
 from saconv_surgeon.models.loading.in_memory import check_weights, opened
+from saconv_surgeon.models.running.borrowed import own_tensors_only
 from saconv_surgeon.models.running.described_inputs import described
 from saconv_surgeon.models.running.difference import compare
 from saconv_surgeon.models.running.inputs import Inputs
-from saconv_surgeon.models.running.run import run
+from saconv_surgeon.models.running.run import rehearse, run
 from saconv_surgeon.models.running.state import exact_convolutions
+from saconv_surgeon.models.running.trial_inputs import Redraw
 from saconv_surgeon.models.tree.copying import copy_model
 from saconv_surgeon.records import Base, Equivalence, FoldedLayer
 from saconv_surgeon.records.progress import OnStep
@@ -53,6 +55,7 @@ def fold_model(
     allowed: float | None,
     seed: int,
     base: Base | None,
+    redraw: Redraw | None,
     on_step: OnStep,
 ) -> Folding:
     """See :func:`saconv_surgeon.fold`."""
@@ -63,6 +66,7 @@ def fold_model(
         made = fold_layers(model, None, fold_norms=fold_norms)
         again = partial(folded_twin, inputs=None, fold_norms=fold_norms)
         return Folding(made.model, made.layers, again, base=base or Base())
+    rehearse(model, inputs)
     subject, cost = model, None
     removed: dict[str, Removed] = {}
     if tolerance is not None:
@@ -81,6 +85,7 @@ def fold_model(
             tolerance=limit,
             seed=seed,
             following=made.following,
+            redraw=redraw,
             on_trial=lambda done: on_step("proving", done / trials),
         )
 
@@ -169,7 +174,10 @@ def fold_reached(
     while True:
         made = fold_layers(model, inputs, fold_norms=fold_norms, leave=leave, leave_norms=leave_norms)
         try:
-            lost = unreached(made.model, inputs, made.calls, seed=seed)
+            with own_tensors_only(model, made.model):
+                lost = unreached(made.model, inputs, made.calls, seed=seed)
+        except ModelError:
+            raise
         except Exception as error:
             if leave_norms is not None:
                 break

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from saconv_surgeon.models.loading.in_memory import opened
 from saconv_surgeon.models.running.abstract import is_abstract
 from saconv_surgeon.models.running.inputs import Inputs
+from saconv_surgeon.models.running.run import rehearse
 from saconv_surgeon.models.running.state import preserved
 from saconv_surgeon.profiling.counting.count import count
 from saconv_surgeon.profiling.environment import conditions
@@ -57,6 +58,8 @@ def profile_together(
     device = device_of(models[0])
     if timing is not None and timing.batch_axis is not None:
         inputs = inputs.along(timing.batch_axis)
+    for model in models:
+        rehearse(model, inputs)
     timed, costs, training_ratio = None, None, None
     if timing is not None:
         timed = time_models(models, inputs, device, timing, lambda done: on_step("timing", done))

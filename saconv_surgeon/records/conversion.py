@@ -179,6 +179,7 @@ class Equivalence:
 
     ``max_rel`` is max|a-b| / max|a| per tensor, the worst of them. None if that is not finite; ``problems`` then says what was
     seen. ``noise_max_rel`` is how far the original moves from run to run. ``note`` says why the outputs are expected to move.
+    ``different_inputs`` is how many of the inputs of the trials differ; None if that is not known.
     """
 
     passed: bool
@@ -196,6 +197,7 @@ class Equivalence:
     device: str = ""
     mode: Mode = "eval"
     note: str | None = None
+    different_inputs: int | None = None
 
 
 # ------------------------------------------------------------------ explaining

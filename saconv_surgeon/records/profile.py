@@ -149,14 +149,14 @@ class TrainingCost:
     """One training step in train mode: forward, then backward from the sum of the outputs; no optimiser.
 
     ``saved_bytes`` is what autograd keeps from forward to backward, without parameters and buffers.
-    ``peak_memory_bytes`` is the most that was in memory, with weights and gradients.
+    ``peak_memory_bytes`` is the most that was in memory, with weights and gradients; None if the step could not be followed.
     """
 
     step: Latency
     forward_s: float
     backward_s: float
     saved_bytes: int
-    peak_memory_bytes: int
+    peak_memory_bytes: int | None
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from saconv_surgeon.errors import ArtefactError
+from saconv_surgeon.models.running.one_at_a_time import one_at_a_time
 from saconv_surgeon.models.tree.recursion import with_room
 from saconv_surgeon.saving.conversion_folder import REPORT, WEIGHTS, sha256
 from saconv_surgeon.saving.stored_state import load_stored
@@ -19,6 +20,7 @@ from saconv_surgeon.surgery.plan_file import PLAN, plan_of, read_plan_file
 from saconv_surgeon.surgery.rewriting import apply
 
 
+@one_at_a_time
 @with_room
 def restore(model: nn.Module, folder: str | Path) -> nn.Module:
     """The converted model that was saved to ``folder``, from the original ``model``, which is not modified.

@@ -11,12 +11,14 @@ from torch.export import ExportedProgram
 from saconv_surgeon.errors import UsageError
 from saconv_surgeon.folding.folded_model import Folding
 from saconv_surgeon.models.exported.read_program import Program
+from saconv_surgeon.models.running.one_at_a_time import one_at_a_time
 from saconv_surgeon.models.tree.recursion import with_room
 from saconv_surgeon.saving.conversion_files import save_conversion
 from saconv_surgeon.saving.folded_files import save_folded
 from saconv_surgeon.surgery.converted_model import Conversion
 
 
+@one_at_a_time
 @with_room
 def save(
     done: Conversion | Folding,

@@ -14,9 +14,11 @@ from torch import nn
 from saconv_surgeon.convs.targets.known_targets import find_target
 from saconv_surgeon.errors import ModelError, NoEffectWarning, first_line
 from saconv_surgeon.models.loading.in_memory import opened
+from saconv_surgeon.models.running.borrowed import own_tensors_only
 from saconv_surgeon.models.running.described_inputs import described
 from saconv_surgeon.models.running.inputs import Inputs
 from saconv_surgeon.models.running.state import preserved_randomness, seed_all
+from saconv_surgeon.models.running.trial_inputs import Redraw
 from saconv_surgeon.models.tree.fingerprint import fingerprint
 from saconv_surgeon.records import Base, Equivalence, Mode, Plan
 from saconv_surgeon.records.progress import OnStep
@@ -46,6 +48,7 @@ def convert_model(
     seed: int,
     mode: Mode,
     base: Base | None,
+    redraw: Redraw | None,
     on_step: OnStep,
 ) -> Conversion:
     """See :func:`saconv_surgeon.convert`."""
@@ -69,14 +72,14 @@ def convert_model(
     made = replace(made, base=origin, init=init, inputs=described(inputs))
     if not made.converted_paths:
         text = "no convolution of this model can be converted; see the reasons in the plan"
-        warnings.warn(text, NoEffectWarning, stacklevel=4)
+        warnings.warn(text, NoEffectWarning, stacklevel=5)
     warn_of_fusing(model, made.converted_paths)
     on_step("rewriting", 0.0)
     converted, made = _rewrite(model, inputs, made, seed)
     explained = None
     if init is not None:
         explained = initialize(model, converted, inputs, made, data, seed, on_step)
-    equivalence = _prove(model, converted, inputs, made, trials, tolerance, seed, on_step)
+    equivalence = _prove(model, converted, inputs, made, trials, tolerance, seed, redraw, on_step)
     return Conversion(converted, made, equivalence, explained=explained)
 
 
@@ -89,9 +92,15 @@ def _rewrite(model: nn.Module, inputs: Inputs, plan: Plan, seed: int) -> tuple[n
             seed_all(seed)  # for layers with random weights
             return apply(model, plan)
 
+    def lost_in(converted: nn.Module) -> tuple[str, ...]:
+        with own_tensors_only(model, converted):
+            return unreached(converted, inputs, calls, plan.mode)
+
     converted = rewritten(plan)
     try:
-        lost = unreached(converted, inputs, calls, plan.mode)
+        lost = lost_in(converted)
+    except ModelError:
+        raise
     except Exception as error:
         raise ModelError(
             f"the converted {type(model).__name__} cannot be run, although the original can ({type(error).__name__}: "
@@ -111,12 +120,15 @@ def _prove(
     trials: int,
     tolerance: float,
     seed: int,
+    redraw: Redraw | None,
     on_step: OnStep,
 ) -> Equivalence:
     """The proof in the mode of the plan; for train mode, the worse of that and of one trial in eval mode."""
     on_step("proving", 0.0)
     check = partial(prove, model, converted, inputs, paths=plan.converted_paths, tolerance=tolerance, seed=seed)
-    equivalence = check(trials=trials, mode=plan.mode, on_trial=lambda done: on_step("proving", done / trials))
+    equivalence = check(
+        trials=trials, mode=plan.mode, redraw=redraw, on_trial=lambda done: on_step("proving", done / trials)
+    )
     if plan.mode == "train":
         equivalence = worse_of(equivalence, check(trials=1))
     if equivalence.bit_equal and equivalence.deterministic:

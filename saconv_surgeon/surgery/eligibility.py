@@ -12,6 +12,7 @@ from saconv_surgeon.convs.converted import ConvertedLayer
 from saconv_surgeon.convs.targets.target import Options, Reason, Target
 from saconv_surgeon.models.census.census import QUANTISED, Census
 from saconv_surgeon.models.tree.kernel_shape import by_kernel
+from saconv_surgeon.models.tree.writes import written_by_runs
 from saconv_surgeon.records import ConvSite
 from saconv_surgeon.surgery.changed_by_hand import changed_by_hand, patched
 from saconv_surgeon.surgery.own_convolutions import OwnConvolution, recognised
@@ -30,6 +31,7 @@ class Eligibility:
         self.census = census
         self.target = target
         self.options = options
+        self.written = {id(p) for p in written_by_runs(model)}
         self.holders = Counter(
             _memory(tensor) for m in model.modules() for tensor in m._parameters.values() if tensor is not None
         )
@@ -48,6 +50,7 @@ class Eligibility:
         return (
             self._not_called(site)
             or (changed_by_hand(module) if own is None else patched(module))
+            or self._written(module)
             or self._shared_weight(site, module)
             or self.target.refuses(by_kernel(module), site.shapes, {**self.options, "allow_depthwise": allow_depthwise})
         )
@@ -72,6 +75,15 @@ class Eligibility:
                 "bypassed", f"{user or 'the model'} uses its weight or forward directly, without calling the module"
             )
         return Reason("never-ran", "never ran on these inputs")
+
+    def _written(self, module: nn.Module) -> Reason | None:
+        if self.written & {id(p) for p in module._parameters.values()}:
+            return Reason(
+                "written-by-model",
+                "the model's own code writes to its weight or bias, in train() or in forward, as layers do that merge or limit "
+                "weights",
+            )
+        return None
 
     def _shared_weight(self, site: ConvSite, module: nn.Module) -> Reason | None:
         user = self.census.weights_used_elsewhere.get(site.path)

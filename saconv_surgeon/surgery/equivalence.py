@@ -16,8 +16,10 @@ from saconv_surgeon.errors import UsageError
 from saconv_surgeon.models.running.difference import Difference, Leaf, compare
 from saconv_surgeon.models.running.inputs import Inputs
 from saconv_surgeon.models.running.layer_io import absorbed_parts, follower, watched
+from saconv_surgeon.models.running.redrawing import digest_of
 from saconv_surgeon.models.running.run import run
 from saconv_surgeon.models.running.state import preserved
+from saconv_surgeon.models.running.trial_inputs import Redraw, trial_of
 from saconv_surgeon.records import Equivalence, Mode
 
 TOLERANCE = 1e-5
@@ -45,11 +47,13 @@ def prove(
     seed: int = 0,
     mode: Mode = "eval",
     following: Mapping[str, Following] | None = None,
+    redraw: Redraw | None = None,
     on_trial: Callable[[int], None] = lambda done: None,
 ) -> Equivalence:
     """Compares the outputs of both models. Both are left as they were.
 
-    The first trial takes ``inputs`` as they are, the others the same shapes with other random values. Every run starts from
+    The first trial takes ``inputs`` as they are, the others the same shapes with other values, drawn by kind or by ``redraw``.
+    What the model cannot be run on is not drawn anew; ``different_inputs`` says how many there really were. Every run starts from
     the same state of buffers and random generators. A model that then still differs from itself is recognised by running it
     again; its outputs may move by three times its own noise, and every converted layer must equal the convolution it replaced
     on the inputs that it really sees. If outputs are empty, as a detector's are that finds nothing, they prove nothing:
@@ -60,24 +64,27 @@ def prove(
         converted: The model after surgery.
         inputs: What to run them on.
         paths: The converted layers, for naming the first one that moves.
-        trials: How many different inputs.
+        trials: How many inputs to try.
         tolerance: The largest ``max_rel`` that passes if the outputs are not equal to the bit.
         seed: For the random inputs and for random numbers drawn by the models.
         mode: ``"train"`` runs the models as in training, where parts may run that otherwise do not.
         following: For layers whose output was another module's in the original; by default those that have absorbed what
             followed them.
+        redraw: Makes the inputs of the other trials: see :data:`~saconv_surgeon.models.running.trial_inputs.Redraw`.
         on_trial: Called after each trial with the number done.
 
     Raises:
-        UsageError: No trials.
+        UsageError: No trials, or ``redraw`` gives inputs of another structure.
+        UserCodeError: ``redraw`` raises, or the model on what it gives.
     """
     if trials < 1:
         raise UsageError(f"{trials} trials prove nothing; at least one is needed")
     worst, noise = Difference(), Difference()
     following = _absorbing(converted) if following is None else following
+    seen: set[str] = set()
     for trial in range(trials):
-        batch = inputs if trial == 0 else inputs.redrawn(seed + trial)
-        reference = run(original, batch, seed, mode)
+        batch, reference = trial_of(original, inputs, trial, seed, mode, redraw)
+        seen.add(digest_of(batch.given))
         if trial == 0:
             noise = _noise(original, batch, reference, seed, mode)
         worst |= compare(reference, run(converted, batch, seed, mode))
@@ -103,6 +110,7 @@ def prove(
         max_rel=worst.max_rel,
         tolerance=tolerance,
         trials=trials,
+        different_inputs=len(seen),
         tensors=worst.tensors,
         deterministic=noise.bit_equal,
         noise_max_rel=None if noise.bit_equal else noise.max_rel,
@@ -123,6 +131,7 @@ def worse_of(a: Equivalence, b: Equivalence) -> Equivalence:
         max_abs=max(a.max_abs or 0.0, b.max_abs or 0.0),
         max_rel=max(a.max_rel or 0.0, b.max_rel or 0.0),
         trials=a.trials + b.trials,
+        different_inputs=max((n for n in (a.different_inputs, b.different_inputs) if n is not None), default=None),
         deterministic=a.deterministic and b.deterministic,
         first_moved=a.first_moved or b.first_moved,
         problems=tuple(dict.fromkeys(a.problems + b.problems)),

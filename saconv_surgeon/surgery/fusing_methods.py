@@ -30,7 +30,7 @@ def warn_of_fusing(model: nn.Module, paths: Iterable[str]) -> None:
         f"around converted layers this model has methods that merge convolutions: {methods}{more}. They raise once such a layer "
         "has been trained: call them before you convert, or fold the trained model instead (saconv-surgeon fold)",
         FusingMethodWarning,
-        stacklevel=4,
+        stacklevel=6,
     )
 
 

@@ -8,11 +8,13 @@ import torch
 from torch import nn
 
 from saconv_surgeon.errors import UsageError
+from saconv_surgeon.models.running.one_at_a_time import one_at_a_time
 from saconv_surgeon.models.tree.absorbed_modules import absorbed_places
 from saconv_surgeon.models.tree.recursion import with_room
 from saconv_surgeon.models.tree.wrappers import unwrapped
 
 
+@one_at_a_time
 @with_room
 def carry_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, operated: nn.Module) -> None:
     """Makes an optimiser of ``model``'s parameters one of ``operated``'s, in place; its state for each parameter is kept.

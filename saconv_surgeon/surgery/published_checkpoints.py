@@ -21,6 +21,7 @@ from saconv_surgeon.convs.geometry import narrow_padding
 from saconv_surgeon.convs.saconv import SAConv2d
 from saconv_surgeon.convs.spconv import SPConv2d
 from saconv_surgeon.models.loading.weight_fitting import OPTIONAL
+from saconv_surgeon.models.running.one_at_a_time import one_at_a_time
 from saconv_surgeon.models.tree.absorbed_modules import absorbed_places
 from saconv_surgeon.models.tree.paths import joined
 
@@ -43,6 +44,7 @@ class Loaded:
     unexpected: tuple[str, ...]
 
 
+@one_at_a_time
 def load_published(module: nn.Module, state_dict: Mapping[str, Tensor], source: Source) -> Loaded:
     """Loads a published state dict into a converted layer, or into a model that has some. ``state_dict`` is not modified.
 
@@ -96,6 +98,7 @@ def load_published(module: nn.Module, state_dict: Mapping[str, Tensor], source: 
     return Loaded(len(live), tuple(key for key in needed if key not in inside), tuple(rest))
 
 
+@one_at_a_time
 def published_state(module: nn.Module, source: Source) -> dict[str, Tensor]:
     """The state of a converted layer, or of a model, as ``source`` has it; loaded there, it gives what it gives here.
 

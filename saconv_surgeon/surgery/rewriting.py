@@ -14,6 +14,7 @@ from saconv_surgeon.convs.targets.known_targets import find_target
 from saconv_surgeon.convs.targets.target import Target
 from saconv_surgeon.errors import ArtefactError, ModelError
 from saconv_surgeon.models.census.conv_arguments import conv_arguments
+from saconv_surgeon.models.running.one_at_a_time import one_at_a_time
 from saconv_surgeon.models.running.state import preserved_randomness
 from saconv_surgeon.models.tree.absorbed_modules import absorb, give_back
 from saconv_surgeon.models.tree.copying import copy_model
@@ -26,6 +27,7 @@ from saconv_surgeon.surgery.changed_by_hand import CARRIED_HOOKS, carry_hooks, h
 from saconv_surgeon.surgery.own_convolutions import layer_of, recognised
 
 
+@one_at_a_time
 @with_room
 def apply(model: nn.Module, plan: Plan) -> nn.Module:
     """A copy of ``model`` in which the convolutions that ``plan`` converts are replaced. ``model`` is not modified.
@@ -81,6 +83,7 @@ def _replace(
     return None
 
 
+@one_at_a_time
 @with_room
 def revert(model: nn.Module) -> nn.Module:
     """A copy of ``model`` in which every converted layer is the ``nn.Conv2d`` again that it was made from, to the bit.

@@ -8,6 +8,7 @@ from torch import nn
 
 import saconv_surgeon as surgeon
 from tests import nets
+from tests.models.running.writing_models import LowRank, MaxNorm, Replaced, Replaces
 from tests.surgery.plans import decisions
 
 
@@ -85,3 +86,15 @@ def test_ledger_balances_on_every_net():
             conversion = surgeon.convert(model, nets.X)
         assert conversion.converted == 0
         assert conversion.plan.ledger.balances
+
+
+@pytest.mark.parametrize("kind", [LowRank, Replaced, MaxNorm, Replaces])
+def test_weights_that_the_model_writes_to_stay(kind):
+    """A converted layer computes its kernel from its weight: merging into that would not be what was merged."""
+    x = torch.randn(1, 4, 9, 9)
+    model = nn.Sequential(kind(), nn.Conv2d(4, 4, 3)).train()
+    conversion = surgeon.convert(model, x)
+    reasons = {site.path: site.reason_code for site in conversion.plan.sites}
+    assert reasons["0.conv"] == "written-by-model"
+    assert reasons["1"] is None
+    assert conversion.equivalence.bit_equal

@@ -77,11 +77,12 @@ def convert(
     from saconv_surgeon import api
     from saconv_surgeon.cli.opening import open_model
     from saconv_surgeon.models.loading.in_memory import check_finite
-    from saconv_surgeon.models.loading.input_spec import make_data
+    from saconv_surgeon.models.loading.input_spec import make_data, make_redraw
     from saconv_surgeon.report.commands.convert import conversion_report
     from saconv_surgeon.saving.conversion_files import FILES
     from saconv_surgeon.saving.stored_state import check_storable
 
+    redraw = None if proof.redraw is None else make_redraw(proof.redraw)
     data = None if start.data is None else make_data(start.data)
     opened = open_model(model, source, run_on, talk, mode=mode)
     check_finite(opened.model, opened.name)
@@ -107,6 +108,7 @@ def convert(
             seed=run_on.seed,
             mode=mode,
             base=opened.base,
+            redraw=redraw,
             on_step=on_step,
         )
         if conversion.converted:

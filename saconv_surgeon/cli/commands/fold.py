@@ -63,8 +63,10 @@ def fold(
     from saconv_surgeon import api
     from saconv_surgeon.cli.opening import open_model
     from saconv_surgeon.models.loading.in_memory import check_finite
+    from saconv_surgeon.models.loading.input_spec import make_redraw
     from saconv_surgeon.report.commands.fold import folding_report
 
+    redraw = None if proof.redraw is None else make_redraw(proof.redraw)
     opened = open_model(model, source, run_on, talk)
     check_finite(opened.model, opened.name)
     with progress(talk.quiet) as on_step:
@@ -76,6 +78,7 @@ def fold(
             trials=proof.trials,
             seed=run_on.seed,
             base=opened.base,
+            redraw=redraw,
             on_step=on_step,
         )
         if folding.changed:

@@ -24,6 +24,7 @@ from saconv_surgeon.models.census.conv_arguments import conv_arguments
 from saconv_surgeon.models.running.inputs import Inputs
 from saconv_surgeon.models.running.state import preserved
 from saconv_surgeon.models.tree.paths import paths_of
+from saconv_surgeon.models.tree.writes import observed_writes
 from saconv_surgeon.records import CallShape, ConvSite, Mode, Shape
 
 CONVOLUTION_OPS = frozenset(
@@ -72,7 +73,7 @@ def take_census(model: nn.Module, inputs: Inputs, mode: Mode = "eval") -> Census
     The model is left as it was: modes, buffers, hooks and the global random state. What it raises is raised unchanged.
     """
     watch = _Watch(model)
-    with preserved(model, mode), watch.hooks(), watch:
+    with preserved(model, mode), observed_writes(model, mode), watch.hooks(), watch:
         inputs.run(model)
     return watch.census()
 

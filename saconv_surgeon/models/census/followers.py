@@ -21,7 +21,7 @@ from saconv_surgeon.convs.known_norms_and_activations import (
 from saconv_surgeon.errors import ModelError
 from saconv_surgeon.models.census.census import CONVOLUTIONS, Census, Given
 from saconv_surgeon.models.census.fx_tracers import ConvTracer, SizedTracer
-from saconv_surgeon.models.running.state import preserved_randomness
+from saconv_surgeon.models.running.state import preserved, preserved_randomness
 from saconv_surgeon.models.tree.copying import copy_model
 from saconv_surgeon.models.tree.paths import joined, paths_of
 from saconv_surgeon.records import ConvSite, Mode
@@ -60,8 +60,8 @@ def census_of_trace(model: nn.Module) -> Census | None:
     """What a trace of ``model`` says that a run would show: which convolutions and norms are called, and how often. Maps have no
     sizes. None if it cannot be traced whole, or takes optional arguments: a trace would show one of the two cases only.
     """
-    skeleton = copy_model(model, share_parameters=True)
-    skeleton.eval()
+    with preserved(model):
+        skeleton = copy_model(model, share_parameters=True)
     try:
         arguments_of = inspect.signature(skeleton.forward).parameters.values()
     except (TypeError, ValueError):
@@ -99,10 +99,10 @@ def _with_context(site: ConvSite, seen: Sequence[Traced]) -> ConvSite:
 
 def _traced_contexts(model: nn.Module, census: Census, mode: Mode) -> Iterator[Traced]:
     try:
-        skeleton = copy_model(model, share_parameters=True)
+        with preserved(model, mode):
+            skeleton = copy_model(model, share_parameters=True)
     except ModelError:
         return
-    skeleton.train(mode == "train")
     first = {path: names[0] for names in paths_of(model).values() for path in names}
     for root, graph in _graphs(skeleton, census):
         part = skeleton.get_submodule(root)

@@ -60,6 +60,26 @@ def made_by(source: str, expression: str, spec: str) -> Any:
     return call(_find(source, expression, spec), spec)
 
 
+def named_by(source: str, expression: str, spec: str) -> Callable[..., Any]:
+    """The function ``expression`` of ``source``, as it is; ``spec`` is how the user wrote both.
+
+    Raises:
+        ModelError: It cannot be found.
+        UsageError: It is called, or is not a function.
+        UserCodeError: Importing its file raised.
+    """
+    names, args, kwargs = parse_expression(expression, spec)
+    found: Any = import_source(source)
+    for name in names:
+        if not hasattr(found, name):
+            raise ModelError(f"{source} has no {name!r}{_offers(found, name, source)}")
+        found = getattr(found, name)
+    if args is not None or kwargs or not callable(found):
+        seen = "is called there" if callable(found) else f"is a {type(found).__name__}"
+        raise UsageError(f"{spec} {seen}; give the name of a function alone, as in {source}:make")
+    return found
+
+
 def _find(source: str, expression: str, spec: str) -> Callable[[], Any]:
     """What ``expression`` names in ``source``, ready to be called without arguments."""
     names, args, kwargs = parse_expression(expression, spec)

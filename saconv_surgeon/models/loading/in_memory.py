@@ -12,6 +12,7 @@ from saconv_surgeon.errors import ModelError
 from saconv_surgeon.models.exported.read_program import program_of, program_of_script
 from saconv_surgeon.models.running.abstract import is_abstract
 from saconv_surgeon.models.running.inputs import Inputs
+from saconv_surgeon.models.tree.copying import copy_model
 from saconv_surgeon.models.tree.wrappers import unwrapped
 
 
@@ -19,7 +20,7 @@ def opened(model: Any, example_inputs: Any) -> tuple[nn.Module, Inputs]:
     """The module inside its wrappers or inside an exported program, and its inputs.
 
     Raises:
-        ModelError: There is none, or its modules have no weights yet.
+        ModelError: There is none, or its modules have no weights yet, or they were made in inference mode and cannot be copied.
     """
     inputs = Inputs.of(example_inputs)
     if isinstance(model, ExportedProgram):
@@ -29,6 +30,10 @@ def opened(model: Any, example_inputs: Any) -> tuple[nn.Module, Inputs]:
     model = unwrapped(model)
     if any(nn.parameter.is_lazy(p) for p in [*model.parameters(), *model.buffers()]):
         raise ModelError(f"{type(model).__name__} has lazy modules without weights yet; run it once on an input first")
+    if any(t.is_inference() for t in inputs.tensors):
+        inputs = inputs.copied()
+    if any(t.is_inference() for t in (*model.parameters(), *model.buffers())):
+        model = copy_model(model)  # made in inference mode: outside of it, nothing could put back what a run changes
     return model, inputs
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from saconv_surgeon.errors import UsageError
-from saconv_surgeon.models.loading.factories import call, is_place, made_by, place_of, split_factory
+from saconv_surgeon.models.loading.factories import call, is_place, made_by, named_by, place_of, split_factory
 from saconv_surgeon.models.loading.model_spec import LoadedModel
 from saconv_surgeon.models.loading.offered_factories import listed
 from saconv_surgeon.models.loading.users_code import users_code
@@ -33,7 +33,8 @@ def make_inputs(specs: tuple[str, ...], *, seed: int) -> Inputs:
     if all(shape is not None for shape in shapes):
         generator = torch.Generator().manual_seed(seed)
         try:
-            return Inputs(args=tuple(torch.randn(shape, generator=generator) for shape in shapes if shape is not None))
+            drawn = tuple(torch.randn(shape, generator=generator) for shape in shapes if shape is not None)
+            return Inputs(args=drawn, alone=len(drawn) == 1)
         except (RuntimeError, OverflowError, TypeError, MemoryError) as error:
             raise UsageError(f"--input {' '.join(specs)} asks for more than there is memory for") from error
     wrong = next(spec for spec, shape in zip(specs, shapes, strict=True) if shape is None)
@@ -48,6 +49,20 @@ def make_inputs(specs: tuple[str, ...], *, seed: int) -> Inputs:
 def are_sizes(specs: tuple[str, ...]) -> bool:
     """Whether all of ``specs`` are sizes, from which inputs are made without any code of the user's."""
     return all(_parse_shape(spec) is not None for spec in specs)
+
+
+def make_redraw(spec: str) -> Callable[[Any, int], Any]:
+    """The function that ``--redraw file.py:make`` names.
+
+    Raises:
+        UsageError: Not of that form, or not a function.
+    """
+    factory = split_factory(spec)
+    if factory is None:
+        raise UsageError(
+            f"--redraw {spec!r} is not of the form file.py:make, a function make(inputs, trial) that returns inputs"
+        )
+    return named_by(*factory, spec)
 
 
 def make_data(spec: str) -> Iterator[Any]:

@@ -109,7 +109,7 @@ def faked(model: nn.Module, inputs: Inputs) -> Iterator[tuple[nn.Module, Inputs]
     for buffer in model.buffers():
         made[id(buffer)] = fake(buffer)
     stand_in, fakes = copy_model(model, replacing=made).eval(), inputs.mapped(fake)
-    with preserved_randomness(), eager(stand_in), mode, _ConstantsForReal():
+    with preserved_randomness(), eager(), mode, _ConstantsForReal():
         yield stand_in, fakes
 
 

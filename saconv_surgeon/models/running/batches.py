@@ -16,11 +16,13 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_sequence, unpack_sequence
 from torch.utils import _pytree as pytree
 
+from saconv_surgeon.models.running.nested_values import changed as changed_object
+
 SIGNED = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}
 
 
-def tensors_in(value: Any) -> list[Tensor]:
-    """All tensors, in order; a nested tensor is one."""
+def _loose_tensors(value: Any) -> list[Tensor]:
+    """All tensors, in order, but for those of packed sequences; a nested tensor is one."""
     found: list[Tensor] = []
 
     def keep(t: Tensor) -> Tensor:
@@ -32,7 +34,10 @@ def tensors_in(value: Any) -> list[Tensor]:
 
 
 def mapped_tensors(change: Callable[[Tensor], Tensor], value: Any) -> Any:
-    """``value`` with ``change`` of every tensor; of a nested one, of its parts, which keep their lengths."""
+    """``value`` with ``change`` of every tensor; of a nested one, of its parts, which keep their lengths.
+
+    Objects that hold tensors are copied.
+    """
 
     def changed(leaf: Any) -> Any:
         if isinstance(leaf, PackedSequence):
@@ -40,7 +45,7 @@ def mapped_tensors(change: Callable[[Tensor], Tensor], value: Any) -> Any:
             order = (None if i is None else i.to(data.device) for i in (leaf.sorted_indices, leaf.unsorted_indices))
             return PackedSequence(data, leaf.batch_sizes, *order)
         if not isinstance(leaf, Tensor):
-            return leaf
+            return changed_object(leaf, change)
         return _changed_parts(change, leaf) if leaf.is_nested else change(leaf)
 
     return _mapped(value, changed)
@@ -66,7 +71,7 @@ def batch_of(value: Any, axis: int = 0) -> int | None:
     samples = next(_sample_lists(value), None)
     if samples is not None:
         return len(samples)
-    found = [t for t in tensors_in(value) if t.dim() > axis]
+    found = [t for t in _loose_tensors(value) if t.dim() > axis]
     maps = [t for t in found if (t.is_floating_point() or t.is_complex()) and t.dim() >= 3]
     if maps:
         return int(max(maps, key=Tensor.numel).size(axis))
@@ -159,7 +164,7 @@ def _is_sample(item: Any) -> bool:
         return item.dim() == 3 and not item.is_nested
     if not isinstance(item, (Mapping, tuple)):
         return False
-    sizes = [t.dim() for t in tensors_in(dict(item) if isinstance(item, Mapping) else item)]
+    sizes = [t.dim() for t in _loose_tensors(dict(item) if isinstance(item, Mapping) else item)]
     return bool(sizes) and max(sizes) <= 3 and (isinstance(item, Mapping) or max(sizes) == 3)
 
 

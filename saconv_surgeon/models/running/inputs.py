@@ -10,14 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from saconv_surgeon.errors import UsageError
-from saconv_surgeon.models.running.batches import batch_of, mapped_tensors, no_batch, picked, tensors_in
+from saconv_surgeon.models.running.batches import batch_of, mapped_tensors, no_batch, picked
+from saconv_surgeon.models.running.nested_values import tensors_in
 from saconv_surgeon.models.running.output_leaves import collected
+from saconv_surgeon.models.running.redrawing import redrawn_value
 from saconv_surgeon.records import Shape
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """Positional and keyword arguments of one forward pass. The tensors may lie in nested lists, tuples and dicts.
+    """Positional and keyword arguments of one forward pass. The tensors may lie in nested containers and objects.
 
     ``batch_axis`` is the axis along which the samples lie in every tensor that has it: 1 for (T, N, C).
     """
@@ -25,6 +27,8 @@ class Inputs:
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     batch_axis: int = 0
+    alone: bool = False
+    """Whether the user gave one value that is neither a tuple nor a dict."""
 
     @classmethod
     def of(cls, example_inputs: Any) -> Inputs:
@@ -38,10 +42,20 @@ class Inputs:
             return cls(args=example_inputs)
         if isinstance(example_inputs, Mapping):
             return cls(kwargs=dict(example_inputs))
-        return cls(args=(example_inputs,))
+        return cls(args=(example_inputs,), alone=True)
+
+    @property
+    def given(self) -> Any:
+        """What :meth:`of` takes: a dict if there are keyword arguments only, one value if that was given, or a tuple.
+
+        Positional and keyword arguments together are a tuple of the two.
+        """
+        if self.kwargs:
+            return (self.args, dict(self.kwargs)) if self.args else dict(self.kwargs)
+        return self.args[0] if self.alone and len(self.args) == 1 else self.args
 
     def run(self, model: nn.Module) -> Any:
-        """``model(*args, **kwargs)``, without gradients, on copies of the tensors: some models work in place.
+        """``model(*args, **kwargs)``, without gradients, on copies of tensors and objects: some models work in place.
 
         What a forward yields is collected in a list: until then it has not run.
         """
@@ -50,12 +64,12 @@ class Inputs:
             return collected(model(*copies.args, **copies.kwargs))
 
     def copied(self) -> Inputs:
-        """With copies of the tensors."""
+        """With copies of the tensors, and of the objects that they lie in."""
         return self.mapped(torch.clone)
 
     @property
     def tensors(self) -> list[Tensor]:
-        """All tensors, in the order of the arguments."""
+        """All tensors, in the order of the arguments, also those inside objects."""
         return tensors_in((self.args, dict(self.kwargs)))
 
     @property
@@ -118,24 +132,16 @@ class Inputs:
 
         return self.mapped(move)
 
-    def redrawn(self, seed: int) -> Inputs:
-        """The same shapes with other random values: normal, with each floating tensor's own mean and deviation.
+    def redrawn(self, seed: int, *, floating_only: bool = False) -> Inputs:
+        """The same kinds and sizes with other random values: see :mod:`~saconv_surgeon.models.running.redrawing`.
 
-        Integer and boolean tensors (masks, indices) stay as they are; values that are not finite are not imitated.
+        ``floating_only`` leaves integers and booleans (ids, masks, indices) as they are.
         """
-        generator = torch.Generator().manual_seed(seed)
-
-        def redraw(t: Tensor) -> Tensor:
-            if not t.is_floating_point() or t.numel() == 0:
-                return t
-            values = torch.nan_to_num(t.detach().double(), posinf=1.0, neginf=-1.0)
-            deviation = float(values.std(correction=0)) or 1.0
-            noise = torch.randn(t.shape, generator=generator, dtype=torch.float64) * deviation + float(values.mean())
-            return torch.empty_like(t).copy_(noise)
-
-        return self.mapped(redraw)
+        return self._with(redrawn_value((self.args, dict(self.kwargs)), seed, floating_only=floating_only))
 
     def mapped(self, change: Callable[[Tensor], Tensor]) -> Inputs:
-        """With ``change`` of every tensor."""
-        args, kwargs = mapped_tensors(change, (self.args, dict(self.kwargs)))
-        return replace(self, args=tuple(args), kwargs=kwargs)
+        """With ``change`` of every tensor, also inside objects, of which these are copies."""
+        return self._with(mapped_tensors(change, (self.args, dict(self.kwargs))))
+
+    def _with(self, values: tuple[Any, Any]) -> Inputs:
+        return replace(self, args=tuple(values[0]), kwargs=values[1])

@@ -63,15 +63,15 @@ def first_calls(model: nn.Module, inputs: Inputs, path: str, calls: int, seed: i
     that cannot be copied runs to its end.
     """
     found: list[tuple[Tensor, Tensor]] = []
-    subject = stand_in(model)
 
     def keep(path: str, given: Tensor, output: Tensor) -> None:
         found.append((given.clone(), output.clone()))
         if len(found) == calls and subject is not model:
             raise _Enough
 
-    # the model too: a method that was put on one of its modules calls that module, not its copy
-    with preserved(model), preserved(subject), watched(subject, [path], keep), suppress(_Enough), torch.no_grad():
-        seed_all(seed)
-        inputs.run(subject)
+    with preserved(model):  # the model too: its copy may call modules that both share
+        subject = stand_in(model)
+        with preserved(subject), watched(subject, [path], keep), suppress(_Enough), torch.no_grad():
+            seed_all(seed)
+            inputs.run(subject)
     return found[:calls]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Set
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from saconv_surgeon.models.running.difference import Leaf
 from saconv_surgeon.models.running.inputs import Inputs
 from saconv_surgeon.models.running.output_leaves import leaves
 from saconv_surgeon.models.running.state import preserved, seed_all
+from saconv_surgeon.models.tree.writes import WRITTEN, observed_writes
 from saconv_surgeon.records import Mode
 
 PART_DEPTH = 2
@@ -32,6 +33,16 @@ def run(
         seed_all(seed)
         output = inputs.run(model)
         return recorded if wants_parts else _copied(output, "output")
+
+
+def rehearse(model: nn.Module, inputs: Inputs, mode: Mode = "eval") -> None:
+    """Runs ``model``, unless that was done, to see whether it writes to its parameters: then later runs restore them.
+
+    What it raises is left for the run that matters.
+    """
+    if mode not in WRITTEN.get(model, {}) and not any(p.is_meta for p in model.parameters()):
+        with suppress(Exception), preserved(model, mode), observed_writes(model, mode):
+            inputs.run(model)
 
 
 @contextmanager

@@ -3,44 +3,170 @@
 from __future__ import annotations
 
 import random
+from collections import OrderedDict, deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from saconv_surgeon.models.tree.reachable import reachable_modules
 from saconv_surgeon.models.tree.wrappers import eager
+from saconv_surgeon.models.tree.writes import (
+    Writes,
+    answers_switching,
+    note_written,
+    restore_values,
+    written_by_runs,
+)
 from saconv_surgeon.records import Mode
+
+SWITCHING = "switching"
+CONTAINERS = (dict, OrderedDict, list, set, deque)
+ATOMS = frozenset({bool, int, float, str, type(None)})
 
 
 @contextmanager
-def preserved(model: nn.Module, mode: Mode = "eval") -> Iterator[None]:
-    """In ``mode`` and eager inside; afterwards the model and the random state are as they were.
+def preserved(model: nn.Module, mode: Mode = "eval", *, compiled: bool = False) -> Iterator[None]:
+    """In ``mode`` inside; afterwards the model and the random state are as they were.
 
-    Restored are every module's own training flag (a frozen norm in a training model stays frozen), the values of the buffers,
-    in place and only if they changed, and the random state of torch, Python and numpy.
+    Restored are, of every module that the model holds, registered or not: the attributes, the training flag among them (a frozen
+    norm in a training model stays frozen), the modules and parameters that it has, its hooks, lists and dicts; the values of
+    buffers and of tensors in attributes; and those of the parameters that ``train()`` writes to, as layers do that merge weights.
+    The random state of torch, Python and numpy is restored too. Inside, compiled code runs as Python, unless ``compiled``.
     """
-    flags = [(module, module.training) for module in model.modules()]
-    buffers = [
-        (module, {name: (b, None if b is None else b.detach().clone()) for name, b in module._buffers.items()})
-        for module in model.modules()
-    ]
+    kept = _Kept(model)
     try:
-        with preserved_randomness(), eager(model):
-            model.train(mode == "train")
+        with preserved_randomness(), nullcontext() if compiled else eager():
+            kept.switch(mode)
             yield
     finally:
-        for module, flag in flags:
+        kept.restore()
+
+
+class _Content:
+    """What a dict, list, set or deque holds."""
+
+    def __init__(self, container: Any) -> None:
+        self.container, self.is_dict = container, isinstance(container, dict)
+        self.content = list(container.items()) if self.is_dict else list(container)
+        self.ids = self._ids()
+
+    def _ids(self) -> list[Any]:
+        return [*self.container, *map(id, self.container.values())] if self.is_dict else list(map(id, self.container))
+
+    def put_back(self) -> None:
+        """In place, if it holds anything else or in another order."""
+        if self._ids() != self.ids:
+            self.container.clear()
+            add = self.container.update if self.is_dict or isinstance(self.container, set) else self.container.extend
+            add(self.content)
+
+
+class _Kept:
+    """What a model was."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.modules = reachable_modules(model)
+        self.containers: list[_Content] = []
+        self.empty: list[Any] = []
+        self.seen: set[int] = set()
+        self.flags: list[tuple[nn.Module, bool]] = []
+        self.tensors: dict[int, tuple[Tensor, Tensor]] = {}
+        self.parameters: dict[int, tuple[nn.Parameter, Tensor, bool]] = {}
+        self.before: list[tuple[Tensor, Tensor]] = [(p, p.detach().clone()) for p in written_by_runs(model)]
+        for module in self.modules:
+            self._keep_module(module)
+
+    def _keep_module(self, module: nn.Module) -> None:
+        for parameter in module._parameters.values():
+            if parameter is not None and not nn.parameter.is_lazy(parameter):
+                self.parameters[id(parameter)] = parameter, parameter.detach(), parameter.requires_grad
+        for buffer in module._buffers.values():
+            if buffer is not None:
+                self._keep_tensor(buffer)
+        if isinstance(module, torch.jit.ScriptModule) or _is_lazy(module):
+            self.flags.append((module, module.training))
+            return
+        self.containers.append(_Content(vars(module)))
+        for value in vars(module).values():
+            if type(value) not in ATOMS:
+                self._keep_attribute(value)
+
+    def _keep_attribute(self, value: Any) -> None:
+        if type(value) not in CONTAINERS:
+            if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
+                self._keep_tensor(value)
+        elif not value:
+            self.empty.append(value)
+        elif id(value) not in self.seen:
+            self.seen.add(id(value))
+            self.containers.append(_Content(value))
+            for child in list(value.values() if isinstance(value, dict) else value):
+                if not isinstance(child, nn.Module):
+                    self._keep_attribute(child)
+
+    def _keep_tensor(self, tensor: Tensor) -> None:
+        if id(tensor) not in self.tensors and not nn.parameter.is_lazy(tensor):
+            self.tensors[id(tensor)] = tensor, tensor.detach().clone()
+
+    def switch(self, mode: Mode) -> None:
+        """Puts the model into ``mode``, if some part is not in it; notes the parameters that it writes to as it is switched."""
+        wanted = mode == "train"
+        if all(module.training is wanted for module in self.model.modules()):
+            return
+        if not answers_switching(self.model):
+            self.model.train(wanted)
+            return
+        writes = Writes(parameter for parameter, _, _ in self.parameters.values())
+        try:
+            with writes:
+                self.model.train(wanted)
+        finally:
+            known = {id(tensor) for tensor, _ in self.before}
+            self.before += [pair for key, pair in writes.before.items() if key not in known]
+            note_written(self.model, SWITCHING, set(writes.before))
+
+    def restore(self) -> None:
+        """Everything, in place."""
+        for container in self.empty:
+            if container:
+                container.clear()
+        for content in self.containers:
+            content.put_back()
+        for module, flag in self.flags:
             module.training = flag
+        moved = {key for key, (parameter, alias, _) in self.parameters.items() if not _is_same_memory(parameter, alias)}
+        if moved:
+            note_written(self.model, SWITCHING, moved)
         with torch.no_grad():
-            for module, kept in buffers:
-                for name in [name for name, _ in module._buffers.items() if name not in kept]:
-                    del module._buffers[name]
-                for name, (buffer, value) in kept.items():
-                    module._buffers[name] = buffer  # forward may have put another in its place
-                    if buffer is not None and value is not None:
-                        _put_back(buffer, value)
+            for key, (parameter, alias, wants_gradient) in self.parameters.items():
+                if key in moved:
+                    parameter.data = alias
+                if parameter.requires_grad is not wants_gradient:
+                    parameter.requires_grad_(wants_gradient)
+            restore_values(self.before)
+            for tensor, value in self.tensors.values():
+                _put_back(tensor, value)
+
+
+def _is_lazy(module: nn.Module) -> bool:
+    held = (*module._parameters.values(), *module._buffers.values())
+    return any(t is not None and nn.parameter.is_lazy(t) for t in held)
+
+
+def _is_same_memory(parameter: Tensor, alias: Tensor) -> bool:
+    if parameter.layout is not torch.strided or parameter.is_meta:
+        return True
+    return (
+        parameter.data_ptr() == alias.data_ptr()
+        and parameter.shape == alias.shape
+        and parameter.stride() == alias.stride()
+        and parameter.dtype == alias.dtype
+    )
 
 
 @contextmanager
@@ -63,7 +189,7 @@ def seed_all(seed: int) -> None:
     np.random.seed(seed)
 
 
-def _put_back(buffer: torch.Tensor, value: torch.Tensor) -> None:
+def _put_back(buffer: Tensor, value: Tensor) -> None:
     """Gives ``buffer`` its ``value`` again, if it has another; compared first, so that an equal one is not written to."""
     if buffer.is_meta:
         return
@@ -72,10 +198,10 @@ def _put_back(buffer: torch.Tensor, value: torch.Tensor) -> None:
     elif buffer.shape != value.shape:
         buffer.resize_(value.shape).copy_(value)
     elif not _same(buffer, value):
-        buffer.copy_(value)
+        restore_values([(buffer, value)])
 
 
-def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
+def _same(a: Tensor, b: Tensor) -> bool:
     return torch.equal(a, b) or bool(((a == b) | (a.isnan() & b.isnan())).all())
 
 

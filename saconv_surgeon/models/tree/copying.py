@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from saconv_surgeon.convs.parameter_extras import carry_to_copy
 from saconv_surgeon.errors import ModelError
+from saconv_surgeon.models.tree.rebinding import Rebound
+from saconv_surgeon.models.tree.writes import WRITTEN, written_by_runs
 
 COPIED_LAYOUTS = (torch.strided, torch.sparse_coo)
 """Those of tensors that ``copy.deepcopy`` can copy."""
@@ -27,6 +29,8 @@ def copy_model(model: M, *, share_parameters: bool = False, replacing: Mapping[i
 
     ``replacing`` gives, by ``id``, other tensors to put in the places of some.
 
+    Functions that the model holds and that call its modules, as a lambda over ``self`` does, call those of the copy.
+
     ``copy.deepcopy`` refuses tensors with a gradient history, which modules keep in their attributes (the old
     ``weight_norm`` does); here their values are copied.
 
@@ -34,17 +38,22 @@ def copy_model(model: M, *, share_parameters: bool = False, replacing: Mapping[i
         ModelError: The model holds something that cannot be copied.
     """
     memo: dict[int, object] = _empty_dicts(model)
+    rebound = Rebound(model)
+    memo |= rebound.made
     for tensor in _attribute_tensors(model.modules()):
         if not tensor.is_leaf:
             memo[id(tensor)] = tensor.detach().clone()
     memo |= _copies_of_opaque(model)
     if share_parameters:
-        memo |= {id(p): p for p in model.parameters()}
+        written = {id(p) for p in written_by_runs(model)}
+        memo |= {id(p): p for module in rebound.modules for p in module.parameters() if id(p) not in written}
+    memo |= {id(t): t.detach().clone() for t in _inference_buffers(model)}
     memo |= replacing or {}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns about its own attributes while it copies them
             copied = copy.deepcopy(model, memo)
+            rebound.fill(memo)
     except Exception as error:
         sharded = next((path for path, module in model.named_modules() if _is_sharded(module)), None)
         if sharded is not None:
@@ -57,6 +66,8 @@ def copy_model(model: M, *, share_parameters: bool = False, replacing: Mapping[i
             "take the attribute that cannot be copied out of the model, or give the class a __deepcopy__"
         ) from error
     carry_to_copy(model, copied, memo)
+    if not share_parameters and model in WRITTEN:
+        WRITTEN[copied] = dict(WRITTEN[model])
     own = {id(module) for module in model.modules()}
     shared = next((path for path, module in copied.named_modules() if id(module) in own), None)
     if shared is not None:
@@ -74,6 +85,8 @@ def _is_sharded(module: nn.Module) -> bool:
 
 def stand_in(model: M) -> M:
     """A copy to run instead of ``model``, with the same parameters: what a run leaves in attributes is thrown away with it.
+
+    Parameters that runs of it write to are its own.
 
     A model that cannot be copied stands in for itself.
     """
@@ -102,6 +115,11 @@ def _copies_of_opaque(model: nn.Module) -> dict[int, object]:
             is_parameter = isinstance(tensor, nn.Parameter)
             copies[id(tensor)] = nn.Parameter(copied, tensor.requires_grad) if is_parameter else copied
     return copies
+
+
+def _inference_buffers(model: nn.Module) -> Iterable[Tensor]:
+    """Tensors made in inference mode, which nothing may write to outside of it."""
+    return [t for t in model.buffers() if t.is_inference()]
 
 
 def _attribute_tensors(modules: Iterable[nn.Module]) -> Iterable[Tensor]:

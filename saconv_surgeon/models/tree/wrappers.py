@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,6 +20,7 @@ INNER = {
     "OptimizedModule": "_orig_mod",
 }
 """The attribute that holds the wrapped model. By name, since importing the classes would import the compiler."""
+COMPILER = "torch._dynamo"
 PROGRAM_PARTS = ("InterpreterModule", "UnflattenedModule")
 
 
@@ -51,13 +54,35 @@ def rewrapped(model: nn.Module, inner: nn.Module) -> nn.Module:
 
 
 @contextmanager
-def eager(model: nn.Module) -> Iterator[None]:
-    """Runs compiled parts of ``model`` as the Python that they were compiled from: hooks do not see inside compiled code."""
-    if not any(_is_compiled(module) for module in model.modules()):
+def eager() -> Iterator[None]:
+    """Runs compiled code as the Python that it was compiled from: hooks and dispatch modes do not see inside compiled code.
+
+    The compiler would also note that it cannot follow them, and never compile those functions again. Control flow operators,
+    such as ``torch.cond``, compile themselves when they are called; they too run as Python.
+    """
+    with ExitStack() as stack:
+        if COMPILER in sys.modules:
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        else:  # takes a second to import, and most models do not need it
+            stack.enter_context(_eager_when_imported(stack))
         yield
-        return
-    with torch.compiler.set_stance("force_eager"):
+
+
+@contextmanager
+def _eager_when_imported(stack: ExitStack) -> Iterator[None]:
+    """As ``force_eager``, from the first call of ``torch.compile`` on."""
+    compiles = torch.compile
+
+    def compile_eagerly(*args: Any, **kwargs: Any) -> Any:
+        torch.compile = compiles
+        stack.enter_context(torch.compiler.set_stance("force_eager"))
+        return compiles(*args, **kwargs)
+
+    torch.compile = compile_eagerly
+    try:
         yield
+    finally:
+        torch.compile = compiles
 
 
 def rebind(model: nn.Module) -> None:
@@ -81,7 +106,3 @@ def _is_made_by_export(model: nn.Module) -> bool:
     if type(model).__name__ == "UnflattenedModule":
         return any(node.meta for node in model.graph.nodes)  # type: ignore[union-attr]
     return any(base.__name__ == "_StatefulGraphModule" for base in type(model).__mro__)
-
-
-def _is_compiled(module: nn.Module) -> bool:
-    return type(module).__name__ == "OptimizedModule" or getattr(module, "_compiled_call_impl", None) is not None

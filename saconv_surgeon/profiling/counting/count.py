@@ -90,11 +90,12 @@ def _on_stand_in(
 
     A model that cannot be copied is run itself, without inference mode, whose tensors it could keep.
     """
-    subject = stand_in(model)
-    level = torch.no_grad if subject is model else level
-    # the model too: a method that was put on one of its modules calls that module, not its copy
-    with preserved(model), preserved(subject), _hooks_restored(subject), level():
-        return engine(subject, inputs.copied())
+    # the model too: its copy may call modules that both share
+    with preserved(model):
+        subject = stand_in(model)
+        level = torch.no_grad if subject is model else level
+        with preserved(subject), _hooks_restored(subject), level():
+            return engine(subject, inputs.copied())
 
 
 def _attempt(run: Callable[[], T]) -> tuple[T | None, str | None]:

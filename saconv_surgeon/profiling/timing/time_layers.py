@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -24,30 +25,36 @@ WARMUPS, SHARE = 2, 4
 def time_layers(model: nn.Module, inputs: Inputs, device: torch.device, timing: Timing) -> dict[str, float]:
     """Seconds that each module takes itself, without its children, in one forward pass in eval mode: medians over the passes.
 
-    They take a quarter of the budget, with the threads and the autocast of ``timing``; what ``torch.compile`` makes of a model
-    has no modules any more. A converted layer is one module. Each layer finds in the caches what the one before it left there,
-    as in a real pass: they are not flushed. Hooks are taken off again and the model is left as it was.
+    They take a quarter of the budget, with the threads and the autocast of ``timing``; compiled parts run as Python, since what
+    ``torch.compile`` makes of a model has no modules any more. A converted layer is one module. Each layer finds in the caches
+    what the one before it left there, as in a real pass: they are not flushed. Hooks are taken off again and the model is left as
+    it was.
     """
-    subject, fresh = stand_in(model), FreshInputs(inputs)
-    watch = _StopWatch(subject, device)
-
-    def run() -> None:
-        fresh.renew()
-        fresh.run(subject)
-
-    with preserved(model), preserved(subject), torch.no_grad(), threads(timing.threads), autocast(timing, device):
-        for _ in range(WARMUPS):
-            run()
-        try:
-            watch.attach()
-            passes: list[dict[str, float]] = []
-            start = time.perf_counter()
-            while len(passes) < FEWEST_RUNS or time.perf_counter() - start < timing.budget_s / SHARE:
-                run()
-                passes.append(watch.read())
-        finally:
-            watch.detach()
+    fresh = FreshInputs(inputs)
+    with preserved(model), torch.no_grad(), threads(timing.threads), autocast(timing, device):
+        subject = stand_in(model)
+        with preserved(subject):
+            passes = _passes(lambda: fresh.run(subject), fresh.renew, _StopWatch(subject, device), timing)
     return {path: float(np.median([taken.get(path, 0.0) for taken in passes])) for path in passes[0]}
+
+
+def _passes(
+    run: Callable[[], object], renew: Callable[[], None], watch: _StopWatch, timing: Timing
+) -> list[dict[str, float]]:
+    for _ in range(WARMUPS):
+        renew()
+        run()
+    passes: list[dict[str, float]] = []
+    try:
+        watch.attach()
+        start = time.perf_counter()
+        while len(passes) < FEWEST_RUNS or time.perf_counter() - start < timing.budget_s / SHARE:
+            renew()
+            run()
+            passes.append(watch.read())
+    finally:
+        watch.detach()
+    return passes
 
 
 class _StopWatch:

@@ -76,15 +76,15 @@ def time_alternately(
     """The samples of what ``make_run`` makes of each model, under the settings of ``timing``.
 
     The models and the inputs are left as they were: what is timed are copies that share the weights, so that nothing that a
-    forward leaves in attributes stays; a model that cannot be copied is timed itself.
+    forward leaves in attributes stays; a model that cannot be copied is timed itself. Parts that are compiled are timed as such.
     """
     with ExitStack() as stack:
         stack.enter_context(threads(timing.threads))
         runs = []
         for model in models:
+            stack.enter_context(preserved(model, mode, compiled=True))
             subject = stand_in(model)
-            for each in (model, subject):
-                stack.enter_context(preserved(each, mode))
+            stack.enter_context(preserved(subject, mode, compiled=True))
             runs.append(make_run(_called(subject, timing, device), subject, FreshInputs(inputs)))
         try:
             return measure(runs, device, budget_s=timing.budget_s, on_run=on_run)

@@ -124,32 +124,44 @@ def _loss(output: Any) -> Tensor:
     return torch.stack(sums).sum()
 
 
-def _memory(model: nn.Module, inputs: Inputs, device: torch.device, timing: Timing) -> tuple[int, int]:
-    """Saved bytes, and the most that is in memory during a step."""
-    subject, fresh = stand_in(model), FreshInputs(inputs)
-    with preserved(subject, "train"), autocast(timing, device):
-        saved = saved_bytes(subject, inputs.copied())
+def _memory(model: nn.Module, inputs: Inputs, device: torch.device, timing: Timing) -> tuple[int, int | None]:
+    """Saved bytes, and the most that is in memory during a step; None if that step cannot be followed.
 
-    def called(*args: Any, **kwargs: Any) -> Any:
-        with autocast(timing, device):
-            return subject(*args, **kwargs)
+    Compiled parts run as Python, unless they can only be trained compiled, as branches of ``torch.cond``.
+    """
+    fresh = FreshInputs(inputs)
+    with preserved(model, "train", compiled=True):
+        subject = stand_in(model)
 
-    step = _once(called, subject, fresh)
-    resident = [*subject.parameters(), *subject.buffers(), *fresh.given.tensors]
-    with preserved(subject, "train"):
-        if device.type == "cuda":
-            return saved, cuda_peak_bytes(step, device, resident)
-        live = LiveTensors(resident)
-        with watching(live):
-            step()
-    return saved, live.peak_bytes
+        def called(*args: Any, **kwargs: Any) -> Any:
+            with autocast(timing, device):
+                return subject(*args, **kwargs)
+
+        def saved(compiled: bool) -> int:
+            with preserved(subject, "train", compiled=compiled), autocast(timing, device):
+                return saved_bytes(subject, inputs.copied())
+
+        try:
+            kept = saved(compiled=False)
+        except Exception:
+            return saved(compiled=True), None
+        step = _once(called, subject, fresh)
+        resident = [*subject.parameters(), *subject.buffers(), *fresh.given.tensors]
+        with preserved(subject, "train"):
+            if device.type == "cuda":
+                return kept, cuda_peak_bytes(step, device, resident)
+            live = LiveTensors(resident)
+            with watching(live):
+                step()
+        return kept, live.peak_bytes
 
 
 def _check(model: nn.Module, inputs: Inputs, device: torch.device, timing: Timing) -> None:
     try:
-        subject = stand_in(model)
-        with preserved(model, "train"), preserved(subject, "train"), autocast(timing, device):
-            _once(subject, subject, FreshInputs(inputs))()
+        with preserved(model, "train", compiled=True), autocast(timing, device):
+            subject = stand_in(model)
+            with preserved(subject, "train", compiled=True):
+                _once(subject, subject, FreshInputs(inputs))()
     except Exception as error:
         raise ModelError(
             f"{type(model).__name__} cannot be trained on these inputs ({type(error).__name__}: {first_line(error)}); give other "

@@ -10,10 +10,20 @@ from saconv_surgeon.report.blocks import Line, Span, led, line
 def proof(equivalence: Equivalence) -> list[Line]:
     """The verdict, then what is known if it is not a plain yes."""
     e = equivalence
-    inputs, outputs = human.plural(e.trials, "input"), human.plural(e.tensors, "output tensor")
+    different = e.trials if e.different_inputs is None else e.different_inputs
+    inputs, outputs = human.plural(different, "input"), human.plural(e.tensors, "output tensor")
     where = f", on {inputs}, {outputs}, {e.dtype} on {e.device}"
     where += ", as in training and as in inference" if e.mode == "train" else ""
     lines = [_verdict(e, where)]
+    wanted = e.trials - (e.mode == "train")  # one more, on the first input, as in inference
+    if different < wanted:
+        lines.append(
+            line(
+                f"of {human.plural(wanted, 'input')} that were asked for, {different} could be had that differ: nothing else of "
+                "the kind can be drawn, or the model refuses it; --redraw file.py:make makes others",
+                indent=2,
+            )
+        )
     if not e.deterministic:
         noise = human.error(e.noise_max_rel)
         lines.append(

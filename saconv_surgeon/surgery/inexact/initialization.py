@@ -14,6 +14,7 @@ from saconv_surgeon.convs.targets.target import Target
 from saconv_surgeon.errors import ModelError, UsageError, first_line
 from saconv_surgeon.models.running.inputs import Inputs
 from saconv_surgeon.models.running.run import run
+from saconv_surgeon.models.running.trial_inputs import trial_of
 from saconv_surgeon.records import Explained, Plan
 from saconv_surgeon.surgery.inexact.calibration import calibrate
 from saconv_surgeon.surgery.inexact.explained_share import explain
@@ -61,7 +62,7 @@ def initialize(
     calls = {site.path: site.calls for site in plan.sites if site.converts}
     paths = tuple(calls)
     if data is None:
-        looked_at: Sequence[Inputs] = [inputs, *(inputs.redrawn(seed + i) for i in range(1, REDRAWN))]
+        looked_at: Sequence[Inputs] = [trial_of(original, inputs, i, seed, plan.mode)[0] for i in range(REDRAWN)]
         source, fitted = "the example inputs and random ones like them", None
     else:
         batches = batches_of(data, inputs, original)

@@ -250,13 +250,17 @@ def test_model_without_a_copy_is_counted_itself_and_keeps_no_inference_tensor():
 
         def forward(self, x):
             self.seen = self.conv(x)
+            kept.append(self.seen)
             return self.seen
 
+    kept = []
     model = Stubborn()
     counted = count(model, torch.randn(1, C, H, W))
     assert counted.macs == K * 8 * 10 * C * 9
     assert counted.cross_check.agrees
-    assert not model.seen.is_inference()
+    assert kept
+    assert not any(t.is_inference() for t in kept)
+    assert model.seen is None
 
 
 def test_model_that_wants_gradients_inside_is_counted():

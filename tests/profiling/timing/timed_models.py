@@ -7,18 +7,26 @@ CPU = torch.device("cpu")
 QUICK = 0.05
 
 
+SEEN = {}
+"""By key of a model: how it was called. Outside of the model, whose attributes are restored."""
+
+
 class Watching(nn.Module):
     """Remembers how it was called."""
+
+    @property
+    def seen(self):
+        return SEEN[self.key]
 
     def __init__(self):
         super().__init__()
         self.conv, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
-        self.seen = seen = set()
-        self.note = seen.add  # goes to the same place from a copy
+        self.key = len(SEEN)
+        SEEN[self.key] = set()
 
     def forward(self, x):
         y = self.norm(self.conv(x))
-        self.note((tuple(x.shape), y.dtype, torch.get_num_threads(), self.training, torch.is_grad_enabled()))
+        SEEN[self.key].add((tuple(x.shape), y.dtype, torch.get_num_threads(), self.training, torch.is_grad_enabled()))
         return y
 
 
