@@ -21,6 +21,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.fx import _symbolic_trace
 
 from saconv_surgeon.convs.converted import INHERITED, ConvertedLayer
 from saconv_surgeon.convs.known_norms_and_activations import is_norm
@@ -145,8 +146,10 @@ def note_reader(layer: nn.Module) -> None:
     if origin.startswith((PACKAGE, OF_TORCH)):
         return
     _readers[layer] = _described(frame)
-    deploying = not layer.training and not torch.is_grad_enabled()
-    if deploying and not _unguarded.get() and reads_values(frame.f_code, frame.f_lasti) and not _is_plain(layer):
+    quiet = layer.training or torch.is_grad_enabled() or _unguarded.get() or _symbolic_trace._is_fx_tracing_flag
+    if quiet or not reads_values(frame.f_code, frame.f_lasti):
+        return
+    if not _is_plain(layer) and not _inside_a_forward(frame):  # which was trained with what it reads
         warnings.warn(
             f"{_name(layer)}: {_readers[layer]} reads its weight, and no plain convolution with that weight computes the same: "
             "the layer has been trained. Fold the model first (saconv-surgeon fold); the kernel of its narrow branch is "
@@ -154,6 +157,14 @@ def note_reader(layer: nn.Module) -> None:
             NotPlainWarning,
             stacklevel=3,
         )
+
+
+def _inside_a_forward(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code is nn.Module._call_impl.__code__:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def has_run(layer: nn.Module) -> None:

@@ -15,10 +15,13 @@ METADATA = frozenset(
 
 @cache
 def reads_values(code: CodeType, at: int) -> bool:
-    """Whether ``code`` does more with the tensor that its instruction at offset ``at`` reads than to ask for its metadata."""
-    instructions = iter(dis.get_instructions(code))
-    for instruction in instructions:
-        if instruction.offset == at:
-            following = next(instructions, None)
-            return following is None or following.argval not in METADATA
-    return True
+    """Whether ``code`` does more with the tensor that its instruction at offset ``at`` reads than to ask for its metadata.
+
+    Of a tensor that is stored in a variable, what is done with that first.
+    """
+    following = iter([each for each in dis.get_instructions(code) if each.offset > at])
+    first = next(following, None)
+    if first is not None and first.opname.startswith("STORE_"):
+        loaded = any(each.opname.startswith("LOAD_") and each.argval == first.argval for each in following)
+        first = next(following, None) if loaded else None
+    return first is None or first.argval not in METADATA

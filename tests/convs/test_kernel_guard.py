@@ -151,6 +151,7 @@ def test_fusers_leave_the_outputs_or_raise(target, fuser, trained, bias):
     assert not trained or target == "absorbed"  # whose norms are not there to be fused
 
 
+@pytest.mark.filterwarnings("ignore::saconv_surgeon.NotPlainWarning")
 @pytest.mark.parametrize("through", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
 def test_the_guard_travels_with_copies(through):
     with pytest.raises(NotPlainError, match="read by scaled"), torch.no_grad():
@@ -280,3 +281,59 @@ def test_torch_tools_find_the_weight():
     assert layer.weight is dict(model.named_parameters())["0.conv.weight"]
     layer.weight.requires_grad_(False)
     assert not layer.weight.requires_grad
+
+
+def rebuilt(module):
+    """A new model, of the weights that are read; the old one is left alone."""
+    made = []
+    for child in module.children():
+        if isinstance(child, nn.Conv2d):
+            made.append(nn.Conv2d(child.in_channels, child.out_channels, 3, padding=1, bias=False))
+            made[-1].weight.copy_(child.weight)
+        else:
+            made.append(child)
+    return nn.Sequential(*made)
+
+
+def normed(module):
+    conv, bn = module[0], module[1]
+    return torch.nn.utils.fuse_conv_bn_weights(
+        conv.weight, None, bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias
+    )
+
+
+@pytest.mark.parametrize("read", [rebuilt, normed, lambda m: m[0].weight.numpy(), lambda m: m[0].weight * 2])
+def test_reading_for_inference_warns_if_the_weight_is_not_the_kernel(read):
+    for trained in (False, True):
+        model = nn.Sequential(surgeon.SAConv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8)).eval()
+        if trained:
+            oracle.shake(model[0])
+        with warnings.catch_warnings(record=True) as said, torch.no_grad():
+            warnings.simplefilter("always")
+            read(model)
+        assert [w.category for w in said] == [surgeon.NotPlainWarning] * trained
+
+
+class ReadsInForward(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = oracle.shake(surgeon.SAConv2d(3, 8, 3, padding=1))
+
+    def forward(self, x):
+        return nn.functional.conv2d(x.to(self.conv.weight.dtype), self.conv.weight, padding=1)
+
+
+def test_metadata_training_and_a_models_own_forward_may_read():
+    layer = oracle.shake(surgeon.SAConv2d(3, 8, 3)).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with torch.no_grad():
+            assert layer.weight.shape == layer.weight.size()
+            assert (layer.weight.dtype, layer.weight.device.type) == (torch.float32, "cpu")
+            ReadsInForward().eval()(X)
+            with surgeon.unguarded():
+                assert layer.weight.sum().isfinite()
+        assert layer.weight.square().sum().requires_grad
+        layer.train()
+        with torch.no_grad():
+            layer.weight.mul_(1.0)
