@@ -19,7 +19,14 @@ def printed(value, like):
     return f"{int(value * 10**digits) / 10**digits:.{digits}f}"
 
 
-@pytest.mark.parametrize(("ratio", "exact"), [("1/2", 18_345_448), ("1/4", 16_930_792), ("1/8", 16_223_464)])
+@pytest.mark.parametrize(
+    ("ratio", "exact"),
+    [
+        ("1/2", 18_345_448),
+        pytest.param("1/4", 16_930_792, marks=pytest.mark.slow),
+        pytest.param("1/8", 16_223_464, marks=pytest.mark.slow),
+    ],
+)
 def test_spconv_in_a_resnet50(model, ratio, exact):
     flops, parameters = resnet50.PUBLISHED[ratio]
     found = resnet50.row(model, ratio)

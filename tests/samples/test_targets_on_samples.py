@@ -27,7 +27,20 @@ NOTHING_TO_SPLIT = {("tiny_mobilenet", "spconv"), ("awkward", "spconv-1/8")}
 LARGE = ("tiny_yolo", "tiny_unet")
 """Slow ones: with deformable branches only small blocks and a quarter of the image, with one ratio of SPConv."""
 ON_SMALL_ONES = ("saconv-deform", "spconv-1/4", "spconv-1/8-random")
-PAIRS = [(name, case) for case in CASES for name in NAMES if not (name in LARGE and case in ON_SMALL_ONES)]
+LONGEST = {
+    ("tiny_yolo", "saconv-absorb"),
+    ("tiny_yolo", "saconv-deform-absorb"),
+    ("tiny_yolo", "spconv-1/2"),
+    ("tiny_yolo", "aws"),
+    ("tiny_resnet", "saconv-deform-absorb"),
+}
+"""Six to fifteen seconds each; their cases are tried on the other models."""
+PAIRS = [
+    pytest.param(name, case, marks=[pytest.mark.slow] * ((name, case) in LONGEST))
+    for case in CASES
+    for name in NAMES
+    if not (name in LARGE and case in ON_SMALL_ONES)
+]
 
 
 def sample(name, case=""):

@@ -25,6 +25,7 @@ from saconv_surgeon.records import Mode
 
 SWITCHING = "switching"
 CONTAINERS = (dict, OrderedDict, list, set, deque)
+HOOKS_AND_PARTS = frozenset({dict, OrderedDict})
 ATOMS = frozenset({bool, int, float, str, type(None)})
 
 
@@ -92,9 +93,13 @@ class _Kept:
             self.flags.append((module, module.training))
             return
         self.containers.append(_Content(vars(module)))
+        empty, keep = self.empty, self._keep_attribute
         for value in vars(module).values():
-            if type(value) not in ATOMS:
-                self._keep_attribute(value)
+            kind = type(value)
+            if kind in HOOKS_AND_PARTS and not value:  # a dozen of them in every module
+                empty.append(value)
+            elif kind not in ATOMS:
+                keep(value)
 
     def _keep_attribute(self, value: Any) -> None:
         if type(value) not in CONTAINERS:

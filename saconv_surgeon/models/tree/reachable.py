@@ -21,6 +21,7 @@ MOST = 200_000
 ATOMS = (str, bytes, bool, int, float, complex, type(None), type, types.ModuleType, types.BuiltinFunctionType, Tensor)
 QUICK = frozenset({bool, int, float, str, type(None), torch.dtype, torch.device})
 """The most frequent of them, by exact type."""
+PLAIN = frozenset({tuple, list, set})
 OPAQUE = ("torch.", "numpy.", "logging.", "threading.", "concurrent.", "multiprocessing.")
 """Beginnings of the names of packages whose objects hold no modules of a model."""
 
@@ -70,15 +71,38 @@ def reached_from(model: nn.Module) -> Reached:
 
 def reachable_modules(model: nn.Module) -> list[nn.Module]:
     """The modules of the tree of ``model``, then those that it holds in other ways, or its code by global variables."""
-    reached = reached_from(model)
-    found = {id(module): module for module in reached.modules()}
-    codes = [*reached.functions(), *{type(m).__dict__.get("forward") for m in reached.modules()}]
+    tree = list(model.modules())
+    if any(map(_holds_more, tree)):
+        reached = reached_from(model)
+        modules, functions = reached.modules(), reached.functions()
+    else:  # nearly always, and much quicker
+        modules, functions = tree, []
+    found = {id(module): module for module in modules}
+    codes = [*functions, *{type(m).__dict__.get("forward") for m in modules}]
     for function in codes:
         if isinstance(function, types.FunctionType):
             named = (function.__globals__.get(name) for name in function.__code__.co_names)
             for part in (p for module in named if isinstance(module, nn.Module) for p in module.modules()):
                 found.setdefault(id(part), part)
     return list(found.values())
+
+
+TREE = frozenset({"_parameters", "_buffers", "_modules"})
+
+
+def _holds_more(module: nn.Module) -> bool:
+    """Whether a module has attributes that may lead to modules which ``modules()`` does not give."""
+    if isinstance(module, torch.jit.ScriptModule):
+        return False
+    for name, value in vars(module).items():
+        kind = type(value)
+        if kind in QUICK or name in TREE or (kind in PLAIN and all(type(item) in QUICK for item in value)):
+            continue
+        if (kind is dict or kind is OrderedDict) and not value:
+            continue
+        if not isinstance(value, ATOMS):
+            return True
+    return False
 
 
 def children_of(value: Any) -> Iterator[Any]:

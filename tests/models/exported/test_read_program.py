@@ -23,7 +23,7 @@ def test_without_its_source_it_converts_and_runs(program, converted_program):
             assert all(torch.equal(found[name], wanted[name]) for name in wanted)
 
 
-@pytest.mark.parametrize("how", ["trace", "script"])
+@pytest.mark.parametrize("how", ["trace", pytest.param("script", marks=pytest.mark.slow)])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_torchscript_by_torchs_own_converter(tmp_path, monkeypatch, how):
     monkeypatch.chdir(tmp_path)
@@ -113,6 +113,7 @@ def test_compilers_and_copies_see_the_surgery():
     assert torch.equal(torch.compile(plain, backend="eager")(x), back.model(x))
 
 
+@pytest.mark.slow
 def test_a_deep_program_is_copied():
     """Nodes that lie about outside their graph would be copied one inside the other."""
     net = nn.Sequential(nn.Conv2d(2, 2, 3, padding=1), *[nn.Hardtanh() for _ in range(1200)]).eval()

@@ -29,7 +29,9 @@ def test_noise_too_loud_for_a_verdict():
     assert ratio_of(*pairs(1.1, noise=0.5, n=12)).verdict == "inconclusive"
 
 
-@pytest.mark.parametrize("noise", [0.005, 0.02, 0.05, 0.1])
+@pytest.mark.parametrize(
+    "noise", [pytest.param(n, marks=[pytest.mark.slow] * (n != 0.02)) for n in (0.005, 0.02, 0.05, 0.1)]
+)
 def test_shares_of_right_verdicts(noise):
     equal = [ratio_of(*pairs(1.0, noise=noise, n=200, seed=seed)).verdict for seed in range(100)]
     slower = [ratio_of(*pairs(1.05, noise=noise, n=200, seed=seed)).verdict for seed in range(100)]
