@@ -169,7 +169,7 @@ def _inside_a_forward(frame: FrameType | None) -> bool:
 
 def has_run(layer: nn.Module) -> None:
     """To be called when ``layer`` runs: what was read before was not read in order to exchange it."""
-    if _readers and not torch.compiler.is_compiling():
+    if not torch.compiler.is_compiling() and _readers:  # in this order: compiled code must not depend on who has read
         _readers.pop(layer, None)
 
 

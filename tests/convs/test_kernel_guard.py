@@ -6,6 +6,7 @@ import warnings
 
 import pytest
 import torch
+import torch._dynamo.testing
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 
@@ -337,3 +338,15 @@ def test_metadata_training_and_a_models_own_forward_may_read():
         layer.train()
         with torch.no_grad():
             layer.weight.mul_(1.0)
+
+
+def test_reading_does_not_compile_again():
+    layers = [oracle.shake(surgeon.SAConv2d(3, 8, 3, padding=1)) for _ in range(4)]
+    compiled, counter = [], torch._dynamo.testing.CompileCounter()
+    torch._dynamo.reset()
+    model = torch.compile(layers[0], backend=counter)
+    for layer in layers:
+        compiled.append(model(X))
+        assert layer.weight.sum().isfinite()
+    assert counter.frame_count == 1
+    assert all(torch.equal(y, compiled[0]) for y in compiled)
