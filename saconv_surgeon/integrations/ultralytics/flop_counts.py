@@ -57,8 +57,10 @@ def count_layer(layer: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def operations(layer: nn.Module, inputs: tuple[Any, ...]) -> int:
     """The multiply-adds of products, and the sums and divisions of pools, that ``layer`` carries out on ``inputs``."""
     counter = FlopCounterMode(display=False, custom_mapping=_rules())
+    # Ultralytics runs models on memory that was never written; on what is not finite a layer works twice
+    ones = [torch.ones_like(given) if isinstance(given, Tensor) else given for given in inputs]
     with torch.inference_mode(False), torch.no_grad(), counter:
-        layer.forward(*inputs)
+        layer.forward(*ones)
     return counter.get_total_flops() // 2
 
 
