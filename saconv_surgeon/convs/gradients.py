@@ -89,11 +89,13 @@ def blended(small: Tensor, large: Tensor, switch: Tensor, *, guarded: bool = Tru
     if not _recorded(small, large, switch):
         mixed = large.lerp_(small, switch)
         return torch.where(switch == 1, small, mixed, out=small) if guarded else laid_out_like(mixed, small)
-    if torch.compiler.is_exporting() or not torch.is_grad_enabled():
-        return torch.where(switch == 1, small, torch.lerp(large, small, switch))
-    # the gradient of the switch needs the difference at a switch of 1 too, unless it is infinite
-    large = torch.where((switch == 1) & ~large.isfinite(), small.detach(), large)
-    return laid_out_like(torch.lerp(large, small, switch), small)
+    alone = switch == 1
+    if torch.compiler.is_exporting() or not (torch.is_grad_enabled() or torch.jit.is_tracing()):  # type: ignore[attr-defined]
+        return torch.where(alone, small, torch.lerp(large, small, switch))
+    # the gradient of the switch needs the difference at a switch of 1 too, unless that is not finite
+    bad = alone & ~(_finite(small) & _finite(large))
+    mixed = torch.lerp(large.masked_fill(bad, 0.0), small.masked_fill(bad, 0.0), switch)
+    return laid_out_like(torch.where(bad, small, mixed), small)
 
 
 def shifted(y: Tensor, shift: Tensor, scale: Tensor | None = None) -> Tensor:
@@ -120,6 +122,10 @@ def spatial_mean(x: Tensor, *, guarded: bool = True) -> Tensor:
     return finite_or(mean, 0.0) if guarded else mean
 
 
+def _finite(t: Tensor) -> Tensor:
+    return (t < math.inf) & (t > -math.inf)
+
+
 def can_look_at(x: Tensor) -> bool:
     """Whether values that follow from ``x`` may be looked at: none are recorded, and no device would have to wait."""
     return type(x) is Tensor and x.device.type == "cpu" and not _transformed()
@@ -134,7 +140,7 @@ def is_finite(t: Tensor) -> bool:
 def finite_or(t: Tensor, value: float) -> Tensor:
     """``t`` with ``value`` in the place of what is infinite or NaN, which gets no gradient."""
     if _transformed():  # exporters know these operations
-        return torch.where((t < math.inf) & (t > -math.inf), t, value)
+        return torch.where(_finite(t), t, value)
     return t.nan_to_num(value, value, value)
 
 
@@ -167,12 +173,18 @@ def _recorded(*tensors: Tensor) -> bool:
     return (torch.is_grad_enabled() and any(t.requires_grad for t in tensors)) or _transformed()
 
 
+def _kept_for_later() -> bool:
+    """Whether a gradient will be differentiated, or is one of many that are computed at once."""
+    return torch.is_grad_enabled() or _transformed()
+
+
 def _transformed() -> bool:
     return (
         torch.compiler.is_compiling()
         or torch.jit.is_tracing()  # type: ignore[attr-defined]
         or torch._C._are_functorch_transforms_active()
         or forward_ad._current_level >= 0
+        or torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None
     )
 
 
@@ -237,7 +249,7 @@ class _Blended(torch.autograd.Function):
             of_switch = product.sum(1, keepdim=True)
             # infinite for the wide branch's sake alone, which does not count there
             of_switch = of_switch.masked_fill((switch == 1) & ~of_switch.isfinite(), 0.0)
-            of_small = grad * switch if torch.is_grad_enabled() else torch.mul(grad, switch, out=product)
+            of_small = grad * switch if _kept_for_later() else torch.mul(grad, switch, out=product)
             of_large = grad - of_small
         if of_difference is not None:
             of_small = of_difference if of_small is None else of_small + of_difference
@@ -272,7 +284,7 @@ class _Projected(torch.autograd.Function):
         of_x = of_weight = None
         if ctx.needs_input_grad[0]:
             across = weight.reshape(1, -1, 1, 1)
-            of_x = grad * across if torch.is_grad_enabled() else torch.mul(grad, across, out=torch.empty_like(x))
+            of_x = grad * across if _kept_for_later() else torch.mul(grad, across, out=torch.empty_like(x))
         if ctx.needs_input_grad[1]:
             of_weight = torch.bmm(grad.flatten(2), x.flatten(2).transpose(1, 2)).sum(0).reshape(weight.shape)
         return of_x, of_weight

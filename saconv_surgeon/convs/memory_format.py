@@ -13,7 +13,9 @@ def laid_out_like(t: Tensor, like: Tensor) -> Tensor:
     ``channels_last`` at once. Then only numbers change, otherwise the values are copied. Where operations are recorded, as by
     ``torch.compile``, nothing is changed: a compiler lays tensors out by itself.
     """
-    if torch.compiler.is_compiling() or t.stride() == like.stride() or torch.jit.is_tracing():  # type: ignore[attr-defined]
+    if torch.compiler.is_compiling() or t.stride() == like.stride():
+        return t
+    if torch.jit.is_tracing() or torch._C._are_functorch_transforms_active():  # type: ignore[attr-defined]
         return t
     wanted = torch.empty_like(like, device="meta").stride()  # of a slice, the strides of a dense copy
     if t.stride() == wanted or t.shape != like.shape:

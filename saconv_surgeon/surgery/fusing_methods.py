@@ -12,8 +12,9 @@ from saconv_surgeon.errors import FusingMethodWarning
 from saconv_surgeon.models.tree.paths import parent_of
 
 NAMES = re.compile(
-    r"fuse|fuse_.*|fuseforward|reparam\w*|re_param\w*|switch_to_deploy|(convert_)?to_deploy"
-    r"|merge(_kernels?|_bn|_weights?|_branches|_and_unload)?|get_equivalent_kernel_bias"
+    r"_?fuse|_?fuse_.*|fuseforward|reparam\w*|re_param\w*|switch_to_deploy|(convert_)?to_deploy|deploy|repvgg_convert"
+    r"|merge(_kernels?|_weights?|_branches|_and_unload|_lora\w*)?|(fold|merge|absorb|fuse)_(conv_?)?bn\w*"
+    r"|get_equivalent_kernel_bias"
 )
 PROTECTED = "ultralytics."
 """Its fusing passes converted layers by; see ``integrations.ultralytics``."""

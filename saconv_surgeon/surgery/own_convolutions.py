@@ -8,7 +8,7 @@ these only if it gives, in inference and in training, what that would give.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -131,7 +131,7 @@ def _parts_of(module: nn.Conv2d) -> dict[str, str]:
             found.setdefault(NORM, name)
     for name in ACTIVATION_NAMES:
         value = getattr(module, name, None)
-        if isinstance(value, nn.Module) or value in FUNCTIONS:
+        if isinstance(value, nn.Module) or (callable(value) and isinstance(value, Hashable) and value in FUNCTIONS):
             found.setdefault(ACTIVATION, name)
     return found
 
@@ -143,11 +143,12 @@ def _from_published(module: nn.Conv2d, kind: type[Any]) -> ConvertedLayer:
     )
     own = set(layer.state_dict())
     state = {name: value for name, value in module.state_dict().items() if name in own}
-    if isinstance(layer, SAConv2d) and set(state) >= SWITCHABLE:
+    used = layer.bias is None or _uses_bias(module)
+    if isinstance(layer, SAConv2d) and set(state) >= SWITCHABLE and not used:
         load_published(layer, state, "mmcv")
     else:
         layer.load_state_dict(state, strict=False)
-        if layer.bias is not None and not _uses_bias(module):
+        if not used:
             nn.init.zeros_(layer.bias)
     for name, parameter in layer.named_parameters():
         old = dict(module.named_parameters()).get(name, module.weight)
@@ -177,7 +178,11 @@ def _computes(module: nn.Conv2d, found: OwnConvolution) -> bool:
 
 def _agrees(module: nn.Conv2d, found: OwnConvolution, training: bool) -> bool:
     theirs = copy.deepcopy(module).train(training)
-    wanted = _expected(copy.deepcopy(module).train(training), found)
+    if found.published is not None:  # one that has not been trained would hide what its new parts do
+        generator = torch.Generator().manual_seed(1)
+        for parameter in theirs.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator).to(parameter) * 0.1)
+    wanted = _expected(copy.deepcopy(theirs), found)
     for x in _probes(module):
         a, b = theirs(x.clone()), wanted(x.clone())
         if a.shape != b.shape or not (a - b).abs().max() <= (CLOSE if found.published else 0.0) * b.abs().max():
