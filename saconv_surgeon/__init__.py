@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from saconv_surgeon.convs.block import SAConvBlock
     from saconv_surgeon.convs.converted import ConvertedLayer
     from saconv_surgeon.convs.deformable import DeformableSAConv2d
-    from saconv_surgeon.convs.kernel_guard import guard, unguarded
+    from saconv_surgeon.convs.kernel_guard import guard
     from saconv_surgeon.convs.saconv import SAConv2d
     from saconv_surgeon.convs.spconv import SPConv2d
     from saconv_surgeon.convs.targets.target import Cost, Option, Reason, Target
+    from saconv_surgeon.convs.weight_readers import unguarded
     from saconv_surgeon.errors import (
         ArtefactError,
         FusingMethodWarning,
@@ -57,7 +58,8 @@ _HOMES = {
     "convs.block": ("SAConvBlock",),
     "convs.converted": ("ConvertedLayer",),
     "convs.deformable": ("DeformableSAConv2d",),
-    "convs.kernel_guard": ("guard", "unguarded"),
+    "convs.kernel_guard": ("guard",),
+    "convs.weight_readers": ("unguarded",),
     "convs.saconv": ("SAConv2d",),
     "convs.spconv": ("SPConv2d",),
     "convs.targets.target": ("Cost", "Option", "Reason", "Target"),

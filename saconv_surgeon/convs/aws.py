@@ -16,8 +16,9 @@ from saconv_surgeon.convs.affine import Affine
 from saconv_surgeon.convs.converted import as_one_node
 from saconv_surgeon.convs.geometry import settings_of
 from saconv_surgeon.convs.gradients import as_dtype, filter_statistics, standardised, statistics_dtype
-from saconv_surgeon.convs.kernel_guard import GuardedLayer, has_run
+from saconv_surgeon.convs.guarded_layers import GuardedLayer
 from saconv_surgeon.convs.parameter_extras import carry_to_layer
+from saconv_surgeon.convs.weight_readers import has_run
 
 STATISTICS = ("weight_gamma", "weight_beta")
 
@@ -164,7 +165,7 @@ class ConvAWS2d(GuardedLayer, nn.Conv2d):
             self._set_statistics(self._rest_statistics())
 
     def rest_with_weight(self) -> None:
-        """See :class:`~saconv_surgeon.convs.kernel_guard.GuardedLayer`."""
+        """See :class:`~saconv_surgeon.convs.guarded_layers.GuardedLayer`."""
         self._set_statistics(self._rest_statistics())
 
     def _reset_new_parameters(self) -> None:

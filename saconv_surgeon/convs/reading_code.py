@@ -11,17 +11,31 @@ METADATA = frozenset(
     "element_size requires_grad requires_grad_ grad grad_fn is_leaf data_ptr type register_hook".split()
 )
 """What a tensor says or does without its values."""
+COLLECTING = ("LIST_APPEND", "SET_ADD", "YIELD_VALUE", "RETURN_VALUE")
+"""Handing the tensor on, as parameter groups are made."""
 
 
 @cache
 def reads_values(code: CodeType, at: int) -> bool:
     """Whether ``code`` does more with the tensor that its instruction at offset ``at`` reads than to ask for its metadata.
 
-    Of a tensor that is stored in a variable, what is done with that first.
+    Asking whether there is one, setting a flag and collecting it are no reading. Of a tensor that is stored in a variable, it is
+    what is done with that first.
     """
-    following = iter([each for each in dis.get_instructions(code) if each.offset > at])
-    first = next(following, None)
-    if first is not None and first.opname.startswith("STORE_"):
-        loaded = any(each.opname.startswith("LOAD_") and each.argval == first.argval for each in following)
-        first = next(following, None) if loaded else None
-    return first is None or first.argval not in METADATA
+    after = [each for each in dis.get_instructions(code) if each.offset > at and each.opname not in ("CACHE", "NOP")]
+    if after and after[0].opname in ("STORE_FAST", "STORE_NAME", "STORE_GLOBAL", "STORE_DEREF"):
+        name = after[0].argval
+        uses = [i + 1 for i, each in enumerate(after) if each.opname.startswith("LOAD_") and each.argval == name]
+        return next((_values(after[i:]) for i in uses if not _asks_for_none(after[i:])), True)
+    return not _asks_for_none(after) and _values(after)
+
+
+def _values(after: list[dis.Instruction]) -> bool:
+    return not after or not (after[0].argval in METADATA or after[0].opname in COLLECTING)
+
+
+def _asks_for_none(after: list[dis.Instruction]) -> bool:
+    """Whether the tensor is only compared with None, or with nothing."""
+    if (after and "JUMP_IF" in after[0].opname) or (after and after[0].opname in ("TO_BOOL", "UNARY_NOT")):
+        return True
+    return len(after) > 1 and after[0].opname == "LOAD_CONST" and after[0].argval is None and after[1].opname == "IS_OP"

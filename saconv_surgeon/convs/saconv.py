@@ -28,9 +28,10 @@ from saconv_surgeon.convs.folded import (
 )
 from saconv_surgeon.convs.geometry import Centres, check_size, pair, smallest_map, wide_dilation, wide_padding
 from saconv_surgeon.convs.gradients import as_dtype, blended, can_look_at, is_finite, shifted, spatial_mean
-from saconv_surgeon.convs.kernel_guard import guard, has_run
+from saconv_surgeon.convs.kernel_guard import guard
 from saconv_surgeon.convs.memory_format import laid_out_like
 from saconv_surgeon.convs.switch import switch_at
+from saconv_surgeon.convs.weight_readers import has_run
 
 
 class SAConv2d(ConvAWS2d):

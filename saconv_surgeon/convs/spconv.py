@@ -19,7 +19,8 @@ from saconv_surgeon.convs.affine import Affine, remainder
 from saconv_surgeon.convs.converted import as_one_node
 from saconv_surgeon.convs.geometry import pair, settings_of
 from saconv_surgeon.convs.gradients import spatial_mean
-from saconv_surgeon.convs.kernel_guard import WithoutWeight, guard
+from saconv_surgeon.convs.guarded_layers import WithoutWeight
+from saconv_surgeon.convs.kernel_guard import guard
 from saconv_surgeon.convs.spconv_calibration import fit
 from saconv_surgeon.convs.spconv_geometry import first_window, halves, pools_exactly, representative_channels
 from saconv_surgeon.convs.spconv_projection import project
