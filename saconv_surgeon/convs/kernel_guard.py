@@ -1,8 +1,8 @@
 """Keeps code that takes a converted layer for a plain convolution from changing what a model computes without a word.
 
 It raises if code has read the weight of a trained layer and then, before the layer runs again, takes it or the norm beside it
-out of the model. What notices that is a part of the model, which travels with copies and pickles. For modules that were made since,
-such as a new ``nn.Sequential`` around old layers, it is a hook on the registration of modules.
+out of the model. What notices that is a part of the model, which travels with copies and pickles. For modules that were made
+since, such as a new ``nn.Sequential`` around old layers, it is a hook on the registration of modules.
 """
 
 from __future__ import annotations

@@ -22,7 +22,11 @@ def reads_values(code: CodeType, at: int) -> bool:
     Asking whether there is one, setting a flag and collecting it are no reading. Of a tensor that is stored in a variable, it is
     what is done with that first.
     """
-    after = [each for each in dis.get_instructions(code) if each.offset > at and each.opname not in ("CACHE", "NOP")]
+    instructions = [each for each in dis.get_instructions(code) if each.opname not in ("CACHE", "NOP", "PRECALL")]
+    before = [each.argval for each in instructions if each.offset < at][-4:]
+    if "hasattr" in before or "isinstance" in before:
+        return False
+    after = [each for each in instructions if each.offset > at]
     if after and after[0].opname in ("STORE_FAST", "STORE_NAME", "STORE_GLOBAL", "STORE_DEREF"):
         name = after[0].argval
         uses = [i + 1 for i, each in enumerate(after) if each.opname.startswith("LOAD_") and each.argval == name]

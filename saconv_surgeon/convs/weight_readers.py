@@ -94,7 +94,7 @@ def is_plain(layer: Any) -> bool:
 
 
 def foreign_caller() -> str | None:
-    """The code that called torch's or the guard's, as ``function (file.py:12)``; None if it is of this package or a tool of torch."""
+    """The code that called the guard, as ``function (file.py:12)``; None if it is of this package or one of torch's tools."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         origin = frame.f_globals.get("__name__", "")
