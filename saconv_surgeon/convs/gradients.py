@@ -173,9 +173,9 @@ def _recorded(*tensors: Tensor) -> bool:
     return (torch.is_grad_enabled() and any(t.requires_grad for t in tensors)) or _transformed()
 
 
-def _kept_for_later() -> bool:
+def _kept_for_later(grad: Tensor) -> bool:
     """Whether a gradient will be differentiated, or is one of many that are computed at once."""
-    return torch.is_grad_enabled() or _transformed()
+    return torch.is_grad_enabled() or _transformed() or torch._C._functorch.is_legacy_batchedtensor(grad)
 
 
 def _transformed() -> bool:
@@ -249,7 +249,7 @@ class _Blended(torch.autograd.Function):
             of_switch = product.sum(1, keepdim=True)
             # infinite for the wide branch's sake alone, which does not count there
             of_switch = of_switch.masked_fill((switch == 1) & ~of_switch.isfinite(), 0.0)
-            of_small = grad * switch if _kept_for_later() else torch.mul(grad, switch, out=product)
+            of_small = grad * switch if _kept_for_later(grad) else torch.mul(grad, switch, out=product)
             of_large = grad - of_small
         if of_difference is not None:
             of_small = of_difference if of_small is None else of_small + of_difference
@@ -284,7 +284,7 @@ class _Projected(torch.autograd.Function):
         of_x = of_weight = None
         if ctx.needs_input_grad[0]:
             across = weight.reshape(1, -1, 1, 1)
-            of_x = grad * across if _kept_for_later() else torch.mul(grad, across, out=torch.empty_like(x))
+            of_x = grad * across if _kept_for_later(grad) else torch.mul(grad, across, out=torch.empty_like(x))
         if ctx.needs_input_grad[1]:
             of_weight = torch.bmm(grad.flatten(2), x.flatten(2).transpose(1, 2)).sum(0).reshape(weight.shape)
         return of_x, of_weight

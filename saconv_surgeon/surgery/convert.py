@@ -23,7 +23,7 @@ from saconv_surgeon.models.tree.fingerprint import fingerprint
 from saconv_surgeon.records import Base, Equivalence, Mode, Plan
 from saconv_surgeon.records.progress import OnStep
 from saconv_surgeon.surgery.converted_model import Conversion
-from saconv_surgeon.surgery.eligibility import HELD_OUTSIDE
+from saconv_surgeon.surgery.eligibility import HELD_OUTSIDE, USED_OTHERWISE
 from saconv_surgeon.surgery.equivalence import prove, unreached, worse_of
 from saconv_surgeon.surgery.fusing_methods import warn_of_fusing
 from saconv_surgeon.surgery.gradient_check import with_gradients
@@ -102,6 +102,9 @@ def _rewrite(model: nn.Module, inputs: Inputs, plan: Plan, seed: int) -> tuple[n
     except ModelError:
         raise
     except Exception as error:
+        others = [path for path in calls if type(model.get_submodule(path)) is not nn.Conv2d]
+        if others:  # the model uses more of their classes than a call
+            return _rewrite(model, inputs, refuse(plan, others, USED_OTHERWISE), seed)
         raise ModelError(
             f"the converted {type(model).__name__} cannot be run, although the original can ({type(error).__name__}: "
             f"{first_line(error)}); does it look for nn.Conv2d among its modules? Leave such layers out with exclude"

@@ -21,6 +21,7 @@ HELD_OUTSIDE = Reason(
     "held-outside-tree",
     "the model calls it through something other than its module tree (a plain list, a closure), so it stays",
 )
+USED_OTHERWISE = Reason("subclass", "a subclass of Conv2d of which the model uses more than a call")
 
 
 class Eligibility:

@@ -52,7 +52,9 @@ def moved_with_gradients(
     def compare(path: str, given: Tensor, output: Tensor) -> None:
         layer, conv = converted.get_submodule(path), original.get_submodule(path)
         after = follower(original, absorbed_parts(getattr(layer, "absorbed", {})))
-        with torch.enable_grad():
+        # a model may run in inference mode; what it makes there can have no gradient, a copy can
+        with torch.inference_mode(False), torch.enable_grad():
+            given = given.clone() if given.is_inference() else given
             wanted, found = after(type(conv).forward(conv, given)), layer(given)  # not by a call: it is being watched
         if not _same(wanted, found):
             moved[path] = None

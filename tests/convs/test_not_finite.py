@@ -136,3 +136,18 @@ def test_deformable_branches_as_well():
         bad = ~layer(x).isfinite()
     bad[0, :, 7:12, 7:12] = False  # torchvision's operator also reads the neighbours, times 0
     assert not bad.any()
+
+
+@pytest.mark.parametrize("how", ["compiled", "vmap", "forward mode"])
+@pytest.mark.parametrize("bad", BAD)
+def test_at_rest_with_gradients_however_it_is_run(bad, how):
+    conv = nn.Conv2d(3, 4, 3, padding=1)
+    layer, x = SAConv2d.from_conv2d(conv), X[:1].clone()
+    x[0, 1, 6, 6] = bad
+    if how == "compiled":
+        found = torch.compile(layer, backend="aot_eager")(x)
+    elif how == "vmap":
+        found = torch.vmap(layer)(x[:, None])[:, 0]
+    else:
+        found = torch.func.jvp(layer, (x,), (torch.ones_like(x),))[0]
+    assert same(found, conv(x))

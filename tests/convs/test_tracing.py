@@ -102,6 +102,46 @@ def test_scripting_is_refused_in_a_sentence_and_tracing_works(kind):
         assert oracle.relative_error(torch.jit.trace(model, X)(X), model(X)) < 1e-6
 
 
+@pytest.mark.parametrize("kind", ["saconv", "aws", "absorbed", "folded"])
+def test_tracing_with_gradients_on(kind):
+    """torch traces a second time without gradients, and compares the graphs."""
+    model = made(kind)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        traced = torch.jit.trace(model, X)
+    assert oracle.relative_error(traced(X).detach(), model(X).detach()) < 1e-6
+
+
+@pytest.mark.parametrize("kind", ["saconv", "aws", "absorbed", "folded"])
+def test_many_gradients_at_once(kind):
+    model = made(kind)
+    found = torch.autograd.functional.jacobian(model, X, vectorize=True)
+    wanted = torch.autograd.functional.jacobian(model, X)
+    assert oracle.relative_error(found, wanted) < 1e-5
+
+
+@pytest.mark.parametrize("gradients", [False, True])
+@pytest.mark.parametrize("kind", ["saconv", "aws"])
+def test_stacked_models(kind, gradients):
+    models = [made(kind) for _ in range(2)]
+    parameters, buffers = torch.func.stack_module_state(models)
+    base = copy.deepcopy(models[0]).to("meta")
+    with torch.set_grad_enabled(gradients):
+        found = torch.vmap(lambda p, b: torch.func.functional_call(base, (p, b), (X,)))(parameters, buffers)
+    assert oracle.relative_error(found[1].detach(), models[1](X).detach()) < 1e-5
+
+
+@pytest.mark.parametrize("mode", ["real", "fake"])
+@pytest.mark.parametrize("kind", ["saconv", "aws", "folded"])
+def test_make_fx(kind, mode):
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    model = made(kind)
+    graph = make_fx(model, tracing_mode=mode, _allow_non_fake_inputs=True)(X)
+    with torch.no_grad():
+        assert oracle.relative_error(graph(X), model(X)) < 1e-6
+
+
 @pytest.mark.parametrize("kind", ["saconv", "aws", "spconv"])
 def test_feature_extractors(kind):
     extraction = pytest.importorskip("torchvision.models.feature_extraction")

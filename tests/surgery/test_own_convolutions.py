@@ -205,3 +205,71 @@ def test_the_optimizer_goes_along():
     converted = surgeon.convert(model, X).model
     surgeon.carry_optimizer(optimizer, model, converted)
     assert optimizer.state[converted[1].bn.weight]["momentum_buffer"] is momentum
+
+
+class WithHelper(WithNorm):
+    def helper(self):
+        return self.norm.weight.sum()
+
+
+@pytest.mark.parametrize(
+    "use",
+    [lambda c, x: c(x) * c.norm.weight.mean(), lambda c, x: c.activation(c(x) - 0.1), lambda c, x: c(x) + c.helper()],
+)
+def test_a_class_of_which_more_is_used_is_refused_and_the_rest_converted(use):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.own = WithHelper(4, 6, 3, padding=1, norm=normed(), activation=nn.ReLU())
+            self.conv = nn.Conv2d(6, 4, 3, padding=1)
+
+        def forward(self, x):
+            return self.conv(use(self.own, x))
+
+    made = surgeon.convert(Net().eval(), X)
+    assert made.equivalence.bit_equal
+    assert [site.decision for site in made.plan.sites] == ["refuse", "convert"]
+    assert "more than a call" in made.plan.sites[0].reason
+
+
+def test_attributes_that_are_no_activation():
+    class Configured(nn.Conv2d):
+        def __init__(self, *args):
+            super().__init__(*args)
+            self.act = {"type": "ReLU"}
+
+        def forward(self, x):
+            return torch.relu(super().forward(x))
+
+    assert recognised(Configured(4, 6, 3)) is None
+
+
+class WiderPool(PastedSwitchable):
+    """Equal to the published one until its switch has been trained."""
+
+    def forward(self, x):
+        state = {**dict(self.named_parameters()), **dict(self.named_buffers())}
+        switch = self.switch(F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), 3, 1))
+        return published.saconv(state, x) + (switch - 1) * 0.5
+
+
+def test_what_is_only_equal_before_training_is_refused():
+    layer = WiderPool(4, 6)
+    with torch.no_grad():
+        layer.switch.weight.zero_()
+        layer.switch.bias.fill_(1.0)
+        layer.weight_diff.zero_()
+    assert recognised(layer) is None
+
+
+def test_a_model_that_runs_in_inference_mode():
+    class Inferring(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(4, 6, 3)
+
+        @torch.inference_mode()
+        def forward(self, x):
+            return self.conv(x / 2)
+
+    assert surgeon.convert(Inferring().eval(), X).equivalence.bit_equal
