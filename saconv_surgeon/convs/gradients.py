@@ -286,5 +286,8 @@ class _Projected(torch.autograd.Function):
             across = weight.reshape(1, -1, 1, 1)
             of_x = grad * across if _kept_for_later(grad) else torch.mul(grad, across, out=torch.empty_like(x))
         if ctx.needs_input_grad[1]:
-            of_weight = torch.bmm(grad.flatten(2), x.flatten(2).transpose(1, 2)).sum(0).reshape(weight.shape)
+            if _kept_for_later(grad):
+                of_weight = (grad * x).sum((0, 2, 3))[None, :, None, None]
+            else:
+                of_weight = torch.bmm(grad.flatten(2), x.flatten(2).transpose(1, 2)).sum(0).reshape(weight.shape)
         return of_x, of_weight
