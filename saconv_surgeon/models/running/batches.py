@@ -66,9 +66,9 @@ def _changed_parts(change: Callable[[Tensor], Tensor], nested: Tensor) -> Tensor
 def batch_of(value: Any, axis: int = 0) -> int | None:
     """How many samples there are; None if nothing shows it.
 
-    The length of the list that the samples are in, one image or one dict each; otherwise the size along ``axis`` of the largest
-    floating tensor of three or more dimensions; otherwise how many sequences are packed; otherwise the length of a list of objects
-    that hold less than images; otherwise the size of the first tensor that has the axis.
+    The length of the list that the samples are in, one image, dict or object each; otherwise the size along ``axis`` of the
+    largest floating tensor of three or more dimensions; otherwise how many sequences are packed; otherwise the length of a list
+    of objects that hold less than images; otherwise the size of the first tensor that has the axis.
     """
     samples = next(_sample_lists(value), None)
     if samples is not None:
