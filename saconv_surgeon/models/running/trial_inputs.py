@@ -67,6 +67,8 @@ def made_by(redraw: Redraw, inputs: Inputs, trial: int) -> Inputs:
         raise UserCodeError(f"redraw raised {type(error).__name__} for trial {trial}: {error}") from error
     both = inputs.args and inputs.kwargs and isinstance(given, tuple) and len(given) == 2
     made = Inputs(tuple(given[0]), given[1]) if both else Inputs.of(given)
+    if inputs.alone and hasattr(made.args, "_fields"):
+        made = Inputs((given,), alone=True)
     wanted, found = _described(inputs), _described(made)
     if wanted != found:
         index = next((i for i, pair in enumerate(zip(wanted, found, strict=False)) if pair[0] != pair[1]), None)
