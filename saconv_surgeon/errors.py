@@ -74,3 +74,9 @@ class LostLayerWarning(UserWarning):
 def first_line(error: BaseException, most: int = 300) -> str:
     """The first line of an error's message, or its class if the message is empty, cut to ``most`` characters."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:most]
+
+
+def exit_of(error: SystemExit) -> str:
+    """What code did that ended the process, as in ``ended the process (exit status 2)``."""
+    code = 0 if error.code is None else error.code
+    return f"ended the process ({f'exit status {code}' if isinstance(code, int) else repr(str(code))})"

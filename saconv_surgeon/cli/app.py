@@ -19,6 +19,7 @@ from saconv_surgeon._version import __version__
 from saconv_surgeon.cli import commands
 from saconv_surgeon.cli.encoding import prepare_streams
 from saconv_surgeon.cli.streams import EXIT_INTERRUPTED, OwnExit, fail, show_traceback
+from saconv_surgeon.cli.warning_lines import warnings_in_lines
 from saconv_surgeon.errors import SurgeonError, UserCodeError
 from saconv_surgeon.models.loading.users_code import how_it_ended
 
@@ -29,7 +30,7 @@ class SurgeonGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """See ``click.Group``."""
         try:
-            with no_sudden_end():
+            with no_sudden_end(), warnings_in_lines():
                 return super().invoke(ctx)
         except SurgeonError as error:
             if isinstance(error, UserCodeError) and error.__cause__ is not None:

@@ -64,13 +64,21 @@ def check_gates_alone(gates: tuple[Gate, ...], earlier: Path | None) -> None:
         )
 
 
-def check_outputs(outputs: tuple[Path, ...], dry_run: bool, overwrite: bool, *, folded: bool = False) -> None:
+def check_outputs(
+    outputs: tuple[Path, ...], dry_run: bool, overwrite: bool, *, model: str, folded: bool = False
+) -> None:
     """Checks before anything slow is done that every output can be written; ``folded`` models go to other kinds of files.
 
     Raises:
         UsageError: One cannot, or none is given.
+        ModelError: None is given, and ``model`` is code without the name of a factory: that has to be known first.
     """
     if not outputs and not dry_run:
+        from saconv_surgeon.models.loading.factories import is_place, split_factory
+        from saconv_surgeon.models.loading.model_spec import check_names_factory
+
+        if not is_place(Path(model), Path.is_dir) and split_factory(model) is None:
+            check_names_factory(model)
         kinds = (
             "-o file.pt, file.pt2, file.onnx or file.aoti.pt2" if folded else "-o FOLDER (or -o file.pt, -o file.pt2)"
         )

@@ -96,13 +96,12 @@ class InputOptions:
         "--dtype", type=click.Choice(DTYPES), help="Cast model and inputs. Default: as the model is."
     )
     channels_last: bool = option("--channels-last", is_flag=True, help="Lay out weights and inputs in channels_last.")
-    batch_axis: int = option(
+    batch_axis: int | None = option(
         "--batch-axis",
         type=click.IntRange(0),
-        default=0,
-        show_default=True,
         metavar="N",
-        help="The axis of the inputs along which the samples lie, as in 1 for time-major sequences.",
+        help="The axis of the inputs along which the samples lie, as in 1 for time-major sequences. Default: 0, or what a "
+        "conversion folder was made with.",
     )
     seed: int = option("--seed", type=SEEDS, default=0, show_default=True, help="For random weights and inputs.")
 

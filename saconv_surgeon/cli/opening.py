@@ -27,6 +27,7 @@ from saconv_surgeon.models.loading.weight_files import read_weights
 from saconv_surgeon.models.loading.weight_fitting import fit_weights
 from saconv_surgeon.models.running.abstract import drop_weights, faked, is_abstract, without_weights
 from saconv_surgeon.models.running.described_inputs import remade
+from saconv_surgeon.models.running.fitting_inputs import fitted
 from saconv_surgeon.models.running.inputs import Inputs
 from saconv_surgeon.models.running.state import preserved
 from saconv_surgeon.models.tree.copying import copy_model
@@ -106,7 +107,9 @@ def _prepared(
     model = model.to(device=None if abstract else device, dtype=dtype)
     if run_on.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    inputs = inputs.along(run_on.batch_axis) if run_on.batch_axis else inputs
+    inputs = fitted(inputs, model)
+    if run_on.batch_axis is not None or loaded.batch_axis:
+        inputs = inputs.along(loaded.batch_axis if run_on.batch_axis is None else run_on.batch_axis)
     inputs = inputs.to(device, dtype or _dtype_of(model), channels_last=run_on.channels_last)
     return model, inputs
 
@@ -148,7 +151,8 @@ def _load(spec: str, source: ModelOptions | TrainedModelOptions, seed: int) -> L
     if source.weights is not None:  # what a training made of it
         fit_weights(converted, read_weights(source.weights, trust=source.trust), str(source.weights))
     plan = plan_of(content, folder / PLAN)
-    return LoadedModel(converted, spec, _inputs_of(plan, original, folder, seed))
+    axis = 0 if plan.inputs is None else plan.inputs.batch_axis or 0
+    return LoadedModel(converted, spec, _inputs_of(plan, original, folder, seed), batch_axis=axis)
 
 
 def _inputs_of(plan: Plan, original: LoadedModel, folder: Path, seed: int) -> Callable[[], Any] | None:

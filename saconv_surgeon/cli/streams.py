@@ -144,7 +144,7 @@ def show_traceback(error: BaseException) -> None:
     frames = error.__traceback__
     while frames is not None and frames.tb_frame.f_code.co_filename.startswith(PACKAGE):
         frames = frames.tb_next
-    _complain("".join(traceback.format_exception(type(error), error, frames)))
+    complain("".join(traceback.format_exception(type(error), error, frames)))
 
 
 class OwnExit(SystemExit):
@@ -153,11 +153,11 @@ class OwnExit(SystemExit):
 
 def fail(message: str, code: int) -> NoReturn:
     """Says on stderr what went wrong and exits."""
-    _complain(f"saconv-surgeon: {message}\n")
+    complain(f"saconv-surgeon: {message}\n")
     raise OwnExit(code)
 
 
-def _complain(text: str) -> None:
+def complain(text: str) -> None:
     """Writes to stderr as it is encoded; click would write UTF-8 to one that says ASCII."""
     with suppress(OSError):
         sys.stderr.write(text)

@@ -179,7 +179,8 @@ class Equivalence:
 
     ``max_rel`` is max|a-b| / max|a| per tensor, the worst of them. None if that is not finite; ``problems`` then says what was
     seen. ``noise_max_rel`` is how far the original moves from run to run. ``note`` says why the outputs are expected to move.
-    ``different_inputs`` is how many of the inputs of the trials differ; None if that is not known.
+    ``different_inputs`` is how many of the inputs of the trials differ; None if that is not known. ``redrawn`` says that they
+    were made by the user's own ``redraw``.
     """
 
     passed: bool
@@ -198,6 +199,7 @@ class Equivalence:
     mode: Mode = "eval"
     note: str | None = None
     different_inputs: int | None = None
+    redrawn: bool = False
 
 
 # ------------------------------------------------------------------ explaining

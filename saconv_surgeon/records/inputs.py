@@ -29,12 +29,14 @@ class RecordedInputs:
 
     ``{"tensor": i}`` stands for ``tensors[i]``, ``{"value": v}`` for a number, a string or None; ``{"list": […]}``,
     ``{"tuple": […]}`` and ``{"dict": [[key, …], …]}`` for containers. ``problem`` says what cannot be made again.
+    ``batch_axis`` is the axis along which the samples lie; None for 0.
     """
 
     tensors: tuple[TensorInput, ...] = ()
     args: tuple[Any, ...] = ()
     kwargs: Any = ()
     problem: str | None = None
+    batch_axis: int | None = None
 
     IN_JSON: ClassVar = ("shapes",)
 

@@ -119,6 +119,7 @@ def prove(
         dtype=str(parameter.dtype).removeprefix("torch."),
         device=str(parameter.device),
         mode=mode,
+        redrawn=redraw is not None,
     )
 
 

@@ -25,7 +25,9 @@ def warn_of_fusing(model: nn.Module, paths: Iterable[str]) -> None:
     found = fusing_methods(model, paths)
     if not found:
         return
-    methods = ", ".join(f"{method}() ({place!r})" for method, place in list(found.items())[:3])
+    methods = ", ".join(
+        f"{method}() ({repr(place) if place else 'the model itself'})" for method, place in list(found.items())[:3]
+    )
     more = f" and {len(found) - 3} more" if len(found) > 3 else ""
     warnings.warn(
         f"around converted layers this model has methods that merge convolutions: {methods}{more}. They raise once such a layer "

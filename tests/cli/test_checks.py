@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from tests.cli.running import NETS, RESNET, SIZE, run
 
 
@@ -65,3 +67,18 @@ def test_plan_is_edited_and_replayed(tmp_path):
     record = json.loads(run(*arguments).stdout)
     assert [s["decision"] for s in record["sites"]] == ["refuse", "convert"]
     assert run(*arguments, "--include", "0").exit_code == 2
+
+
+@pytest.mark.parametrize("command", ["convert", "fold"])
+def test_factories_are_listed_before_the_output_is_asked_for(command, tmp_path):
+    file = tmp_path / "listed_nets.py"
+    file.write_text("def small(): ...\ndef large(depth=3): ...\n")
+    for given in (file, f"{file}:"):
+        result = run(command, given)
+        assert result.exit_code == 3, result.stderr
+        assert f"{file}:small()" in result.stderr
+        assert f"{file}:large(depth=3)" in result.stderr
+        assert "where to?" not in result.stderr
+    for given in (f"{file}:small", tmp_path, "model.pt"):
+        result = run(command, given)
+        assert (result.exit_code, "where to?" in result.stderr) == (2, True)

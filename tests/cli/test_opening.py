@@ -41,6 +41,29 @@ class Each(nn.Module):
     def forward(self, images):
         return [self.conv(image[None].float()) for image in images]
 
+class ChannelsFirst(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+    def forward(self, x):
+        return self.conv(x.transpose(0, 1))
+
+class Packed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+    def forward(self, x):
+        return self.conv(x.data[:, :, None, None].expand(-1, -1, 4, 4))
+
+def of_packed():
+    return nn.utils.rnn.pack_sequence([torch.randn(5, 3), torch.randn(3, 3)])
+
+def of_lines():
+    yield torch.rand(1, 3, 8, 8)
+
+def of_channels():
+    return torch.rand(3, 5, 8, 8)
+
 def conv():
     return nn.Sequential(nn.Conv2d(3, 8, 3))
 
@@ -201,3 +224,45 @@ def test_folding_records_its_inputs(folder):
     out = converted("conv", "1x3x9x9")
     result = run("fold", out, "--dry-run", *QUICK, "--json", "-")
     assert json.loads(result.stdout)["inputs"]["shapes"] == [[1, 3, 9, 9]]
+
+
+@pytest.mark.parametrize("given", ["3x5x8x8", "opened_nets.py:of_channels"])
+def test_folder_remembers_the_batch_axis(folder, given):
+    """With axis 0, a batch of 2 would have two channels of three, which the model refuses."""
+    made = run(
+        *("convert", "opened_nets.py:ChannelsFirst", "--input", given, "--batch-axis", 1, "-o", "out", *QUICK),
+    )
+    assert made.exit_code == 0, made.stderr
+    assert json.loads((folder / "out/plan.json").read_text())["inputs"]["batch_axis"] == 1
+
+    def batches(*arguments):
+        found = run(*arguments, "--batch", "2", "--budget", "0.1", "--json", "-")
+        return found.exit_code, found.stderr
+
+    for arguments in (
+        ("profile", "out"),
+        ("profile", "out", "--input", "3x4x8x8"),
+        ("diff", "opened_nets.py:ChannelsFirst", "out", "--input", "3x4x8x8"),
+    ):
+        code, said = batches(*arguments)
+        assert code == 0, said
+    code, said = batches("profile", "out", "--batch-axis", "0")
+    assert code == 3, said
+
+
+def test_a_plan_without_a_batch_axis_has_the_first(folder):
+    assert run("convert", "opened_nets.py:conv", "--input", "2x3x8x8", "-o", "out", *QUICK).exit_code == 0
+    assert json.loads((folder / "out/plan.json").read_text())["inputs"]["batch_axis"] is None
+    assert run("profile", "out", "--batch", "1", "--budget", "0.1").exit_code == 0
+
+
+def test_a_packed_sequence_is_one_argument(folder):
+    made = run("convert", "opened_nets.py:Packed", "--input", "opened_nets.py:of_packed", "--dry-run", *QUICK)
+    assert made.exit_code == 0, made.stderr
+    assert "on 3 inputs" in made.stdout
+
+
+def test_a_generator_is_refused(folder):
+    made = run("convert", "opened_nets.py:Each", "--input", "opened_nets.py:of_lines", "--dry-run", *QUICK)
+    assert made.exit_code == 2
+    assert "argument 1 is a generator, which the first run uses up" in made.stderr

@@ -52,3 +52,8 @@ def test_only_around_converted_layers():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         surgeon.convert(model, X, include=["0"], trials=1)
+
+
+def test_the_root_is_the_model_itself():
+    with pytest.warns(FusingMethodWarning, match=r"Block\.fuse\(\) \(the model itself\)"):
+        surgeon.convert(named("fuse")().eval(), X, trials=1)

@@ -70,7 +70,7 @@ def convert(
     talk: TalkOptions,
 ) -> None:
     """Convert MODEL, prove that its outputs did not move (or say how far they did), price it, and save it."""
-    check_outputs(outputs, proof.dry_run, overwrite)
+    check_outputs(outputs, proof.dry_run, overwrite, model=model)
     check_plan_alone(plan_file)
     check_destinations(result, outputs)
     timing = measured.timing()

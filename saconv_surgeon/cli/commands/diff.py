@@ -66,5 +66,6 @@ def _diff_of_models(
             raise none from None
         first = open_model(a, of_a, run_on, talk, inputs=second.inputs)
     names = (first.name, second.name)
+    inputs = replace(first.inputs, batch_axis=first.inputs.batch_axis or second.inputs.batch_axis)
     with progress(talk.quiet) as on_step:
-        return api.diff(first.model, second.model, first.inputs, names=names, timing=timing, on_step=on_step)
+        return api.diff(first.model, second.model, inputs, names=names, timing=timing, on_step=on_step)

@@ -57,7 +57,7 @@ def fold(
     talk: TalkOptions,
 ) -> None:
     """Make the trained converted MODEL the fastest equal one for inference, prove it equal, price it, and export it."""
-    check_outputs(outputs, proof.dry_run, overwrite, folded=True)
+    check_outputs(outputs, proof.dry_run, overwrite, model=model, folded=True)
     check_destinations(result, outputs)
     timing = measured.timing()
     from saconv_surgeon import api

@@ -11,6 +11,7 @@ from torch.export import ExportedProgram
 from saconv_surgeon.errors import ModelError
 from saconv_surgeon.models.exported.read_program import program_of, program_of_script
 from saconv_surgeon.models.running.abstract import is_abstract
+from saconv_surgeon.models.running.fitting_inputs import fitted
 from saconv_surgeon.models.running.inputs import Inputs
 from saconv_surgeon.models.tree.copying import copy_model
 from saconv_surgeon.models.tree.wrappers import unwrapped
@@ -20,6 +21,7 @@ def opened(model: Any, example_inputs: Any) -> tuple[nn.Module, Inputs]:
     """The module inside its wrappers or inside an exported program, and its inputs.
 
     Raises:
+        UsageError: A run would use the inputs up.
         ModelError: There is none, or its modules have no weights yet, or they were made in inference mode and cannot be copied.
     """
     inputs = Inputs.of(example_inputs)
@@ -28,6 +30,7 @@ def opened(model: Any, example_inputs: Any) -> tuple[nn.Module, Inputs]:
     if isinstance(model, torch.jit.ScriptModule):
         return program_of_script(model, inputs).module, inputs
     model = unwrapped(model)
+    inputs = fitted(inputs, model)
     if any(nn.parameter.is_lazy(p) for p in [*model.parameters(), *model.buffers()]):
         raise ModelError(f"{type(model).__name__} has lazy modules without weights yet; run it once on an input first")
     if any(t.is_inference() for t in inputs.tensors):

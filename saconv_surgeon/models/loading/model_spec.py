@@ -32,7 +32,7 @@ class LoadedModel:
     """A module, the name that the user gave it, and what came with it.
 
     ``example_inputs`` gives inputs that its source offers, if any; ``checkpoint`` is the dict that the module was found in, and
-    ``program`` the exported program that it was made from.
+    ``program`` the exported program that it was made from. ``batch_axis`` is that of the inputs of an earlier conversion.
     """
 
     module: nn.Module
@@ -40,6 +40,7 @@ class LoadedModel:
     example_inputs: Callable[[], Any] | None = None
     checkpoint: Mapping[str, Any] | None = None
     program: Program | None = None
+    batch_axis: int = 0
 
 
 def load_model(spec: str, *, weights: Path | None = None, trust: bool = False, pretrained: bool = False) -> LoadedModel:
@@ -80,7 +81,7 @@ def _load(spec: str, trust: bool, pretrained: bool) -> LoadedModel:
         return _from_factory(*factory, spec)
     if is_file and path.suffix == ".json":
         raise ModelError(f"{spec} is a report, not a model; reports go to diff, two at a time, or to profile --compare")
-    _check_names_factory(spec)
+    check_names_factory(spec)
     if path.suffix == ".py":
         raise ModelError(f"{path} does not exist (looked in {path.absolute().parent})")
     if not is_place(path, Path.exists) and path.suffix not in MODEL_FILES:
@@ -89,7 +90,7 @@ def _load(spec: str, trust: bool, pretrained: bool) -> LoadedModel:
     return LoadedModel(found.module, spec, found.example_inputs, found.checkpoint, found.program)
 
 
-def _check_names_factory(spec: str) -> None:
+def check_names_factory(spec: str) -> None:
     """Checks that ``spec`` is not the code of a model alone, without the factory in it; its code is read, not run.
 
     Raises:

@@ -13,11 +13,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from saconv_surgeon.errors import SurgeonError, UserCodeError
+from saconv_surgeon.errors import SurgeonError, UserCodeError, exit_of
 from saconv_surgeon.models.loading.missing_packages import advice
 
 READERS_OF_ARGUMENTS = frozenset("absl argparse click docopt fire hydra jsonargparse simple_parsing tyro typer".split())
 """Packages that read ``sys.argv``, and end the process if they do not like it."""
+OWN = __name__.partition(".")[0]
 _left_in: dict[str, str] = {}
 """By source, the working folder that its code changed to: a factory may open files relative to what its module chose."""
 
@@ -85,9 +86,7 @@ def how_it_ended(error: BaseException) -> str:
     """What code did that raised something that is no ``Exception``."""
     if not isinstance(error, SystemExit):
         return f"raised {type(error).__name__}: {error}"
-    code = 0 if error.code is None else error.code
-    shown = f"exit status {code}" if isinstance(code, int) else repr(str(code))
-    ended = f"ended the process ({shown}); it has to return instead"
+    ended = f"{exit_of(error)}; it has to return instead"
     reader = next((name for name in _packages(error) if name in READERS_OF_ARGUMENTS), None)
     if reader is None:
         return ended
@@ -98,10 +97,14 @@ def how_it_ended(error: BaseException) -> str:
 
 
 def _packages(error: BaseException) -> Iterator[str]:
+    """The packages of the frames that this package called last, from there down: it reads a command line itself, further up."""
+    found: list[str] = []
     frames = error.__traceback__
     while frames is not None:
-        yield str(frames.tb_frame.f_globals.get("__name__", "")).partition(".")[0]
+        name = str(frames.tb_frame.f_globals.get("__name__", "")).partition(".")[0]
+        found = [] if name == OWN else [*found, name]
         frames = frames.tb_next
+    return iter(found)
 
 
 def _go_back(here: Path, source: str) -> None:

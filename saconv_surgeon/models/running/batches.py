@@ -11,12 +11,14 @@ from collections import UserDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_sequence, unpack_sequence
 from torch.utils import _pytree as pytree
 
 from saconv_surgeon.models.running.nested_values import changed as changed_object
+from saconv_surgeon.models.running.nested_values import data_in, is_image
 
 SIGNED = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}
 
@@ -64,9 +66,9 @@ def _changed_parts(change: Callable[[Tensor], Tensor], nested: Tensor) -> Tensor
 def batch_of(value: Any, axis: int = 0) -> int | None:
     """How many samples there are; None if nothing shows it.
 
-    The length of the list that the samples are in, one image or one dict each; otherwise the size along ``axis`` of the largest
-    floating tensor of three or more dimensions; otherwise how many sequences are packed; otherwise the size of the first tensor
-    that has the axis.
+    The length of the list that the samples are in, one image, dict or object each; otherwise the size along ``axis`` of the
+    largest floating tensor of three or more dimensions; otherwise how many sequences are packed; otherwise the length of a list
+    of objects that hold less than images; otherwise the size of the first tensor that has the axis.
     """
     samples = next(_sample_lists(value), None)
     if samples is not None:
@@ -78,6 +80,9 @@ def batch_of(value: Any, axis: int = 0) -> int | None:
     packed = [leaf for leaf in pytree.tree_leaves(value, is_leaf=_is_packed) if _is_packed(leaf)]
     if packed:
         return int(packed[0].batch_sizes[0])
+    objects = next(_sample_lists(value, least=0), None)
+    if objects is not None:
+        return len(objects)
     return int(found[0].size(axis)) if found else None
 
 
@@ -132,7 +137,7 @@ def _mapped(value: Any, change: Callable[[Any], Any], whole: Callable[[Any], boo
             twin = copy.copy(leaf)
             twin.data = _mapped(leaf.data, change, whole)
             return twin
-        if dataclasses.is_dataclass(leaf) and not isinstance(leaf, type):
+        if _is_record(leaf):
             twin = copy.copy(leaf)
             for f in dataclasses.fields(leaf):
                 if hasattr(leaf, f.name):
@@ -143,29 +148,45 @@ def _mapped(value: Any, change: Callable[[Any], Any], whole: Callable[[Any], boo
     return pytree.tree_map(of_leaf, value, is_leaf=lambda leaf: _is_packed(leaf) or whole(leaf))
 
 
+def _is_record(value: Any) -> bool:
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
 def _is_packed(value: Any) -> bool:
     return isinstance(value, PackedSequence)
 
 
-def _sample_lists(value: Any) -> Iterator[list[Any]]:
-    """Lists of images, one tensor of three dimensions each, or of dicts that hold what belongs to one sample."""
-    if isinstance(value, list) and value and all(map(_is_sample, value)):
+def _sample_lists(value: Any, least: int = 3) -> Iterator[list[Any]]:
+    """Lists of images, one tensor of three dimensions each, or of dicts or objects that hold what belongs to one sample.
+
+    ``least`` is how many dimensions the largest data of an object must have.
+    """
+    if isinstance(value, list) and value and all(_is_sample(item, least) for item in value):
         yield value
-    elif isinstance(value, Mapping):
-        for part in value.values():
-            yield from _sample_lists(part)
+        return
+    parts: list[Any] = []
+    if isinstance(value, Mapping):
+        parts = list(value.values())
     elif isinstance(value, tuple) and not _is_packed(value):
-        for part in value:
-            yield from _sample_lists(part)
+        parts = list(value)
+    elif _is_record(value):
+        parts = [getattr(value, f.name, None) for f in dataclasses.fields(value)]
+    for part in parts:
+        yield from _sample_lists(part, least)
 
 
-def _is_sample(item: Any) -> bool:
+def _is_sample(item: Any, least: int = 3) -> bool:
     if isinstance(item, Tensor):
         return item.dim() == 3 and not item.is_nested
-    if not isinstance(item, (Mapping, tuple)):
-        return False
-    sizes = [t.dim() for t in _loose_tensors(dict(item) if isinstance(item, Mapping) else item)]
-    return bool(sizes) and max(sizes) <= 3 and (isinstance(item, Mapping) or max(sizes) == 3)
+    if isinstance(item, np.ndarray):
+        return item.ndim == 3
+    if isinstance(item, Mapping):
+        sizes, least = [t.dim() for t in _loose_tensors(dict(item))], 0
+    elif isinstance(item, tuple):
+        sizes, least = [t.dim() for t in _loose_tensors(item)], 3
+    else:  # an object, or an image of PIL
+        sizes = [] if isinstance(item, list) else [3 if is_image(data) else data.ndim for data in data_in(item)]
+    return bool(sizes) and least <= max(sizes) <= 3
 
 
 def _one_for_each(items: list[Any], batch: int, axis: int) -> bool:

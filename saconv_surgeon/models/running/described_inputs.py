@@ -28,13 +28,13 @@ DTYPES = {str(kind).removeprefix("torch."): kind for kind in _KINDS}
 
 def described(inputs: Inputs) -> RecordedInputs:
     """The nesting, shapes, dtypes and ranges of ``inputs``, which are not changed; of small integer tensors also the values."""
-    found = _Description()
+    found, axis = _Description(), inputs.batch_axis or None
     try:
         args = tuple(found.node(given, f"argument {i + 1}") for i, given in enumerate(inputs.args))
         kwargs = found.node(dict(inputs.kwargs), "")["dict"]
     except _Unknown as unknown:
-        return RecordedInputs(problem=str(unknown))
-    return RecordedInputs(tuple(found.tensors), args, kwargs)
+        return RecordedInputs(problem=str(unknown), batch_axis=axis)
+    return RecordedInputs(tuple(found.tensors), args, kwargs, batch_axis=axis)
 
 
 def remade(record: RecordedInputs, seed: int) -> Inputs:
@@ -51,7 +51,7 @@ def remade(record: RecordedInputs, seed: int) -> Inputs:
         generator = torch.Generator().manual_seed(seed)
         tensors = [_tensor(tensor, generator) for tensor in record.tensors]
         kwargs = _value({"dict": record.kwargs or ()}, tensors)
-        return Inputs(tuple(_value(node, tensors) for node in record.args), kwargs)
+        return Inputs(tuple(_value(node, tensors) for node in record.args), kwargs, record.batch_axis or 0)
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError, MemoryError) as error:
         raise ArtefactError(
             f"the recorded inputs cannot be made again ({type(error).__name__}: {error}); give others with --input"

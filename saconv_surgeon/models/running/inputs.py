@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from saconv_surgeon.errors import UsageError
 from saconv_surgeon.models.running.batches import batch_of, mapped_tensors, no_batch, picked
@@ -28,17 +29,17 @@ class Inputs:
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     batch_axis: int = 0
     alone: bool = False
-    """Whether the user gave one value that is neither a tuple nor a dict."""
+    """Whether the user gave one value, not a tuple or dict of arguments."""
 
     @classmethod
     def of(cls, example_inputs: Any) -> Inputs:
         """From what the API takes: a tensor, a tuple (positional), a dict (keyword), or ``Inputs``.
 
-        A list is one positional argument, as torchvision's detectors take it.
+        A list is one positional argument, as torchvision's detectors take it; so is a ``PackedSequence``, although a namedtuple.
         """
         if isinstance(example_inputs, Inputs):
             return example_inputs
-        if isinstance(example_inputs, tuple):
+        if isinstance(example_inputs, tuple) and not isinstance(example_inputs, PackedSequence):
             return cls(args=example_inputs)
         if isinstance(example_inputs, Mapping):
             return cls(kwargs=dict(example_inputs))

@@ -21,6 +21,11 @@ def is_image(value: Any) -> bool:
     return any(base.__module__.startswith("PIL.") and base.__name__ == "Image" for base in type(value).__mro__)
 
 
+def is_data(value: Any) -> bool:
+    """Whether ``value`` is a tensor, a numpy array or an image."""
+    return isinstance(value, (Tensor, np.ndarray)) or is_image(value)
+
+
 def data_in(value: Any) -> list[Any]:
     """The tensors, numpy arrays and PIL images in ``value``, each once, in order.
 
@@ -84,7 +89,7 @@ def _modules(value: Any) -> Iterator[nn.Module]:
 
 def _walk(value: Any, inside: set[int], *, parts: bool = False) -> Iterator[Any]:
     """Data and modules; with ``parts``, everything in a ``PackedSequence``."""
-    if isinstance(value, (Tensor, np.ndarray, nn.Module)) or is_image(value):
+    if isinstance(value, nn.Module) or is_data(value):
         if parts or not isinstance(value, nn.Module):
             yield value
         return
@@ -94,11 +99,12 @@ def _walk(value: Any, inside: set[int], *, parts: bool = False) -> Iterator[Any]
     if isinstance(value, PackedSequence) and not parts:
         yield value.data
         return
-    for child in _children(value):
+    for child in children(value):
         yield from _walk(child, inside, parts=parts)
 
 
-def _children(value: Any) -> Iterator[Any]:
+def children(value: Any) -> Iterator[Any]:
+    """What a container, a dataclass or an object holds, in order."""
     if isinstance(value, Mapping):
         yield from list(value.values())
     elif isinstance(value, (list, tuple, set, frozenset)):

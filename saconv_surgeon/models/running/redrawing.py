@@ -8,13 +8,14 @@ One axis of integers that is in order already (lengths, offsets, positions) stay
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from saconv_surgeon.models.running.nested_values import data_in, is_image, replaced
+from saconv_surgeon.models.running.nested_values import ATOMS, children, data_in, is_data, is_image, replaced
 
 IMAGE_DIMENSIONS = 3
 """Bytes in so many dimensions, or more, are taken for an image."""
@@ -105,12 +106,38 @@ def _shuffled(t: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def digest_of(value: Any) -> str:
-    """The same for two values only if their data are the same."""
+    """The same for two values only if their data and their plain values (numbers, strings, keys) are the same."""
+    return _digest(value, {}).hex()
+
+
+def _digest(value: Any, known: dict[int, tuple[Any, bytes]]) -> bytes:
+    """``known`` has what was met before, by ``id``, and holds on to it: an ``id`` may be given again."""
+    if isinstance(value, ATOMS):
+        return _hashed(repr(value).encode())
+    if id(value) in known:
+        return known[id(value)][1]
+    known[id(value)] = value, b"itself"
+    if isinstance(value, Tensor):
+        found = _hashed(f"{value.dtype} {tuple(value.shape)} ".encode(), _bytes_of(value))
+    elif is_data(value):
+        what = (type(value).__name__, getattr(value, "dtype", None), getattr(value, "shape", None))
+        found = _hashed(repr(what).encode(), _bytes_of(value))
+    elif isinstance(value, nn.Module):
+        found = b"module"
+    else:
+        parts = [_digest(child, known) for child in children(value)]
+        keys = [repr(key).encode() for key in value] if isinstance(value, Mapping) else []
+        found = _hashed(*keys, b"|", *(sorted(parts) if isinstance(value, (set, frozenset)) else parts))
+    known[id(value)] = value, found
+    return found
+
+
+def _hashed(*parts: bytes) -> bytes:
     digest = hashlib.sha256()
-    for data in data_in(value):
-        digest.update(repr((type(data).__name__, getattr(data, "dtype", None), getattr(data, "shape", None))).encode())
-        digest.update(_bytes_of(data))
-    return digest.hexdigest()
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(part)
+    return digest.digest()
 
 
 def _bytes_of(data: Any) -> bytes:

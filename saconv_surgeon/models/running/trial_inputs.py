@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from saconv_surgeon.errors import UsageError, UserCodeError
+from saconv_surgeon.errors import UsageError, UserCodeError, exit_of
 from saconv_surgeon.models.running.difference import Leaf
 from saconv_surgeon.models.running.inputs import Inputs
 from saconv_surgeon.models.running.output_leaves import leaves
@@ -56,14 +56,19 @@ def made_by(redraw: Redraw, inputs: Inputs, trial: int) -> Inputs:
 
     Raises:
         UsageError: Another structure.
-        UserCodeError: It raises.
+        UserCodeError: It raises, or ends the process.
     """
+    example = inputs.copied().given
     try:
-        given = redraw(inputs.copied().given, trial)
+        given = _in_order_of(example, redraw(inputs.copied().given, trial))
+    except SystemExit as error:
+        raise UserCodeError(f"redraw {exit_of(error)} for trial {trial}; it has to return inputs instead") from error
     except Exception as error:
         raise UserCodeError(f"redraw raised {type(error).__name__} for trial {trial}: {error}") from error
     both = inputs.args and inputs.kwargs and isinstance(given, tuple) and len(given) == 2
     made = Inputs(tuple(given[0]), given[1]) if both else Inputs.of(given)
+    if inputs.alone and hasattr(made.args, "_fields"):
+        made = Inputs((given,), alone=True)
     wanted, found = _described(inputs), _described(made)
     if wanted != found:
         index = next((i for i, pair in enumerate(zip(wanted, found, strict=False)) if pair[0] != pair[1]), None)
@@ -77,8 +82,25 @@ def made_by(redraw: Redraw, inputs: Inputs, trial: int) -> Inputs:
             "number of the trial, and returns inputs of the same structure, kinds and sizes with other values"
         )
     tensors = inputs.tensors
+    if any(t.is_meta for t in made.tensors) and not any(t.is_meta for t in tensors):
+        raise UsageError(
+            f"redraw gave tensors on the meta device for trial {trial}: they have no values to run a model on; return tensors on "
+            f"{tensors[0].device}"
+        )
     kinds = {t.dtype for t in tensors if t.is_floating_point()}
     return made.to(tensors[0].device, kinds.pop() if len(kinds) == 1 else None) if tensors else made
+
+
+def _in_order_of(example: Any, made: Any) -> Any:
+    """``made`` with the keys of its dicts in the order of those in ``example``: another order is no other input."""
+    kind = type(made)
+    if kind is not type(example) or kind not in (dict, list, tuple) or len(made) != len(example):
+        return made
+    if kind is not dict:
+        return kind(_in_order_of(*pair) for pair in zip(example, made, strict=True))
+    if made.keys() != example.keys():
+        return made
+    return {key: _in_order_of(value, made[key]) for key, value in example.items()}
 
 
 def _described(inputs: Inputs) -> list[str]:

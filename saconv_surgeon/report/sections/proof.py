@@ -17,13 +17,13 @@ def proof(equivalence: Equivalence) -> list[Line]:
     lines = [_verdict(e, where)]
     wanted = e.trials - (e.mode == "train")  # one more, on the first input, as in inference
     if different < wanted:
-        lines.append(
-            line(
-                f"of {human.plural(wanted, 'input')} that were asked for, {different} could be had that differ: nothing else of "
-                "the kind can be drawn, or the model refuses it; --redraw file.py:make makes others",
-                indent=2,
-            )
+        why = (
+            "--redraw returned inputs again that were there already, and has to return others for each trial"
+            if e.redrawn
+            else "nothing else of the kind can be drawn, or the model refuses it; --redraw file.py:make makes others"
         )
+        asked = human.plural(wanted, "input")
+        lines.append(line(f"of {asked} that were asked for, {different} could be had that differ: {why}", indent=2))
     if not e.deterministic:
         noise = human.error(e.noise_max_rel)
         lines.append(

@@ -12,6 +12,7 @@ from saconv_surgeon.errors import UserCodeError
 from saconv_surgeon.models.loading.input_spec import make_data, offered_inputs
 from saconv_surgeon.models.loading.model_spec import load_model
 from saconv_surgeon.models.loading.users_code import process_kept, users_code
+from tests.cli.running import run
 
 PLACES = {
     "import": "{end}\ndef build(): return nn.Conv2d(3, 8, 3)\n",
@@ -167,3 +168,38 @@ def test_folder_that_is_gone_is_no_reason_to_fail(tmp_path, monkeypatch):
     (tmp_path / "gone").rmdir()
     with users_code("anything", "some.py"):
         assert Path.cwd() == tmp_path
+
+
+@pytest.mark.parametrize("code", ["sys.exit(2)", "sys.exit('bye')", "raise SystemExit"])
+def test_an_exit_in_a_forward_is_not_blamed_on_our_own_command_line(written, code):
+    """The frames of click are above those of this package, which calls the model."""
+    written(
+        "net.py",
+        f"class Net(nn.Conv2d):\n    def forward(self, x): {code}\ndef build(): return Net(3, 8, 3)\n",
+    )
+    result = run("inspect", "net.py:build", "--input", "1x3x8x8")
+    assert result.exit_code == 3
+    assert "ended the process" in result.stderr
+    assert "click" not in result.stderr.splitlines()[-1]
+
+
+def test_a_forward_that_reads_the_command_line_is(written):
+    written(
+        "net.py",
+        "import argparse\nclass Net(nn.Conv2d):\n    def forward(self, x): argparse.ArgumentParser().parse_args(['-x'])\n"
+        "def build(): return Net(3, 8, 3)\n",
+    )
+    result = run("inspect", "net.py:build", "--input", "1x3x8x8")
+    assert "reads the command line with argparse" in result.stderr
+
+
+def test_a_redraw_that_exits_is_called_so(written):
+    written(
+        "net.py",
+        "def build(): return nn.Sequential(nn.Conv2d(3, 8, 3))\ndef make(inputs, trial): sys.exit(0)\n",
+    )
+    result = run("convert", "net.py:build", "--input", "1x3x8x8", "--dry-run", "--redraw", "net.py:make")
+    assert result.exit_code == 3
+    assert result.stderr.splitlines()[-1].startswith(
+        "saconv-surgeon: redraw ended the process (exit status 0) for trial 1"
+    )

@@ -3,6 +3,7 @@
 import dataclasses
 from collections import UserDict
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -21,6 +22,18 @@ def image(h=8):
 class Batch:
     pixels: torch.Tensor
     name: str = "x"
+
+
+class Sample:
+    """An object of the user's own, one to an image."""
+
+    def __init__(self):
+        self.pixels, self.boxes = image(), torch.zeros(5, 4)
+
+
+@dataclasses.dataclass
+class Images:
+    images: list
 
 
 SEQUENCES = pack_sequence([torch.randn(4, 5), torch.randn(2, 5)], enforce_sorted=False)
@@ -113,3 +126,31 @@ def test_a_wrong_axis_is_said_with_the_option_for_it():
         surgeon.profile(TimeMajor(), torch.randn(7, 2, 5), timing=surgeon.Timing(batches=(3,), **QUICK))
     with pytest.raises(UsageError, match="no input has an axis 5"):
         surgeon.profile(TimeMajor(), torch.randn(7, 2, 5), timing=surgeon.Timing(batch_axis=5, **QUICK))
+
+
+@pytest.mark.parametrize(
+    ("given", "batch", "lengths"),
+    [
+        ([Batch(image()), Batch(image(6))], 2, [5]),
+        (([Batch(image()), Batch(image())], torch.zeros(2, 7)), 2, [5, 5]),
+        ({"samples": [Sample(), Sample()]}, 2, [5]),
+        ([np.zeros((9, 8, 3), "u1")] * 2, 2, [5]),
+        ([Batch(torch.zeros(16)), Batch(torch.zeros(19))], 2, [5]),
+        (([Batch(torch.zeros(4, 3, 8, 8)), Batch(torch.zeros(4, 3, 4, 4))],), 4, [2]),
+        ((torch.zeros(4, 3, 8, 8), [Batch(torch.zeros(4, 7))]), 4, [5, 1]),
+    ],
+)
+def test_a_list_of_records_or_objects_has_one_for_each_sample(given, batch, lengths):
+    """Two samples of three channels are two; records of whole batches (the last two) are no samples."""
+    inputs = Inputs.of(given)
+    assert inputs.batch == batch
+    five = inputs.with_batch(5)
+    assert [len(part) for part in (*five.args, *five.kwargs.values())] == lengths
+    assert five.batch == 5
+
+
+def test_a_list_of_images_in_a_record():
+    inputs = Inputs.of((Images([image(), image()]),))
+    assert inputs.batch == 2
+    assert len(inputs.with_batch(5).args[0].images) == 5
+    assert len(inputs.args[0].images) == 2

@@ -109,3 +109,11 @@ def test_what_has_no_description_is_said(given, what):
 def test_damaged_description_is_refused(record):
     with pytest.raises(ArtefactError, match="cannot be made again"):
         remade(record, seed=0)
+
+
+@pytest.mark.parametrize("given", [torch.rand(3, 5, 8, 8), {"x": [torch.rand(3, 5)]}])
+def test_the_batch_axis_is_kept(given):
+    inputs = Inputs.of(given).along(1)
+    assert inputs.batch == remade(described(inputs), seed=0).batch == 5
+    assert described(Inputs.of(given)).batch_axis is None
+    assert described(Inputs((torch.rand(2, 3), object()), batch_axis=1)).batch_axis == 1

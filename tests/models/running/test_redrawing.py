@@ -1,5 +1,6 @@
 """Other inputs of the same kind, for every kind that a model may be run on."""
 
+import copy
 import types
 from collections import OrderedDict, UserDict, namedtuple
 from dataclasses import dataclass, field
@@ -232,7 +233,38 @@ def test_packed_sequences_keep_their_indices():
         assert torch.equal(getattr(drawn, name), getattr(packed, name)), name
 
 
-def test_digests_differ_only_if_data_do():
-    assert digest_of(Data(X)) == digest_of(Data(X.clone(), name="another"))
+def test_digests_differ_only_if_data_or_plain_values_do():
+    assert digest_of(Data(X)) == digest_of(Data(X.clone()))
+    assert digest_of(Data(X)) != digest_of(Data(X, name="another"))
     assert digest_of(Data(X)) != digest_of(Data(X + 1))
     assert digest_of([X, X + 1]) != digest_of([X + 1, X])
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ((X, 3), (X, 4)),
+        ({"x": X, "prompt": "a cat"}, {"x": X, "prompt": "a dog"}),
+        ({"x": X, "a": 1}, {"x": X, "b": 1}),
+        ((X, [1, [2, 3]]), (X, [[1, 2], 3])),
+        ((X, True), (X, 1)),
+        ((X, frozenset("ab")), (X, frozenset("ac"))),
+        ((X, None), (X, 0.0)),
+    ],
+)
+def test_plain_values_are_part_of_the_digest(one, other):
+    """Copies, whose parts are other objects, count as the same: also if a part was there twice."""
+    assert digest_of(one) != digest_of(other)
+    for value in (one, other, (one, one)):
+        assert digest_of(value) == digest_of(copy.deepcopy(value))
+    assert digest_of((one, one)) == digest_of((one, copy.deepcopy(one)))
+
+
+def test_a_digest_of_what_holds_itself_and_of_many_references_ends():
+    ring = [X]
+    ring.append(ring)
+    assert digest_of(ring) == digest_of([ring][0])
+    deep = [X]
+    for _ in range(60):
+        deep = [deep, deep]
+    assert digest_of(deep) == digest_of(copy.deepcopy(deep))

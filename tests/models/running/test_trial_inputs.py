@@ -193,3 +193,44 @@ def test_redraw_that_raises_is_named():
         UserCodeError, match="the model raised ValueError on the inputs that redraw made for trial 1: too bright"
     ):
         surgeon.convert(Strict(), R, redraw=lambda inputs, trial: inputs + 100)
+
+
+class Scaled(Net):
+    def forward(self, x, by, name="a"):
+        return super().forward(x * by + len(name))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda inputs, trial: {**inputs, "by": inputs["by"] + trial},
+        lambda inputs, trial: {**inputs, "name": "b" * (trial + 1)},
+        lambda inputs, trial: {"name": "c", "by": trial, "x": inputs["x"]},
+    ],
+    ids=["number", "text", "number, keys in another order"],
+)
+def test_redraw_of_plain_values_makes_other_inputs(make):
+    found = surgeon.convert(Scaled(), {"x": R, "by": 3, "name": "a"}, redraw=make).equivalence
+    assert (found.different_inputs, seen(), found.redrawn) == (3, 3, True)
+
+
+def test_another_order_of_keys_is_the_same_input():
+    def make(inputs, trial):
+        return dict(reversed(inputs.items()))
+
+    found = surgeon.convert(Scaled(), {"x": R, "by": 3, "name": "a"}, redraw=make).equivalence
+    assert (found.different_inputs, seen()) == (1, 1)
+
+
+def test_redraw_on_the_meta_device_is_refused():
+    with pytest.raises(UsageError, match=r"redraw gave tensors on the meta device for trial 1.* on cpu"):
+        surgeon.convert(Net(), R, redraw=lambda inputs, trial: inputs.to("meta"))
+
+
+@pytest.mark.parametrize(("code", "shown"), [(0, "exit status 0"), (None, "exit status 0"), ("enough", "'enough'")])
+def test_redraw_that_exits_is_named(code, shown):
+    def make(inputs, trial):
+        raise SystemExit(code)
+
+    with pytest.raises(UserCodeError, match=rf"redraw ended the process \({shown}\) for trial 1"):
+        surgeon.convert(Net(), R, redraw=make)

@@ -23,3 +23,11 @@ def test_records_without_the_figure_and_of_train_mode():
     assert "redraw" not in words()
     assert "redraw" not in words(mode="train", trials=4, different_inputs=3)
     assert "redraw" in words(mode="train", trials=4, different_inputs=2)
+
+
+def test_redraw_that_gave_the_same_is_not_told_to_use_redraw():
+    told = words(different_inputs=1, redrawn=True)
+    assert "--redraw returned inputs again that were there already" in told
+    assert "can be drawn" not in told
+    assert "makes others" not in told
+    assert "returned" not in words(different_inputs=1)
