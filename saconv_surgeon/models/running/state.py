@@ -12,7 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from saconv_surgeon.models.running.gradients import Gradients
 from saconv_surgeon.models.tree.reachable import reachable_modules
+from saconv_surgeon.models.tree.tensor_values import put_back
 from saconv_surgeon.models.tree.wrappers import eager
 from saconv_surgeon.models.tree.writes import (
     Writes,
@@ -35,7 +37,8 @@ def preserved(model: nn.Module, mode: Mode = "eval", *, compiled: bool = False) 
 
     Restored are, of every module that the model holds, registered or not: the attributes, the training flag among them (a frozen
     norm in a training model stays frozen), the modules and parameters that it has, its hooks, lists and dicts; the values of
-    buffers and of tensors in attributes; and those of the parameters that ``train()`` writes to, as layers do that merge weights.
+    buffers and of tensors in attributes; whether these and the parameters want a gradient, and the gradients that they have; the
+    values of the parameters that ``train()`` writes to, as layers do that merge weights.
     The random state of torch, Python and numpy is restored too. Inside, compiled code runs as Python, unless ``compiled``.
     """
     kept = _Kept(model)
@@ -77,15 +80,16 @@ class _Kept:
         self.seen: set[int] = set()
         self.flags: list[tuple[nn.Module, bool]] = []
         self.tensors: dict[int, tuple[Tensor, Tensor]] = {}
-        self.parameters: dict[int, tuple[nn.Parameter, Tensor, bool]] = {}
+        self.parameters: dict[int, tuple[nn.Parameter, Tensor]] = {}
         self.before: list[tuple[Tensor, Tensor]] = [(p, p.detach().clone()) for p in written_by_runs(model)]
         for module in self.modules:
             self._keep_module(module)
+        self.gradients = Gradients(t for t, _ in (*self.parameters.values(), *self.tensors.values()))
 
     def _keep_module(self, module: nn.Module) -> None:
         for parameter in module._parameters.values():
             if parameter is not None and not nn.parameter.is_lazy(parameter):
-                self.parameters[id(parameter)] = parameter, parameter.detach(), parameter.requires_grad
+                self.parameters[id(parameter)] = parameter, parameter.detach()
         for buffer in module._buffers.values():
             if buffer is not None:
                 self._keep_tensor(buffer)
@@ -126,7 +130,7 @@ class _Kept:
         if not answers_switching(self.model):
             self.model.train(wanted)
             return
-        writes = Writes(parameter for parameter, _, _ in self.parameters.values())
+        writes = Writes(parameter for parameter, _ in self.parameters.values())
         try:
             with writes:
                 self.model.train(wanted)
@@ -144,18 +148,17 @@ class _Kept:
             content.put_back()
         for module, flag in self.flags:
             module.training = flag
-        moved = {key for key, (parameter, alias, _) in self.parameters.items() if not _is_same_memory(parameter, alias)}
+        moved = {key for key, (parameter, alias) in self.parameters.items() if not _is_same_memory(parameter, alias)}
         if moved:
             note_written(self.model, SWITCHING, moved)
         with torch.no_grad():
-            for key, (parameter, alias, wants_gradient) in self.parameters.items():
-                if key in moved:
-                    parameter.data = alias
-                if parameter.requires_grad is not wants_gradient:
-                    parameter.requires_grad_(wants_gradient)
+            for key in moved:
+                parameter, alias = self.parameters[key]
+                parameter.data = alias
+            self.gradients.restore()
             restore_values(self.before)
             for tensor, value in self.tensors.values():
-                _put_back(tensor, value)
+                put_back(tensor, value)
 
 
 def _is_lazy(module: nn.Module) -> bool:
@@ -192,22 +195,6 @@ def seed_all(seed: int) -> None:
     torch.manual_seed(seed)
     random.seed(seed)
     np.random.seed(seed)
-
-
-def _put_back(buffer: Tensor, value: Tensor) -> None:
-    """Gives ``buffer`` its ``value`` again, if it has another; compared first, so that an equal one is not written to."""
-    if buffer.is_meta:
-        return
-    if buffer.layout is not torch.strided:
-        buffer.copy_(value)
-    elif buffer.shape != value.shape:
-        buffer.resize_(value.shape).copy_(value)
-    elif not _same(buffer, value):
-        restore_values([(buffer, value)])
-
-
-def _same(a: Tensor, b: Tensor) -> bool:
-    return torch.equal(a, b) or bool(((a == b) | (a.isnan() & b.isnan())).all())
 
 
 @contextmanager
