@@ -108,8 +108,10 @@ def digest_of(value: Any) -> str:
     """The same for two values only if their data are the same."""
     digest = hashlib.sha256()
     for data in data_in(value):
-        digest.update(repr((type(data).__name__, getattr(data, "dtype", None), getattr(data, "shape", None))).encode())
-        digest.update(_bytes_of(data))
+        nested = isinstance(data, Tensor) and data.is_nested
+        shape = None if nested else getattr(data, "shape", None)
+        digest.update(repr((type(data).__name__, getattr(data, "dtype", None), shape)).encode())
+        digest.update(digest_of(list(data.unbind())).encode() if nested else _bytes_of(data))
     return digest.hexdigest()
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from saconv_surgeon.models.running.gradients import Gradients
 from saconv_surgeon.models.tree.reachable import reachable_modules
-from saconv_surgeon.models.tree.tensor_values import put_back
+from saconv_surgeon.models.tree.tensor_values import copy_of, put_back
 from saconv_surgeon.models.tree.wrappers import eager
 from saconv_surgeon.models.tree.writes import (
     Writes,
@@ -120,7 +120,7 @@ class _Kept:
 
     def _keep_tensor(self, tensor: Tensor) -> None:
         if id(tensor) not in self.tensors and not nn.parameter.is_lazy(tensor):
-            self.tensors[id(tensor)] = tensor, tensor.detach().clone()
+            self.tensors[id(tensor)] = tensor, copy_of(tensor)
 
     def switch(self, mode: Mode) -> None:
         """Puts the model into ``mode``, if some part is not in it; notes the parameters that it writes to as it is switched."""
