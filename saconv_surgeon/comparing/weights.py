@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from saconv_surgeon.comparing.aligning import Match
 from saconv_surgeon.comparing.parts_of_model import kernel_of, parts_of
 from saconv_surgeon.convs.converted import ConvertedLayer
+from saconv_surgeon.models.tree.tensor_values import same_values
 from saconv_surgeon.records import WeightChange, WeightDiff
 
 
@@ -28,7 +29,7 @@ def compare_weights(a: nn.Module, b: nn.Module, matches: Sequence[Match]) -> Wei
     for name, other in both.items():
         x, y = kernels.get(name, (left[name], right[other]))
         said = other if other != name else None
-        if x.shape != y.shape:
+        if not (x.is_nested or y.is_nested) and x.shape != y.shape:
             where = name if said is None else f"{name} ({said} in B)"
             reshaped.append(f"{where}: {tuple(x.shape)} and {tuple(y.shape)}")
         elif _same(x, y):
@@ -104,15 +105,18 @@ def _kernels(a: nn.Module, b: nn.Module, matches: Sequence[Match]) -> dict[str, 
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
-    a, b = _dense(a), _dense(b).to(a.device)
-    return a.dtype == b.dtype and bool(((a == b) | (a.isnan() & b.isnan())).all())
+    a, b = _dense(a), _dense(b)
+    return same_values(a, b if b.is_nested else b.to(a.device))
 
 
 def _relative_change(a: Tensor, b: Tensor) -> tuple[float | None, str | None]:
     """|b-a| / |a|, or why there is none."""
-    left, right = _dense(a), _dense(b).to(a.device)
-    left, right = (t if t.is_complex() else t.double() for t in (left, right))
-    change, scale = float((right - left).norm()), float(left.norm())
+    try:
+        left, right = _dense(a), _dense(b).to(a.device)
+        left, right = (t if t.is_complex() else t.double() for t in (left, right))
+        change, scale = float((right - left).norm()), float(left.norm())
+    except RuntimeError:
+        return None, f"of a kind that torch cannot calculate with ({'nested' if a.is_nested else a.dtype})"
     if not (math.isfinite(change) and math.isfinite(scale)):
         return None, "with NaN or infinities"
     return (change / scale, None) if scale else (None, "from zero") if change else (0.0, None)
@@ -122,8 +126,15 @@ def _not_finite(tensors: Mapping[str, Tensor], side: str) -> Iterator[str]:
     for name, tensor in tensors.items():
         if tensor.is_floating_point() or tensor.is_complex():
             values = _dense(tensor)
-            values = values.float() if values.element_size() == 1 else values  # torch cannot compare 8-bit values
-            nan, finite = int(values.isnan().sum()), int(values.isfinite().sum())
+            if values.is_nested:
+                parts = {f"{name}[{i}]": part for i, part in enumerate(values.unbind())}
+                yield from _not_finite(parts, side)
+                continue
+            try:
+                values = values.float() if values.element_size() == 1 else values  # torch cannot compare 8-bit values
+                nan, finite = int(values.isnan().sum()), int(values.isfinite().sum())
+            except RuntimeError:  # nor convert all of them
+                continue
             if finite < values.numel():
                 yield f"{name}: {said_of(nan, values.numel() - finite - nan)} in {side}"
 

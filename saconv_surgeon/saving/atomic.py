@@ -82,7 +82,7 @@ def pickle_to(file: Path, content: Any, path: Path) -> None:
     """
     try:
         torch.save(content, file)
-    except (pickle.PicklingError, AttributeError, TypeError, RecursionError, RuntimeError) as error:
+    except (pickle.PicklingError, AttributeError, LookupError, TypeError, RecursionError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "pickle" not in str(error):
             raise  # the file could not be written
         raise ModelError(

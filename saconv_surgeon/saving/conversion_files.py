@@ -23,6 +23,7 @@ from saconv_surgeon.models.tree.wrappers import unwrapped
 from saconv_surgeon.records import to_dict
 from saconv_surgeon.saving.atomic import pickle_to, writing
 from saconv_surgeon.saving.conversion_folder import REPORT, WEIGHTS, save_folder
+from saconv_surgeon.saving.stored_state import check_writable
 from saconv_surgeon.surgery.converted_model import Conversion
 from saconv_surgeon.surgery.plan_file import PLAN
 from saconv_surgeon.surgery.rewriting import apply
@@ -72,6 +73,7 @@ def save_conversion(
             "the converted model does not compute what the original computes; not saved without force"
         )
     check_output(path, overwrite=overwrite)
+    check_writable(conversion.model)
     if path.suffix in (".pt", ".pth"):
         return _save_pickle(conversion, path, checkpoint)
     if path.suffix == ".pt2":

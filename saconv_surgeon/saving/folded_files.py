@@ -16,6 +16,7 @@ from saconv_surgeon.models.running.inputs import Inputs
 from saconv_surgeon.saving.atomic import pickle_to, writing
 from saconv_surgeon.saving.export_check import larger_inputs, run_again, runs, sizes_taken
 from saconv_surgeon.saving.export_engines import PACKAGE, engine_for
+from saconv_surgeon.saving.stored_state import check_writable
 
 KINDS = (".pt", ".pth", ".pt2", ".onnx", PACKAGE)
 
@@ -57,6 +58,7 @@ def save_folded(
         raise NotEquivalentError("the folded model does not compute what the model computes; not saved without force")
     check_folded_output(path, overwrite=overwrite)
     if path.suffix in (".pt", ".pth"):
+        check_writable(folding.model)
         content = folding.model if checkpoint is None else convert_checkpoint(checkpoint, folding.twin)
         with writing(path, folder=False) as written:
             written(path, lambda temporary: pickle_to(temporary, content, path))

@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from saconv_surgeon.errors import ArtefactError, ModelError
 from saconv_surgeon.models.tree.paths import joined
 from saconv_surgeon.models.tree.tensor_forms import FormError, is_plain, overlaps, put_together, taken_apart
+from saconv_surgeon.models.tree.tensor_values import can_be_copied
 
+COMPRESSED = (torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
 REGISTERED = "#registered"
 """After the name of a parameter or buffer that ``state_dict()`` gives another value for."""
 
@@ -66,8 +68,19 @@ def stored_state(model: nn.Module) -> StoredState:
     return StoredState(kept, aliases, forms, places)
 
 
+def check_writable(model: nn.Module) -> None:
+    """Raises ``ModelError`` if the model holds a tensor that torch cannot write to any kind of file: of MKL-DNN's layout."""
+    held = (*model.named_parameters(), *model.named_buffers())
+    name = next((name for name, t in held if t.layout is torch._mkldnn), None)  # type: ignore[attr-defined]
+    if name is not None:
+        raise ModelError(
+            f"{name} is in the layout of MKL-DNN, which torch cannot save; put {name}.to_dense() in its place"
+        )
+
+
 def check_storable(model: nn.Module) -> None:
     """Raises ``ModelError`` if the state of ``model`` cannot be saved to a folder."""
+    check_writable(model)
     stored_state(model)
 
 
@@ -197,6 +210,8 @@ def _must_replace(held: Tensor, value: object) -> bool:
     """Whether ``value`` can only take the place of a tensor, not be copied into it."""
     if not isinstance(value, Tensor):
         return False
+    if not can_be_copied(value.dtype):
+        return True
     return any(t.layout is not torch.strided or t.is_quantized or overlaps(t) for t in (held, value))
 
 
@@ -230,8 +245,10 @@ def _memory(t: Tensor) -> tuple[object, ...]:
         return (id(t),)
     if t.layout is torch.sparse_coo:
         return (t.layout, _memory(t._indices()), _memory(t._values()))
-    if t.layout is not torch.strided:
+    if t.layout in COMPRESSED:
         return (t.layout, _memory(t.values()))
+    if t.layout is not torch.strided:
+        return (id(t),)
     if t.numel() == 0:
         return (id(t),)
     return (t.device, t.data_ptr(), t.shape, t.stride(), t.dtype)

@@ -22,6 +22,7 @@ from saconv_surgeon.errors import ModelError
 from saconv_surgeon.models.census.census import CONVOLUTIONS, Census, Given
 from saconv_surgeon.models.census.fx_tracers import ConvTracer, SizedTracer
 from saconv_surgeon.models.running.state import preserved, preserved_randomness
+from saconv_surgeon.models.running.user_gradients import gradients_kept
 from saconv_surgeon.models.tree.copying import copy_model
 from saconv_surgeon.models.tree.paths import joined, paths_of
 from saconv_surgeon.records import ConvSite, Mode
@@ -137,7 +138,7 @@ def _trace(tracer: fx.Tracer, module: nn.Module, arguments: Mapping[str, Any]) -
     """The graph of ``module``, or None: tracing runs the user's forward on placeholders, which can raise anything."""
     concrete = {name: value for name, value in arguments.items() if not isinstance(value, Given)}
     try:
-        with warnings.catch_warnings(), torch.no_grad(), preserved_randomness():
+        with warnings.catch_warnings(), torch.no_grad(), preserved_randomness(), gradients_kept(module):
             warnings.simplefilter("ignore")
             return tracer.trace(module, concrete or None)
     except (Exception, RecursionError):

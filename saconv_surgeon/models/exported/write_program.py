@@ -36,8 +36,12 @@ def write_program(
         ModelError: torch cannot export the model.
     """
     program = exported(model, ((inputs, shapes) for shapes in _attempts(dynamic_shapes)), "save to a folder instead")
-    with quiet():
-        torch.export.save(program, path, extra_files={PLAN_ENTRY: plan} if plan else None)
+    try:
+        with quiet():
+            torch.export.save(program, path, extra_files={PLAN_ENTRY: plan} if plan else None)
+    except (LookupError, TypeError, NotImplementedError) as error:  # a dtype that the format has no number for
+        said = f"{type(error).__name__}: {error}"
+        raise ModelError(f"torch.export cannot write this model ({said}); save to a folder instead") from error
     return ranges_of(program)
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_sequence, unpack_sequence
 from torch.utils import _pytree as pytree
 
+from saconv_surgeon.errors import UsageError, first_line
 from saconv_surgeon.models.running.nested_values import changed as changed_object
 from saconv_surgeon.models.running.nested_values import data_in, is_image
 
@@ -122,10 +123,36 @@ def _picked(t: Tensor, which: Tensor, batch: int | None, axis: int) -> Tensor:
     if t.is_nested:
         parts = t.unbind()
         return torch.nested.as_nested_tensor([parts[i] for i in which.tolist()], layout=t.layout)
-    signed = SIGNED.get(t.dtype, t.dtype)  # torch selects from few unsigned kinds
-    chosen = t.view(signed).index_select(along, which.to(t.device)).view(t.dtype)
+    try:
+        chosen = _selected(t, which.to(t.device), along)
+    except RuntimeError as error:
+        if _can_select(t, along):
+            raise  # it is their number: there is no memory for so many
+        kind = str(t.dtype if t.layout is torch.strided else t.layout).removeprefix("torch.")
+        raise UsageError(
+            f"torch cannot pick samples from a tensor of kind {kind} ({first_line(error)}); leave --batch out"
+        ) from error
+    if chosen.layout is not torch.strided:
+        return chosen
     last = t.dim() == 4 and not t.is_contiguous() and t.is_contiguous(memory_format=torch.channels_last)
     return chosen.contiguous(memory_format=torch.channels_last) if last else chosen
+
+
+def _selected(t: Tensor, which: Tensor, along: int) -> Tensor:
+    if t.dtype in SIGNED:  # torch selects from few unsigned kinds
+        return t.view(SIGNED[t.dtype]).index_select(along, which).view(t.dtype)
+    if t.layout in (torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc):
+        blocks = t.values().shape[1:3] if t.layout in (torch.sparse_bsr, torch.sparse_bsc) else None
+        return t.to_dense().index_select(along, which).to_sparse(layout=t.layout, blocksize=blocks)
+    return t.index_select(along, which)
+
+
+def _can_select(t: Tensor, along: int) -> bool:
+    try:
+        _selected(t, torch.zeros(1, dtype=torch.int64, device=t.device), along)
+    except RuntimeError:
+        return False
+    return True
 
 
 def _mapped(value: Any, change: Callable[[Any], Any], whole: Callable[[Any], bool] = lambda leaf: False) -> Any:

@@ -91,6 +91,8 @@ class _Description:
 
 
 def _record(tensor: Tensor, place: str) -> TensorInput:
+    if tensor.is_nested:  # has no sizes
+        raise _Unknown(f"{place} is a nested tensor ({tensor.layout})")
     kind = str(tensor.dtype).removeprefix("torch.")
     if type(tensor) not in (Tensor, torch.nn.Parameter) or tensor.layout != torch.strided or kind not in DTYPES:
         raise _Unknown(f"{place} is a {kind} tensor of its own kind ({type(tensor).__name__}, {tensor.layout})")

@@ -117,7 +117,9 @@ def _digest(value: Any, known: dict[int, tuple[Any, bytes]]) -> bytes:
     if id(value) in known:
         return known[id(value)][1]
     known[id(value)] = value, b"itself"
-    if isinstance(value, Tensor):
+    if isinstance(value, Tensor) and value.is_nested:
+        found = _hashed(b"nested", *(_digest(part, known) for part in value.unbind()))
+    elif isinstance(value, Tensor):
         found = _hashed(f"{value.dtype} {tuple(value.shape)} ".encode(), _bytes_of(value))
     elif is_data(value):
         what = (type(value).__name__, getattr(value, "dtype", None), getattr(value, "shape", None))

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import random
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from saconv_surgeon.models.running.held_values import Content, HeldValues
+from saconv_surgeon.models.running.user_gradients import Gradients
 from saconv_surgeon.models.tree.reachable import reachable_modules
+from saconv_surgeon.models.tree.tensor_values import copy_of, put_back
 from saconv_surgeon.models.tree.wrappers import eager
 from saconv_surgeon.models.tree.writes import (
     Writes,
@@ -24,7 +26,6 @@ from saconv_surgeon.models.tree.writes import (
 from saconv_surgeon.records import Mode
 
 SWITCHING = "switching"
-CONTAINERS = (dict, OrderedDict, list, set, deque)
 HOOKS_AND_PARTS = frozenset({dict, OrderedDict})
 ATOMS = frozenset({bool, int, float, str, type(None)})
 
@@ -33,10 +34,11 @@ ATOMS = frozenset({bool, int, float, str, type(None)})
 def preserved(model: nn.Module, mode: Mode = "eval", *, compiled: bool = False) -> Iterator[None]:
     """In ``mode`` inside; afterwards the model and the random state are as they were.
 
-    Restored are, of every module that the model holds, registered or not: the attributes, the training flag among them (a frozen
-    norm in a training model stays frozen), the modules and parameters that it has, its hooks, lists and dicts; the values of
-    buffers and of tensors in attributes; and those of the parameters that ``train()`` writes to, as layers do that merge weights.
-    The random state of torch, Python and numpy is restored too. Inside, compiled code runs as Python, unless ``compiled``.
+    Restored are, of every module that the model holds, registered or not: the class, the attributes, the training flag among them
+    (a frozen norm in a training model stays frozen), the modules and parameters that it has, its hooks, lists, dicts, plain
+    objects and random generators; the values of buffers and of tensors in attributes; whether these and the parameters want a
+    gradient, and the gradients that they have; the values of the parameters that ``train()`` writes to, as layers do that merge
+    weights. So is the random state of torch, Python and numpy. Inside, compiled code runs as Python, unless ``compiled``.
     """
     kept = _Kept(model)
     try:
@@ -47,53 +49,35 @@ def preserved(model: nn.Module, mode: Mode = "eval", *, compiled: bool = False) 
         kept.restore()
 
 
-class _Content:
-    """What a dict, list, set or deque holds."""
-
-    def __init__(self, container: Any) -> None:
-        self.container, self.is_dict = container, isinstance(container, dict)
-        self.content = list(container.items()) if self.is_dict else list(container)
-        self.ids = self._ids()
-
-    def _ids(self) -> list[Any]:
-        return [*self.container, *map(id, self.container.values())] if self.is_dict else list(map(id, self.container))
-
-    def put_back(self) -> None:
-        """In place, if it holds anything else or in another order."""
-        if self._ids() != self.ids:
-            self.container.clear()
-            add = self.container.update if self.is_dict or isinstance(self.container, set) else self.container.extend
-            add(self.content)
-
-
 class _Kept:
     """What a model was."""
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self.modules = reachable_modules(model)
-        self.containers: list[_Content] = []
-        self.empty: list[Any] = []
-        self.seen: set[int] = set()
+        self.held = HeldValues(self._keep_tensor)
+        self.classes: list[tuple[nn.Module, type]] = []
         self.flags: list[tuple[nn.Module, bool]] = []
         self.tensors: dict[int, tuple[Tensor, Tensor]] = {}
-        self.parameters: dict[int, tuple[nn.Parameter, Tensor, bool]] = {}
+        self.parameters: dict[int, tuple[nn.Parameter, Tensor]] = {}
         self.before: list[tuple[Tensor, Tensor]] = [(p, p.detach().clone()) for p in written_by_runs(model)]
         for module in self.modules:
             self._keep_module(module)
+        self.gradients = Gradients(t for t, _ in (*self.parameters.values(), *self.tensors.values()))
 
     def _keep_module(self, module: nn.Module) -> None:
         for parameter in module._parameters.values():
             if parameter is not None and not nn.parameter.is_lazy(parameter):
-                self.parameters[id(parameter)] = parameter, parameter.detach(), parameter.requires_grad
+                self.parameters[id(parameter)] = parameter, parameter.detach()
         for buffer in module._buffers.values():
             if buffer is not None:
                 self._keep_tensor(buffer)
         if isinstance(module, torch.jit.ScriptModule) or _is_lazy(module):
             self.flags.append((module, module.training))
             return
-        self.containers.append(_Content(vars(module)))
-        empty, keep = self.empty, self._keep_attribute
+        self.classes.append((module, type(module)))
+        self.held.kept.append(Content(vars(module)))
+        empty, keep = self.held.empty, self.held.add
         for value in vars(module).values():
             kind = type(value)
             if kind in HOOKS_AND_PARTS and not value:  # a dozen of them in every module
@@ -101,22 +85,9 @@ class _Kept:
             elif kind not in ATOMS:
                 keep(value)
 
-    def _keep_attribute(self, value: Any) -> None:
-        if type(value) not in CONTAINERS:
-            if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
-                self._keep_tensor(value)
-        elif not value:
-            self.empty.append(value)
-        elif id(value) not in self.seen:
-            self.seen.add(id(value))
-            self.containers.append(_Content(value))
-            for child in list(value.values() if isinstance(value, dict) else value):
-                if not isinstance(child, nn.Module):
-                    self._keep_attribute(child)
-
     def _keep_tensor(self, tensor: Tensor) -> None:
         if id(tensor) not in self.tensors and not nn.parameter.is_lazy(tensor):
-            self.tensors[id(tensor)] = tensor, tensor.detach().clone()
+            self.tensors[id(tensor)] = tensor, copy_of(tensor)
 
     def switch(self, mode: Mode) -> None:
         """Puts the model into ``mode``, if some part is not in it; notes the parameters that it writes to as it is switched."""
@@ -126,7 +97,7 @@ class _Kept:
         if not answers_switching(self.model):
             self.model.train(wanted)
             return
-        writes = Writes(parameter for parameter, _, _ in self.parameters.values())
+        writes = Writes(parameter for parameter, _ in self.parameters.values())
         try:
             with writes:
                 self.model.train(wanted)
@@ -137,25 +108,23 @@ class _Kept:
 
     def restore(self) -> None:
         """Everything, in place."""
-        for container in self.empty:
-            if container:
-                container.clear()
-        for content in self.containers:
-            content.put_back()
+        for module, kind in self.classes:
+            if type(module) is not kind:
+                module.__class__ = kind
+        self.held.put_back()
         for module, flag in self.flags:
             module.training = flag
-        moved = {key for key, (parameter, alias, _) in self.parameters.items() if not _is_same_memory(parameter, alias)}
+        moved = {key for key, (parameter, alias) in self.parameters.items() if not _is_same_memory(parameter, alias)}
         if moved:
             note_written(self.model, SWITCHING, moved)
         with torch.no_grad():
-            for key, (parameter, alias, wants_gradient) in self.parameters.items():
-                if key in moved:
-                    parameter.data = alias
-                if parameter.requires_grad is not wants_gradient:
-                    parameter.requires_grad_(wants_gradient)
+            for key in moved:
+                parameter, alias = self.parameters[key]
+                parameter.data = alias
+            self.gradients.restore()
             restore_values(self.before)
             for tensor, value in self.tensors.values():
-                _put_back(tensor, value)
+                put_back(tensor, value)
 
 
 def _is_lazy(module: nn.Module) -> bool:
@@ -192,22 +161,6 @@ def seed_all(seed: int) -> None:
     torch.manual_seed(seed)
     random.seed(seed)
     np.random.seed(seed)
-
-
-def _put_back(buffer: Tensor, value: Tensor) -> None:
-    """Gives ``buffer`` its ``value`` again, if it has another; compared first, so that an equal one is not written to."""
-    if buffer.is_meta:
-        return
-    if buffer.layout is not torch.strided:
-        buffer.copy_(value)
-    elif buffer.shape != value.shape:
-        buffer.resize_(value.shape).copy_(value)
-    elif not _same(buffer, value):
-        restore_values([(buffer, value)])
-
-
-def _same(a: Tensor, b: Tensor) -> bool:
-    return torch.equal(a, b) or bool(((a == b) | (a.isnan() & b.isnan())).all())
 
 
 @contextmanager

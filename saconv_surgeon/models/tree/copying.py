@@ -18,7 +18,7 @@ from saconv_surgeon.models.tree.rebinding import Rebound
 from saconv_surgeon.models.tree.writes import WRITTEN, written_by_runs
 
 COPIED_LAYOUTS = (torch.strided, torch.sparse_coo)
-"""Those of tensors that ``copy.deepcopy`` can copy."""
+"""Those of tensors that ``copy.deepcopy`` can copy; of parameters, the first alone."""
 SHARDED = ("FSDPModule", "FullyShardedDataParallel")
 M = TypeVar("M", bound=nn.Module)
 
@@ -107,12 +107,13 @@ def _empty_dicts(model: nn.Module) -> dict[int, object]:
 
 
 def _copies_of_opaque(model: nn.Module) -> dict[int, object]:
-    """Copies, by ``id``, of tensors without a storage (compressed sparse, nested), which ``copy.deepcopy`` refuses."""
+    """Copies, by ``id``, of tensors without a storage (sparse, nested, of MKL-DNN), which ``copy.deepcopy`` refuses."""
     copies: dict[int, object] = {}
     for tensor in chain(model.parameters(), model.buffers(), _attribute_tensors(model.modules())):
-        if type(tensor) in (Tensor, nn.Parameter) and (tensor.layout not in COPIED_LAYOUTS or tensor.is_nested):
+        is_parameter = isinstance(tensor, nn.Parameter)
+        opaque = tensor.layout not in (COPIED_LAYOUTS[:1] if is_parameter else COPIED_LAYOUTS) or tensor.is_nested
+        if type(tensor) in (Tensor, nn.Parameter) and opaque:
             copied = tensor.detach().clone()
-            is_parameter = isinstance(tensor, nn.Parameter)
             copies[id(tensor)] = nn.Parameter(copied, tensor.requires_grad) if is_parameter else copied
     return copies
 

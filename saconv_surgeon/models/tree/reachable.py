@@ -130,7 +130,7 @@ def children_of(value: Any) -> Iterator[Any]:
         yield from list(value)
     elif not type(value).__module__.startswith(OPAQUE) and hasattr(type(value), "__dict__"):
         yield from list(getattr(value, "__dict__", {}).values())
-        yield from (getattr(value, name, None) for name in _slots(type(value)))
+        yield from (getattr(value, name, None) for name in slots_of(type(value)))
 
 
 def cell_contents(cell: types.CellType) -> Any:
@@ -153,7 +153,8 @@ def _of_module(module: nn.Module) -> Iterator[Any]:
             yield value
 
 
-def _slots(kind: type) -> Iterator[str]:
+def slots_of(kind: type) -> Iterator[str]:
+    """The names in the ``__slots__`` of a class and those that it inherits from."""
     for base in kind.__mro__:
         slots = base.__dict__.get("__slots__", ())
         yield from (slots,) if isinstance(slots, str) else slots

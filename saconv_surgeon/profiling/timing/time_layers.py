@@ -71,7 +71,8 @@ class _StopWatch:
         inside = [layer for layer in self.model.modules() if isinstance(layer, ConvertedLayer)]
         parts = {id(part) for layer in inside for part in layer.modules() if part is not layer}
         for module in self.model.modules():
-            if id(module) in parts or isinstance(module, torch.jit.ScriptModule):
+            made_by_forward = id(module) not in self.paths  # has no row: its time is its caller's own
+            if made_by_forward or id(module) in parts or isinstance(module, torch.jit.ScriptModule):
                 continue
             self.handles.append(module.register_forward_pre_hook(self._enter, prepend=True))
             self.handles.append(module.register_forward_hook(self._leave, always_call=True))

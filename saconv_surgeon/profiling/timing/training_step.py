@@ -16,6 +16,7 @@ from saconv_surgeon.models.running.inputs import Inputs
 from saconv_surgeon.models.running.output_leaves import collected, tensors
 from saconv_surgeon.models.running.state import preserved
 from saconv_surgeon.models.tree.copying import stand_in
+from saconv_surgeon.models.tree.tensor_values import put_back
 from saconv_surgeon.profiling.memory import LiveTensors, cuda_peak_bytes, storage_bytes, watching
 from saconv_surgeon.profiling.timing.alternating_runs import Run, latency_of
 from saconv_surgeon.profiling.timing.time_models import (
@@ -180,6 +181,5 @@ def _parameters_kept(model: nn.Module) -> Iterator[None]:
     finally:
         for parameter, value, gradient in kept:
             with torch.no_grad():
-                if not torch.equal(parameter, value):
-                    parameter.copy_(value)
+                put_back(parameter, value)
             parameter.grad = gradient

@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import pack_sequence, unpack_sequence
 import saconv_surgeon as surgeon
 from saconv_surgeon.errors import UsageError
 from saconv_surgeon.models.running.inputs import Inputs
+from saconv_surgeon.profiling.timing.time_models import resized
 
 
 def image(h=8):
@@ -154,3 +155,52 @@ def test_a_list_of_images_in_a_record():
     assert inputs.batch == 2
     assert len(inputs.with_batch(5).args[0].images) == 5
     assert len(inputs.args[0].images) == 2
+
+
+SPARSE = torch.tensor([[0.0, 1, 0, 2], [3, 0, 0, 0], [0, 0, 4, 0], [5, 0, 6, 0]])
+
+
+TO_SPARSE = {
+    "coo": torch.Tensor.to_sparse,
+    "hybrid": lambda t: t.to_sparse(1),
+    "csr": torch.Tensor.to_sparse_csr,
+    "csc": torch.Tensor.to_sparse_csc,
+    "bsr": lambda t: t.to_sparse_bsr((2, 2)),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Sparse")
+@pytest.mark.parametrize("kind", TO_SPARSE)
+def test_samples_of_sparse_tensors(kind):
+    given = TO_SPARSE[kind](SPARSE)
+    for n in (2, 4, 6):
+        (found,) = Inputs.of((given,)).with_batch(n).tensors
+        assert found.layout is given.layout
+        assert torch.equal(found.to_dense(), torch.cat([SPARSE, SPARSE])[:n])
+
+
+@pytest.mark.filterwarnings("ignore:ComplexHalf")
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.complex32, torch.uint16, torch.bool])
+def test_samples_of_rare_kinds_of_numbers(dtype):
+    given = torch.tensor([[1, 0], [0, 1]]).to(dtype)
+    (found,) = Inputs.of((given,)).with_batch(3).tensors
+    assert found.dtype is dtype
+    assert found.to(torch.complex64).tolist() == [[1, 0], [0, 1], [1, 0]]
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize")
+def test_samples_of_quantised_tensors():
+    given = torch.quantize_per_tensor(torch.tensor([[1.0, 2], [3, 4]]), 0.5, 0, torch.qint8)
+    (found,) = Inputs.of((given,)).with_batch(3).tensors
+    assert found.dequantize().tolist() == [[1, 2], [3, 4], [1, 2]]
+
+
+@pytest.mark.filterwarnings("ignore:Sparse")
+def test_the_reason_is_the_kind_of_the_tensor_or_its_size():
+    opaque = Inputs.of((torch.ones(2, 3).to_mkldnn(),))
+    with pytest.raises(UsageError, match=r"cannot pick samples from a tensor of kind _mkldnn.*leave --batch out"):
+        opaque.with_batch(3)
+    with pytest.raises(UsageError, match=r"cannot pick samples from a tensor of kind sparse_bsr .*divisible"):
+        Inputs.of((SPARSE.to_sparse_bsr((2, 2)),)).with_batch(3)
+    with pytest.raises(UsageError, match=f"a batch of {2**20} asks for more than there is memory for"):
+        resized(Inputs.of((torch.ones(1).expand(1, 2**24),)), 2**20)

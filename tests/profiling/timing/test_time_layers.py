@@ -99,3 +99,47 @@ def test_cuda_layers_and_training_and_memory():
     rows = {row.path: row.latency_s for row in found.layers}
     assert rows["2"] > rows["1"] > 0
     assert found.environment["driver"] is None or "." in found.environment["driver"]
+
+
+class MakesOne(nn.Module):
+    """Makes a child in its first forward."""
+
+    def forward(self, x):
+        if not hasattr(self, "late"):
+            self.late = Sleep(0.02)
+        return self.late(x)
+
+
+class Replaces(nn.Module):
+    """Puts a new child in the place of the old one in every forward."""
+
+    def __init__(self):
+        super().__init__()
+        self.late = nn.ReLU()
+
+    def forward(self, x):
+        self.late = Sleep(0.02)
+        return self.late(x)
+
+
+class Wraps(nn.Module):
+    """Puts its child into a new one in its first forward."""
+
+    def __init__(self):
+        super().__init__()
+        self.late = Sleep(0.01)
+
+    def forward(self, x):
+        if self.late.child is None:
+            self.late = Sleep(0.02, child=self.late)
+        return self.late(x)
+
+
+@pytest.mark.parametrize("kind", [MakesOne, Replaces, Wraps])
+def test_children_that_forward_makes_count_under_their_caller(kind):
+    model = nn.Sequential(nn.Conv2d(3, 3, 1), kind())
+    found = time_layers(model, Inputs.of(X), CPU, Timing(budget_s=QUICK))
+    assert 0.02 <= found["1"] < 0.035
+    assert "1.late" not in found or kind is Wraps
+    assert surgeon.profile(model, X, timing=Timing(budget_s=QUICK)).layers
+    assert hasattr(model[1], "late") is (kind is not MakesOne)
