@@ -17,7 +17,7 @@ from saconv_surgeon.models.tree.reachable import ATOMS, OPAQUE, slots_of
 CONTAINERS = (dict, list, set, deque)
 CODE = (types.FunctionType, types.MethodType, types.CodeType, nn.Module, torch.nn.parameter.Parameter)
 OWN = "saconv_surgeon."
-MOST_OBJECTS = 50_000
+MOST_OBJECTS = 5_000
 """Objects that are looked into: a trainer that a model holds may lead to everything else in the process."""
 MOST_ELEMENTS = 2**26
 """Elements, all together, of arrays and of tensors in objects that are kept: they may be data sets."""
