@@ -95,7 +95,7 @@ def check_exchange(modules: Mapping[str, nn.Module | None], name: str, new: nn.M
             one that was read, as those are that branches are merged into.
     """
     old = modules.get(name)
-    if old is new or not READERS or not is_guarded():
+    if old is new or not READERS or not is_guarded() or foreign_caller() is None:
         return
     if old is None:
         merged = _merged_into(modules, new)

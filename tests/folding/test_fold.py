@@ -77,7 +77,7 @@ def test_absorbed_parts_go_back_and_the_norm_goes_in():
 
 
 @samples
-@pytest.mark.parametrize("fold_norms", [False, True])
+@pytest.mark.parametrize("fold_norms", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_sample_models(name, fold_norms):
     model, inputs = sample(name)
     converted = surgeon.convert(model, inputs, allow_depthwise=True).model

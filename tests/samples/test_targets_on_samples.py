@@ -33,8 +33,12 @@ LONGEST = {
     ("tiny_yolo", "spconv-1/2"),
     ("tiny_yolo", "aws"),
     ("tiny_resnet", "saconv-deform-absorb"),
+    ("tiny_resnet", "saconv-deform"),
+    ("awkward", "saconv-deform-absorb"),
+    ("tiny_mobilenet", "saconv-deform-absorb"),
+    ("tiny_unet", "saconv-absorb"),
 }
-"""Six to fifteen seconds each; their cases are tried on the other models."""
+"""Four to fifteen seconds each; their cases are tried on the other models."""
 PAIRS = [
     pytest.param(name, case, marks=[pytest.mark.slow] * ((name, case) in LONGEST))
     for case in CASES

@@ -20,6 +20,7 @@ class Two(Pair):
         return {"map": y * mask, "mean": y.mean((2, 3))}
 
 
+@pytest.mark.slow
 def test_several_inputs_and_a_dict_of_outputs(tmp_path):
     needs_onnx()
     inputs = surgeon_inputs(X, torch.rand(2, 1, 16, 16))

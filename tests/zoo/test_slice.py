@@ -30,7 +30,9 @@ SMALL = {
 }
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * name.startswith("RTDetr")) for name in SMALL]
+)
 def test_small_models_of_transformers(name):
     transformers = pytest.importorskip("transformers")
     try:

@@ -43,6 +43,7 @@ def test_torchscript_by_torchs_own_converter(tmp_path, monkeypatch, how):
     assert torch.equal(again(x), model(x))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_programs_in_memory(program, tmp_path):
     """The program itself is a model; what torch makes of it, without convolutions, is refused with the way out."""

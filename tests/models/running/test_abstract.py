@@ -171,7 +171,9 @@ sys.stderr.write(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
 """
 
 
-@pytest.mark.parametrize("option", [["--abstract"], ["--device", "meta"]], ids=["abstract", "meta"])
+@pytest.mark.parametrize(
+    "option", [["--abstract"], pytest.param(["--device", "meta"], marks=pytest.mark.slow)], ids=["abstract", "meta"]
+)
 def test_a_billion_parameters_take_no_memory(factories, option):
     process = subprocess.run(
         [sys.executable, "-c", MEASURED, f"{factories}:huge", *option], capture_output=True, text=True, timeout=120

@@ -132,7 +132,11 @@ def engines(model, *args, **kwargs):
     return traced.by_module(path for path, _ in model.named_modules()), seen.by_module
 
 
-@pytest.mark.parametrize("sample", SAMPLES, ids=lambda m: m.__name__.rpartition(".")[2])
+@pytest.mark.parametrize(
+    "sample",
+    [pytest.param(m, marks=[pytest.mark.slow] * m.__name__.endswith("tiny_yolo")) for m in SAMPLES],
+    ids=lambda m: m.__name__.rpartition(".")[2],
+)
 def test_engines_agree_on_every_module_of_the_samples(sample):
     inputs = Inputs.of(sample.example_inputs())
     model = sample.build()
