@@ -37,6 +37,8 @@ def written(tmp_path, monkeypatch):
     """Writes files in the working folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
+    for name in ("net", "ends"):  # of another test
+        monkeypatch.delitem(sys.modules, name, raising=False)
     before = set(sys.modules)
 
     def write(name, text):
