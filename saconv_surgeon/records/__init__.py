@@ -37,7 +37,6 @@ from saconv_surgeon.records.diff import (
     WeightDiff,
 )
 from saconv_surgeon.records.folding import FOLDING_SCHEMA, FoldedLayer, FoldLedger
-from saconv_surgeon.records.inputs import RecordedInputs, TensorInput
 from saconv_surgeon.records.profile import (
     ENOUGH,
     PROFILE_SCHEMA,
@@ -58,6 +57,7 @@ from saconv_surgeon.records.profile import (
     Verdict,
     interval_name,
 )
+from saconv_surgeon.records.recorded_inputs import RecordedInputs, TensorInput
 from saconv_surgeon.records.serialization import from_dict, to_dict, unique_keys, with_strings
 
 __all__ = [

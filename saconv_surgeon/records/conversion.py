@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from saconv_surgeon.records.inputs import RecordedInputs
+from saconv_surgeon.records.recorded_inputs import RecordedInputs
 
 Shape = tuple[int, ...]
 Decision = Literal["convert", "refuse"]

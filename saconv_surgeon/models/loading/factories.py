@@ -11,7 +11,7 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -69,25 +69,27 @@ def named_by(source: str, expression: str, spec: str) -> Callable[..., Any]:
         UserCodeError: Importing its file raised.
     """
     names, args, kwargs = parse_expression(expression, spec)
-    found: Any = import_source(source)
-    for name in names:
-        if not hasattr(found, name):
-            raise ModelError(f"{source} has no {name!r}{_offers(found, name, source)}")
-        found = getattr(found, name)
+    found = _attribute(source, names)
     if args is not None or kwargs or not callable(found):
         seen = "is called there" if callable(found) else f"is a {type(found).__name__}"
         raise UsageError(f"{spec} {seen}; give the name of a function alone, as in {source}:make")
     return found
 
 
-def _find(source: str, expression: str, spec: str) -> Callable[[], Any]:
-    """What ``expression`` names in ``source``, ready to be called without arguments."""
-    names, args, kwargs = parse_expression(expression, spec)
+def _attribute(source: str, names: Sequence[str]) -> Any:
+    """What the dotted ``names`` are in ``source``."""
     found: Any = import_source(source)
     for name in names:
         if not hasattr(found, name):
             raise ModelError(f"{source} has no {name!r}{_offers(found, name, source)}")
         found = getattr(found, name)
+    return found
+
+
+def _find(source: str, expression: str, spec: str) -> Callable[[], Any]:
+    """What ``expression`` names in ``source``, ready to be called without arguments."""
+    names, args, kwargs = parse_expression(expression, spec)
+    found = _attribute(source, names)
     if isinstance(found, nn.Module) and args is None:
         return lambda: found
     if not callable(found):
