@@ -148,6 +148,7 @@ def test_plans_replay_with_their_options(tmp_path):
     assert "no option 'rate'" in result.stderr
 
 
+@pytest.mark.slow
 def test_exported_programs_keep_the_layers(tmp_path):
     convert("--to", "spconv", "-o", tmp_path / "out.pt2", "-o", tmp_path / "out")
     result = run("diff", tmp_path / "out", tmp_path / "out.pt2", "--no-latency")

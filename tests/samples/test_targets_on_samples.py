@@ -37,6 +37,9 @@ LONGEST = {
     ("awkward", "saconv-deform-absorb"),
     ("tiny_mobilenet", "saconv-deform-absorb"),
     ("tiny_unet", "saconv-absorb"),
+    ("awkward", "saconv-deform"),
+    ("tiny_resnet", "saconv-absorb"),
+    ("tiny_segmenter", "saconv-deform-absorb"),
 }
 """Four to fifteen seconds each; their cases are tried on the other models."""
 PAIRS = [

@@ -29,6 +29,7 @@ def test_program_takes_other_sizes(model, folding, tmp_path):
         assert oracle.relative_error(program(x), outputs(model, x).double()) < 1e-5
 
 
+@pytest.mark.slow
 def test_onnx_takes_other_sizes(model, folding, tmp_path):
     needs_onnx()
     notes = surgeon.save(folding, tmp_path / "fast.onnx", example_inputs=X[:1])

@@ -25,6 +25,7 @@ def test_without_its_source_it_converts_and_runs(program, converted_program):
 
 @pytest.mark.parametrize("how", ["trace", pytest.param("script", marks=pytest.mark.slow)])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.slow
 def test_torchscript_by_torchs_own_converter(tmp_path, monkeypatch, how):
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)

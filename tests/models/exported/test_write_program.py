@@ -24,6 +24,7 @@ def test_ranges_are_kept(program, converted_program):
         assert high is None
 
 
+@pytest.mark.slow
 def test_a_shaken_model_is_exported_as_it_is(tmp_path):
     torch.manual_seed(1)
     model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 4, stride=3, padding=1)).eval()
