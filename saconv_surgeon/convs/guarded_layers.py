@@ -62,8 +62,15 @@ class GuardedLayer(ConvertedLayer):
 
     def __delattr__(self, name: str) -> None:
         if name in INHERITED and name in self._parameters:
-            _deleted.setdefault(self, {})[name] = self._parameters[name], self.is_at_rest()
+            _deleted.setdefault(self, {})[name] = self._parameters[name], self._rested()
         super().__delattr__(name)
+
+    def _rested(self) -> bool:
+        """Whether the layer is at rest, or was when its weight was deleted; True if there are no values that would tell."""
+        kernel = self._parameters.get("weight")
+        if kernel is None:
+            return _deleted.get(self, {}).get("weight", (None, True))[1]
+        return type(kernel.data) is not Tensor or kernel.is_meta or self.is_at_rest()
 
     def rest_with_weight(self) -> None:
         """Makes ``weight`` the kernel that the layer convolves with."""

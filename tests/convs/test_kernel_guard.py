@@ -456,3 +456,14 @@ def test_copies_may_take_the_place():
     model[0].conv = copy.deepcopy(model[0].conv)
     holder = nn.Sequential(model)
     holder[0] = copy.deepcopy(model)
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_both_parameters_may_be_taken_out_and_put_back(device):
+    """As sharding does."""
+    layer = oracle.shake(surgeon.SAConv2d(3, 8, 3)).to(device)
+    weight, bias = dict(layer.named_parameters())["weight"], layer.bias
+    del layer.weight, layer.bias
+    assert not hasattr(layer, "weight")
+    layer.weight, layer.bias = weight, bias
+    assert dict(layer.named_parameters())["weight"] is weight
