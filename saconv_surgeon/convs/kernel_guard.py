@@ -92,7 +92,7 @@ def check_exchange(modules: Mapping[str, nn.Module | None], name: str, new: nn.M
 
     Raises:
         NotPlainError: A trained layer whose weight was read would be lost, or the norm beside it; or a convolution is put beside
-            one that was read, as those are that branches are merged into.
+            it, as code does that merges branches.
     """
     old = modules.get(name)
     if old is new or not READERS or not is_guarded() or foreign_caller() is None:
@@ -142,7 +142,7 @@ def _lost(
 ) -> list[ConvertedLayer]:
     """The layers in ``old`` that have been read and that would be nowhere below the module any more.
 
-    None if ``new`` has converted layers as well: a copy, an average.
+    There are none if ``new`` has converted layers as well: it is a copy, or an average.
     """
     read = _read_in([old])
     if not read or (new is not None and any(isinstance(part, ConvertedLayer) for part in new.modules())):

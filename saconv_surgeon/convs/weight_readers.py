@@ -58,7 +58,7 @@ def note_reader(layer: nn.Module) -> None:
     """
     frame = sys._getframe(2)
     origin: str = frame.f_globals.get("__name__", "")
-    if origin.startswith((PACKAGE, "torch.")) and origin != FUSING:
+    if origin.startswith((f"{PACKAGE}.", "torch.")) and origin != FUSING:
         return
     if not reads_values(frame.f_code, frame.f_lasti):
         return
