@@ -29,8 +29,8 @@ from saconv_surgeon.models.census.census import Census, take_census
 from saconv_surgeon.models.census.followers import add_context
 from saconv_surgeon.models.running.inputs import Inputs
 from saconv_surgeon.records import Plan
+from saconv_surgeon.surgery.decisions import Selection
 from saconv_surgeon.surgery.inspect import make_plan
-from saconv_surgeon.surgery.planning import Selection
 from saconv_surgeon.surgery.rewriting import apply
 
 PRELOAD = os.environ.get("BENCHMARK_PRELOAD")

@@ -28,9 +28,9 @@ from saconv_surgeon.records import Base, Diff, Init, Mode, Plan, PlannedSite, Pr
 from saconv_surgeon.records.progress import OnStep, silent
 from saconv_surgeon.surgery.convert import convert_model
 from saconv_surgeon.surgery.converted_model import Conversion
+from saconv_surgeon.surgery.decisions import Selection
 from saconv_surgeon.surgery.equivalence import TOLERANCE, TRIALS
 from saconv_surgeon.surgery.inspect import make_plan
-from saconv_surgeon.surgery.planning import Selection
 
 
 @one_at_a_time

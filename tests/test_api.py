@@ -16,7 +16,7 @@ PACKAGE = Path(surgeon.__file__).parent
 LAYERS = (
     *("_version", "errors", "records", "report", "convs"),
     *("models.tree", "models.archive_check", "models.running", "models.census", "models.exported", "models.loading"),
-    *("integrations", "profiling", "comparing", "surgery", "folding", "saving", "api", "cli", "__main__"),
+    *("integrations", "profiling", "comparing", "surgery", "folding", "saving", "planning", "api", "cli", "__main__"),
 )
 """From the bottom up: a file imports from its own layer or from one before it."""
 NAMED = re.compile(r"(saconv_surgeon(?:\.\w+)+)(?::\w+)?")

@@ -14,7 +14,7 @@ from saconv_surgeon.errors import UsageError
 from saconv_surgeon.records import Init
 
 if TYPE_CHECKING:
-    from saconv_surgeon.surgery.planning import Selection
+    from saconv_surgeon.surgery.decisions import Selection
 
 TARGET_OPTIONS = "saconv_surgeon.target_options"
 """The entry of a context that collects the options of the target."""
@@ -107,7 +107,7 @@ class SelectionOptions:
 
     def selection(self) -> Selection:
         """The same for the library."""
-        from saconv_surgeon.surgery.planning import Selection
+        from saconv_surgeon.surgery.decisions import Selection
 
         return Selection(
             self.include, self.exclude, self.min_stride, self.allow_depthwise, self.absorb, self.target_options

@@ -87,7 +87,8 @@ class PlannedSite(ConvSite):
     """A convolution with its decision. ``added_*`` is the cost of converting it, for the example inputs as given.
 
     ``absorbs`` has the paths of the norm (``bn``) and the activation (``act``) that become parts of the new layer;
-    ``not_absorbed`` says why one that was asked for does not.
+    ``not_absorbed`` says why one that was asked for does not. ``target`` and ``options`` are what this convolution becomes;
+    None if that is the plan's own target with the plan's own options.
     """
 
     decision: Decision = "refuse"
@@ -97,6 +98,8 @@ class PlannedSite(ConvSite):
     added_macs: int | None = None
     absorbs: Mapping[str, str] = field(default_factory=dict)
     not_absorbed: str | None = None
+    target: str | None = None
+    options: Mapping[str, str] | None = None
 
     @classmethod
     def of(cls, site: ConvSite, decision: Decision, **rest: Any) -> PlannedSite:

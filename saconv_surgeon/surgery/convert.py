@@ -23,6 +23,7 @@ from saconv_surgeon.models.tree.fingerprint import fingerprint
 from saconv_surgeon.records import Base, Equivalence, Mode, Plan
 from saconv_surgeon.records.progress import OnStep
 from saconv_surgeon.surgery.converted_model import Conversion
+from saconv_surgeon.surgery.decisions import Selection, refuse
 from saconv_surgeon.surgery.eligibility import HELD_OUTSIDE, USED_OTHERWISE
 from saconv_surgeon.surgery.equivalence import prove, unreached, worse_of
 from saconv_surgeon.surgery.fusing_methods import warn_of_fusing
@@ -30,7 +31,6 @@ from saconv_surgeon.surgery.gradient_check import with_gradients
 from saconv_surgeon.surgery.inexact.initialization import chosen_init, initialize
 from saconv_surgeon.surgery.inspect import make_plan
 from saconv_surgeon.surgery.plan_file import read_plan
-from saconv_surgeon.surgery.planning import Selection, refuse
 from saconv_surgeon.surgery.rewriting import apply
 
 

@@ -15,8 +15,8 @@ from saconv_surgeon.models.running.inputs import Inputs
 from saconv_surgeon.models.tree.recursion import with_room
 from saconv_surgeon.records import Base, ConvSite, Mode, Plan
 from saconv_surgeon.records.progress import OnStep, silent
+from saconv_surgeon.surgery.decisions import Selection, plan_sites, replay
 from saconv_surgeon.surgery.eligibility import Eligibility
-from saconv_surgeon.surgery.planning import Selection, plan_sites, replay
 
 
 @with_room

@@ -1,8 +1,8 @@
 """Plans of small models."""
 
 import saconv_surgeon as surgeon
+from saconv_surgeon.surgery.decisions import Selection
 from saconv_surgeon.surgery.inspect import make_plan
-from saconv_surgeon.surgery.planning import Selection
 from tests import nets
 
 

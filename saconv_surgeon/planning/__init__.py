@@ -1,0 +1,1 @@
+"""Which layers to convert, and to what, for a budget: prices, gains, the knapsack, the timed promise."""
