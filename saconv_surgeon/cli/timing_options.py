@@ -62,6 +62,11 @@ class TimingOptions:
         help="Time every layer, in passes of their own.",
     )
 
+    @property
+    def seconds(self) -> float:
+        """How long to measure."""
+        return self.budget
+
     def timing(self, *, abstract: bool = False) -> Timing | None:
         """The same for the library; None if time is not to be measured.
 
@@ -71,7 +76,7 @@ class TimingOptions:
         without = "--abstract" if abstract else None if self.latency else "--no-latency"
         if without is None:
             return Timing(
-                self.budget,
+                self.seconds,
                 self.batches,
                 self.autocast,
                 self.compiled,

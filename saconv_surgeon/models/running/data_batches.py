@@ -40,7 +40,7 @@ def data_batches(data: Iterable[Any], example: Inputs | None, model: nn.Module, 
     """
     batches = []
     for i, given in enumerate(islice(_iterated(data), most)):
-        inputs = _placed(_inputs(given, example, model), example, model)
+        inputs = _placed(inputs_of_batch(given, example, model), example, model)
         _check(inputs, i)
         _check_runs(model, inputs, i)
         devices = [t.device for t in inputs.tensors]
@@ -80,7 +80,8 @@ def _check_runs(model: nn.Module, batch: Inputs, i: int) -> None:
         ) from error
 
 
-def _inputs(batch: Any, example: Inputs | None, model: nn.Module) -> Inputs:
+def inputs_of_batch(batch: Any, example: Inputs | None, model: nn.Module | None) -> Inputs:
+    """What of a batch a model takes; if neither an example nor the model is known, its first tensor or image."""
     if example is not None and not _takes_one(example):
         return Inputs.of(batch)
     if isinstance(batch, (list, tuple)):
@@ -93,9 +94,9 @@ def _takes_one(example: Inputs) -> bool:
     return len(example.args) == 1 and not example.kwargs and isinstance(example.args[0], Tensor)
 
 
-def _of_dict(batch: Mapping[Any, Any], model: nn.Module) -> Inputs:
+def _of_dict(batch: Mapping[Any, Any], model: nn.Module | None) -> Inputs:
     """All of it if ``forward`` takes any name; otherwise the entries that it names; otherwise the first image."""
-    parameters = inspect.signature(model.forward).parameters
+    parameters = {} if model is None else inspect.signature(model.forward).parameters
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return Inputs.of(batch)
     named = {name: value for name, value in batch.items() if name in parameters}
