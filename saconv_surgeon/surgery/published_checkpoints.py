@@ -116,6 +116,7 @@ def published_state(module: nn.Module, source: Source) -> dict[str, Tensor]:
             raise ValueError(f"{path or type(layer).__name__}: {wrong}")
         if isinstance(layer, SAConv2d) and layer.bias is not None:
             bias, context = layer.bias.detach().double(), layer.post_context
+            assert context is not None
             assert context.bias is not None
             moved = context.bias.detach().double() + bias + context.weight.detach().double()[:, :, 0, 0] @ bias
             state[joined(path, "post_context.bias")] = moved.to(layer.bias.dtype)
