@@ -61,6 +61,8 @@ class Eligibility:
         kind = self.target.layer
         if own.published is not None and not issubclass(kind, own.published):
             return Reason("published-layer", f"{own.what}, which only a target that is one too can take over")
+        if own.published not in (None, ConvAWS2d) and self.options.get("parts", "all") != "all":
+            return Reason("published-layer", f"{own.what}, which has all parts already (--parts all takes it over)")
         if own.inside and not self.target.absorbs:
             return Reason("parts-inside", f"{own.what}, which {self.target.name} has no place for (--to saconv has)")
         return (
