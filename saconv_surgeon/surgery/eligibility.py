@@ -10,7 +10,7 @@ from torch.nn.utils import parametrize
 from saconv_surgeon.convs.aws import ConvAWS2d
 from saconv_surgeon.convs.converted import ConvertedLayer
 from saconv_surgeon.convs.targets.goal import Goal
-from saconv_surgeon.convs.targets.target import Reason, Target
+from saconv_surgeon.convs.targets.target import Reason
 from saconv_surgeon.models.census.census import QUANTISED, Census
 from saconv_surgeon.models.tree.kernel_shape import by_kernel
 from saconv_surgeon.models.tree.writes import written_by_runs
@@ -44,7 +44,7 @@ class Eligibility:
             return Reason("quantised", f"{site.type}: quantised already, it has no float kernel")
         module = self.model.get_submodule(site.path)
         own = recognised(module)
-        wrong = _cannot_become(goal.target, own) if own is not None else _wrong_kind(module)
+        wrong = _cannot_become(goal, own) if own is not None else _wrong_kind(module)
         if wrong is not None or not isinstance(module, nn.Conv2d):
             return wrong
         return (
@@ -83,13 +83,15 @@ class Eligibility:
         return None
 
 
-def _cannot_become(target: Target, own: OwnConvolution) -> Reason | None:
-    """Why ``target`` has no layer for a convolution of another class."""
-    kind = target.layer
+def _cannot_become(goal: Goal, own: OwnConvolution) -> Reason | None:
+    """Why the target has no layer for a convolution of another class."""
+    kind = goal.target.layer
     if own.published is not None and not issubclass(kind, own.published):
         return Reason("published-layer", f"{own.what}, which only a target that is one too can take over")
-    if own.inside and not target.absorbs:
-        return Reason("parts-inside", f"{own.what}, which {target.name} has no place for (--to saconv has)")
+    if own.published not in (None, ConvAWS2d) and goal.options.get("parts", "all") != "all":
+        return Reason("published-layer", f"{own.what}, which has all parts already (--parts all takes it over)")
+    if own.inside and not goal.target.absorbs:
+        return Reason("parts-inside", f"{own.what}, which {goal.target.name} has no place for (--to saconv has)")
     return None if issubclass(kind, ConvAWS2d) else Reason("subclass", f"{own.what}, which {kind.__name__} cannot be")
 
 
