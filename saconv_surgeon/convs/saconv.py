@@ -30,7 +30,7 @@ from saconv_surgeon.convs.geometry import Centres, check_size, pair, smallest_ma
 from saconv_surgeon.convs.gradients import as_dtype, blended, can_look_at, is_finite, shifted, spatial_mean
 from saconv_surgeon.convs.kernel_guard import guard
 from saconv_surgeon.convs.memory_format import laid_out_like
-from saconv_surgeon.convs.saconv_parts import Parts, has_branches, has_contexts, parse_parts
+from saconv_surgeon.convs.saconv_parts import Parts, fit_to_parts, has_branches, has_contexts, parse_parts
 from saconv_surgeon.convs.switch import switch_at
 from saconv_surgeon.convs.weight_readers import has_run
 
@@ -149,13 +149,30 @@ class SAConv2d(ConvAWS2d):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
-        """See :class:`ConvAWS2d`. Keys of a norm are unexpected if the layer has none; torch by itself would ignore them."""
+        """See :class:`ConvAWS2d`. Also loads what a layer with other parts wrote, if nothing is lost: parts that are not in the
+        state dict are set to rest, and parts at rest that the layer does not have are passed over. Otherwise nothing is loaded.
+
+        Keys of a norm are unexpected if the layer has none; torch by itself would ignore them.
+        """
+        own = dict(self.named_parameters())
+        lost = fit_to_parts(state_dict, prefix, self.parts, {name: p.shape for name, p in own.items()})
+        if lost:
+            state_dict.update({prefix + name: p for name, p in own.items()})  # its parts load themselves
+            error_msgs.append(self._refusal(prefix, lost))
+            return
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
         if strict:
             empty = tuple(f"{prefix}{name}." for name in BLOCK_PARTS if getattr(self, name, None) is None)
             unexpected_keys += [key for key in state_dict if key.startswith(empty) and key not in unexpected_keys]
+
+    def _refusal(self, prefix: str, lost: list[str]) -> str:
+        place = f" at {prefix.removesuffix('.')!r}" if prefix else ""
+        return (
+            f"{', '.join(prefix + key for key in lost)}: trained parts, which {type(self).__name__}{place} with "
+            f"parts={self.parts!r} does not have; load them into one with parts='all', or leave these keys out to lose them"
+        )
 
     def is_at_rest(self) -> bool:
         """Whether y, before ``bn`` and ``act``, is still the plain convolution with the layer's kernel, to the bit."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from saconv_surgeon.convs.targets.known_targets import find_target
+from saconv_surgeon.convs.targets.choices import targets_in_use
 from saconv_surgeon.errors import ModelError, NoEffectWarning, first_line
 from saconv_surgeon.models.loading.in_memory import opened
 from saconv_surgeon.models.running.borrowed import own_tensors_only
@@ -64,10 +64,10 @@ def convert_model(
         base=base or Base(),
         on_step=on_step,
     )
-    goal = find_target(made.target)
-    if init is None and recorded is not None and not goal.preserves:
+    targets = targets_in_use(made)
+    if init is None and recorded is not None and not all(target.preserves for target in targets):
         init = recorded.init
-    init = chosen_init(goal, init, data is not None)
+    init = chosen_init(targets, init, data is not None)
     origin = replace(made.base, fingerprint=fingerprint(model))
     made = replace(made, base=origin, init=init, inputs=described(inputs))
     if not made.converted_paths:
@@ -137,5 +137,6 @@ def _prove(
     if equivalence.bit_equal and equivalence.deterministic:
         equivalence = with_gradients(equivalence, model, converted, inputs, plan.converted_paths, seed, plan.mode)
     if not equivalence.bit_equal and plan.converted_paths:
-        equivalence = replace(equivalence, note=find_target(plan.target).inexact)
+        notes = dict.fromkeys(target.inexact for target in targets_in_use(plan) if target.inexact is not None)
+        equivalence = replace(equivalence, note="; ".join(notes) or None)
     return equivalence

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from torch import nn
 
 from saconv_surgeon.convs.converted import ACTIVATION, NORM, ConvertedLayer
 from saconv_surgeon.convs.kernel_guard import guard
 from saconv_surgeon.convs.parameter_extras import carry_to_layer
-from saconv_surgeon.convs.targets.known_targets import find_target
-from saconv_surgeon.convs.targets.target import Target
+from saconv_surgeon.convs.targets.choices import goal_of
+from saconv_surgeon.convs.targets.goal import Goal
 from saconv_surgeon.errors import ArtefactError, ModelError
 from saconv_surgeon.models.census.conv_arguments import conv_arguments
 from saconv_surgeon.models.running.one_at_a_time import one_at_a_time
@@ -39,19 +39,16 @@ def apply(model: nn.Module, plan: Plan) -> nn.Module:
 
     Raises:
         ArtefactError: The plan does not fit the model; nothing was changed.
+        UsageError: It names a target that there is not, or options that the target does not have.
     """
     model = unwrapped(model)
     sites = [site for site in plan.sites if site.converts]
     for site in sites:
         _check_fits(model, site)
-    target = find_target(plan.target)
-    _check_absorbs(target, sites)
-    options: dict[str, Any] = target.parse(plan.options)
-    if not target.preserves:
-        options["init"] = "random" if plan.init == "random" else "project"
+    goals = [_to_be_made(plan, site) for site in sites]
     copied = copy_model(model)
     with preserved_randomness():
-        layer = _replace(copied, sites, target, options)
+        layer = _replace(copied, zip(sites, goals, strict=True))
     if layer is not None:
         return layer
     rebind(copied)
@@ -59,20 +56,28 @@ def apply(model: nn.Module, plan: Plan) -> nn.Module:
     return copied
 
 
-def _replace(
-    copied: nn.Module, sites: Iterable[PlannedSite], target: Target, options: Mapping[str, Any]
-) -> ConvertedLayer | None:
+def _to_be_made(plan: Plan, site: PlannedSite) -> Goal:
+    """What ``site`` becomes; the options of a target that cannot equal the convolution say how its layer is initialized."""
+    goal = goal_of(plan, site)
+    if site.absorbs and not (goal.target.absorbs and set(site.absorbs) <= {NORM, ACTIVATION}):
+        raise ArtefactError(f"the plan lets {site.path!r} absorb {dict(site.absorbs)}, which {goal.target.name} cannot")
+    if goal.target.preserves:
+        return goal
+    return replace(goal, options={**goal.options, "init": "random" if plan.init == "random" else "project"})
+
+
+def _replace(copied: nn.Module, sites: Iterable[tuple[PlannedSite, Goal]]) -> ConvertedLayer | None:
     """Puts the new layers into ``copied``; if that is the convolution itself, its new layer is returned."""
     paths = paths_of(copied)
-    for site in sites:
+    for site, goal in sites:
         conv = copied.get_submodule(site.path)
         assert isinstance(conv, nn.Conv2d)
         set_by_kernel(conv)  # it is a copy already
         try:
-            own, kind = recognised(conv), target.layer
-            layer = kind.taking(conv, **options) if own is None else layer_of(conv, own, kind, **options)
+            own, kind = recognised(conv), goal.target.layer
+            layer = kind.taking(conv, **goal.options) if own is None else layer_of(conv, own, kind, **goal.options)
         except ValueError as error:
-            raise ArtefactError(f"{site.path!r} cannot become a {target.layer.__name__}: {error}") from error
+            raise ArtefactError(f"{site.path!r} cannot become a {goal.target.layer.__name__}: {error}") from error
         layer.path = site.path or type(layer).__name__
         carry_to_layer(conv, layer, layer.path)
         if conv is copied:
@@ -173,12 +178,6 @@ def unprotect(model: nn.Module) -> None:
         from saconv_surgeon.integrations import ultralytics
 
         ultralytics.unprotect(model)
-
-
-def _check_absorbs(target: Target, sites: Iterable[PlannedSite]) -> None:
-    for site in sites:
-        if site.absorbs and not (target.absorbs and set(site.absorbs) <= {NORM, ACTIVATION}):
-            raise ArtefactError(f"the plan lets {site.path!r} absorb {dict(site.absorbs)}, which {target.name} cannot")
 
 
 def _check_fits(model: nn.Module, site: PlannedSite) -> None:

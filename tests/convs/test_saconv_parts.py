@@ -215,3 +215,101 @@ def test_refusals(conv, parts, code):
     site = only_site(conv, parts)
     assert site.reason_code == code, site.reason
     assert site.converts == (code is None)
+
+
+# ------------------------------------------------------------------ loading from and into layers with other parts
+
+
+def resting(layer, keys):
+    """``layer`` with these parameters as in a new layer."""
+    with torch.no_grad():
+        for key in keys & set(dict(layer.named_parameters())):
+            layer.get_parameter(key).fill_(1.0 if key == "switch.bias" else 0.0)
+    return layer
+
+
+@each
+@pytest.mark.parametrize("assign", [False, True])
+def test_a_whole_layer_loads_some_parts_and_computes_the_same(parts, assign):
+    layer = oracle.shake(layer_of(parts)[1])
+    whole = oracle.shake(layer_of("all")[1], seed=7)
+    names = [name for name, _ in whole.named_parameters()]
+    whole.load_state_dict(copy.deepcopy(layer.state_dict()), assign=assign)
+    assert [name for name, _ in whole.named_parameters()] == names
+    assert torch.equal(whole(X), layer(X))
+    assert relative_error(whole(X), oracle.saconv(layer, X)) < 2e-5
+
+
+@each
+def test_some_parts_load_a_whole_layer_whose_others_rest(parts):
+    others = KEYS["all"] - KEYS[parts]
+    whole = resting(oracle.shake(layer_of("all")[1]), others)
+    layer = oracle.shake(layer_of(parts)[1], seed=7)
+    state = whole.state_dict()
+    layer.load_state_dict(state)
+    assert set(state) == KEYS["all"]  # it is the caller's
+    assert torch.equal(layer(X), whole(X))
+
+
+@each
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("assign", [False, True])
+def test_trained_parts_are_not_lost_and_nothing_is_half_loaded(parts, strict, assign):
+    whole, layer = oracle.shake(layer_of("all")[1]), oracle.shake(layer_of(parts)[1], seed=7)
+    others = KEYS["all"] - KEYS[parts]
+    for key in sorted(others):  # each alone
+        state = resting(copy.deepcopy(whole), others - {key}).state_dict()
+        before, held = copy.deepcopy(layer.state_dict()), dict(layer.named_parameters())
+        with pytest.raises(
+            RuntimeError, match=rf"{key}: trained parts, which .*parts='{parts}' does not have"
+        ) as error:
+            layer.load_state_dict(state, strict=strict, assign=assign)
+        assert "Missing" not in str(error.value)
+        assert all(torch.equal(value, before[name]) for name, value in layer.state_dict().items())
+        assert all(p is held[name] for name, p in layer.named_parameters())
+
+
+def test_inside_a_model_the_error_names_the_layer():
+    a, b = (nn.ModuleDict({"x": oracle.shake(layer_of(parts)[1])}) for parts in ("all", "contexts"))
+    with pytest.raises(RuntimeError, match=r"x\.weight_diff, x\.switch\.weight, x\.switch\.bias: .* at 'x' with parts"):
+        b.load_state_dict(a.state_dict())
+    resting(a["x"], BRANCHES)
+    b.load_state_dict(a.state_dict())
+    assert torch.equal(a["x"](X), b["x"](X))
+
+
+def test_contexts_and_branches_load_each_other_only_at_rest():
+    contexts, branches = (oracle.shake(layer_of(parts)[1]) for parts in ("contexts", "branches"))
+    with pytest.raises(RuntimeError, match=r"pre_context\.weight, .*trained parts"):
+        branches.load_state_dict(contexts.state_dict())
+    branches.load_state_dict(resting(contexts, CONTEXTS).state_dict())
+    assert torch.equal(branches(X), contexts(X))
+
+
+@pytest.mark.parametrize("parts", KEYS)
+def test_a_plain_convolution_still_lacks_the_new_parameters(parts):
+    conv, layer = layer_of(parts)
+    with pytest.raises(RuntimeError, match=r"Missing key\(s\)"):
+        layer.load_state_dict(conv.state_dict())
+    trained = oracle.shake(layer_of(parts)[1])
+    new = {key: value.clone() for key, value in trained.state_dict().items() if key not in SHARED}
+    trained.load_state_dict(conv.state_dict(), strict=False)
+    assert all(torch.equal(trained.state_dict()[key], value) for key, value in new.items())
+
+
+def test_half_of_a_part_is_missing():
+    state = layer_of("all")[1].state_dict()
+    del state["weight_diff"]
+    with pytest.raises(RuntimeError, match=r'Missing key.*"weight_diff"'):
+        layer_of("all")[1].load_state_dict(state)
+
+
+@each
+def test_loads_onto_the_meta_device_and_in_half_precision(parts):
+    layer = oracle.shake(layer_of(parts)[1])
+    empty = SAConv2d(4, 8, 3, padding=1, device="meta")
+    empty.load_state_dict(layer.state_dict(), assign=True)
+    assert torch.equal(empty(X), layer(X))
+    half, whole = copy.deepcopy(layer).bfloat16(), SAConv2d(4, 8, 3, padding=1, dtype=torch.bfloat16)
+    whole.load_state_dict(half.state_dict())
+    assert torch.equal(whole(X.bfloat16()), half(X.bfloat16()))
