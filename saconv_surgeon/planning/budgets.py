@@ -58,16 +58,22 @@ def parse_budget(text: str) -> Budget:
         return _as_ratio(text, figure, number, unit, increases)
     _check_unit(text, figure, number, unit)
     if increases and number < 0:
-        raise _wrong(text, "asks for less than the original model has, and conversion adds; give an increase of 0 or more")
+        raise _wrong(
+            text, "asks for less than the original model has, and conversion adds; give an increase of 0 or more"
+        )
     return Budget(text.strip(), figure, number * UNITS[unit], "increase" if increases else "value")
 
 
 def _as_ratio(text: str, figure: str, number: float, unit: str, increases: bool) -> Budget:
     if increases and unit != "%":
-        raise _wrong(text, f"is both an increase and a ratio; write {figure}<{1 + abs(number):g}x or {figure}<{number:+g}%")
+        raise _wrong(
+            text, f"is both an increase and a ratio; write {figure}<{1 + abs(number):g}x or {figure}<{number:+g}%"
+        )
     ratio = number if unit != "%" else 1 + number / 100 if increases else number / 100
     if ratio < 1:
-        raise _wrong(text, f"asks for {ratio:g} times the original model, and conversion adds; give a ratio of 1.0x or more")
+        raise _wrong(
+            text, f"asks for {ratio:g} times the original model, and conversion adds; give a ratio of 1.0x or more"
+        )
     return Budget(text.strip(), figure, ratio, "ratio")
 
 
@@ -125,7 +131,7 @@ def _allowance(budget: Budget, own: float) -> Allowance:
     if added < 0:
         raise _wrong(
             budget.text,
-            f"is below what the original model has, {written(budget.figure, own)}; give more than that, or leave the model as it is",
+            f"is below what the original model has, {written(budget.figure, own)}; give more than that",
         )
     return Allowance(budget, own, added)
 
@@ -134,7 +140,9 @@ def written(figure: str, value: float) -> str:
     """A figure with its unit, for people."""
     if figure in TIMED:
         return f"{value * 1e3:.4g} ms"
-    for size, unit in ((1024.0**3, "GiB"), (1024.0**2, "MiB")) if figure in BYTES else ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+    for size, unit in (
+        ((1024.0**3, "GiB"), (1024.0**2, "MiB")) if figure in BYTES else ((1e9, "G"), (1e6, "M"), (1e3, "k"))
+    ):
         if abs(value) >= size:
             return f"{value / size:.4g} {unit}"
     return f"{value:.4g}"

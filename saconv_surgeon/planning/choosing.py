@@ -85,7 +85,7 @@ class _Search:
     def _unit(self, k: int) -> float:
         """The price of one: the capacity, or all that could be taken of it if that is less, or the capacity is 0."""
         most = float(np.abs(self.loads[:, k]).sum()) if len(self.keys) else 0.0
-        return (min(self.limits[k], most) if 0 < self.limits[k] else most) or 1.0
+        return (min(self.limits[k], most) if self.limits[k] > 0 else most) or 1.0
 
     def joint(self, chosen: Choice) -> float:
         """What a choice gains."""
