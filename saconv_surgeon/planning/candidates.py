@@ -10,6 +10,8 @@ from torch import nn
 
 from saconv_surgeon._version import __version__
 from saconv_surgeon.convs.saconv_parts import Parts
+from saconv_surgeon.convs.targets.choices import choices_of
+from saconv_surgeon.convs.targets.goal import Goal
 from saconv_surgeon.convs.targets.known_targets import find_target
 from saconv_surgeon.convs.targets.target import Reason
 from saconv_surgeon.errors import UsageError
@@ -17,7 +19,7 @@ from saconv_surgeon.models.census.census import take_census
 from saconv_surgeon.models.census.followers import add_context
 from saconv_surgeon.models.loading.in_memory import check_weights
 from saconv_surgeon.models.running.inputs import Inputs
-from saconv_surgeon.records import Base, Mode, Plan, PlannedSite
+from saconv_surgeon.records import MIXED, Base, Mode, Plan, PlannedSite
 from saconv_surgeon.records.budgeted_plan import Candidate
 from saconv_surgeon.surgery.decisions import Selection, plan_sites
 
@@ -99,8 +101,8 @@ def offer(
             model,
             sites,
             census,
-            target=candidate.target,
-            selection=replace(selection, absorb=False, options=candidate.options),
+            choices_of(candidate.target, candidate.options),
+            selection=replace(selection, absorb=False),
             image_size=inputs.image_size,
             base=base,
         )
@@ -134,7 +136,7 @@ def with_choices(plan: Plan, choices: Mapping[str, Candidate]) -> Plan:
 
     Others that could be converted are refused as not chosen, and those that were refused stay so.
 
-    The plan's own target is the one of most sites.
+    Each site has a target and options of its own. The plan's own target is that of all, or none if they differ.
 
     Raises:
         UsageError: ``choices`` has a path that the plan does not convert.
@@ -143,20 +145,23 @@ def with_choices(plan: Plan, choices: Mapping[str, Candidate]) -> Plan:
     stranger = next((path for path in choices if path not in known), None)
     if stranger is not None:
         raise UsageError(f"{stranger!r} is not among the convolutions that the plan can convert")
-    targets = [choice.target for choice in choices.values()]
-    target = max(dict.fromkeys(targets), key=targets.count, default=plan.target)
-    own = [tuple(c.options.items()) for c in choices.values() if c.target == target]
-    options = dict(max(own, key=own.count)) if own else plan.options
+    goals = [Goal.of(choice.target, choice.options) for choice in choices.values()]
+    names = {goal.target.name for goal in goals}
+    target = names.pop() if len(names) == 1 else MIXED if names else plan.target
+    written = [tuple(goal.written.items()) for goal in goals]
+    options = (
+        {} if target == MIXED else dict(max(sorted(set(written)), key=lambda w: written.count(w), default=plan.options))
+    )
     sites = tuple(_decided(site, choices.get(site.path)) for site in plan.sites)
-    return replace(plan, sites=sites, target=target, options=dict(options))
+    return replace(plan, sites=sites, target=target, options=options)
 
 
 def _decided(site: PlannedSite, choice: Candidate | None) -> PlannedSite:
     if choice is None:
         return _refused(site, NOT_CHOSEN) if site.converts else site
-    target = find_target(choice.target)
+    goal = Goal.of(choice.target, choice.options)
     assert site.arguments is not None
-    cost = target.added(site.arguments, site.shapes, {**target.parse(choice.options), "allow_depthwise": True})
+    cost = goal.target.added(site.arguments, site.shapes, {**goal.options, "allow_depthwise": True})
     return replace(
         site,
         decision="convert",
@@ -164,12 +169,12 @@ def _decided(site: PlannedSite, choice: Candidate | None) -> PlannedSite:
         reason_code=None,
         added_parameters=cost.parameters,
         added_macs=cost.macs,
-        target=choice.target,
-        options=dict(choice.options),
+        target=goal.target.name,
+        options=goal.written,
     )
 
 
 def _refused(site: PlannedSite, reason: Reason) -> PlannedSite:
     return replace(
-        site, decision="refuse", reason=reason.text, reason_code=reason.code, target=None, options=None, absorbs={}
+        site, decision="refuse", reason=reason.text, reason_code=reason.code, target=None, options=None, instead=None
     )
