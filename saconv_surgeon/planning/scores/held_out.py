@@ -1,15 +1,15 @@
 """The gain that gradients promise, on samples that they were not fitted to.
 
-With G the gradients of some parameters that start at zero, one row for each sample, F = GᵀG/n is their empirical Fisher
-matrix, and one Newton step, θ = -(F + λ)⁻¹ ḡ, promises ½ ḡᵀF⁻¹ḡ: the score (Lagrange multiplier) test. Over the samples that θ was computed
-from it promises something for pure noise too, the more the more parameters there are. So it is computed from one half of the
-batches and tried on the other, where it lowers the loss by
+With G the gradients of some parameters that start at zero, one row for each sample, F = GᵀG/n is their empirical Fisher matrix,
+and one Newton step, θ = -(F + λ)⁻¹ ḡ, promises ½ ḡᵀF⁻¹ḡ: the score (Lagrange multiplier) test. Over the samples that θ was
+computed from it promises something for pure noise too, the more the more parameters there are. So it is computed from one half of
+the batches and tried on the other, where it lowers the loss by
 
     mean(f) - ½ mean(f²),   f = -G_b θ = K_ba (K_aa + n λ)⁻¹ 1,   K = G Gᵀ:
 
 the uncentred R² of a regression of 1 on the gradients, over 2. It lies below ½, is about 0 for noise, and is the same if the
-loss is multiplied by a number. All that is needed of a part is its n × n matrix; those of a set of parts are added, and so their gains
-overlap as their gradients do.
+loss is multiplied by a number. All that is needed of a part is its n × n matrix; those of a set of parts are added, and so their
+gains overlap as their gradients do.
 """
 
 from __future__ import annotations

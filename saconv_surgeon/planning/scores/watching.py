@@ -121,8 +121,8 @@ class Watch:
     def _grouped(self, values: Tensor) -> Tensor:
         """(samples, …) → (rows, …): sums over neighbouring samples, times the number of rows.
 
-        So every row is an estimate of the gradient of the whole batch. All rows get the same if the layer does not see one map for
-        each sample.
+        So every row is an estimate of the gradient of the whole batch. All rows get the same if the layer does not see one map
+        for each sample.
         """
         count = self.batch.stop - self.batch.start
         if values.shape[0] != self.samples:
