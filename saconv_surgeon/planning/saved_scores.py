@@ -66,7 +66,7 @@ class SavedScores:
 
 
 def read_scores(path: Path, subject: Subject) -> SavedScores:
-    """What ``path`` has of ``subject``: nothing if there is no such file. Prices of other settings or another machine are left out.
+    """What ``path`` has of ``subject``: nothing if there is no such file. Prices of another machine are left out.
 
     Raises:
         UsageError: The scores in the file are of something else; says of what.

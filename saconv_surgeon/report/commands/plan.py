@@ -26,7 +26,7 @@ def plan_blocks(planned: BudgetedPlan, gates: Gates = ()) -> list[Block]:
     """For the terminal."""
     blocks: list[Block] = [chosen_layers(planned), BLANK, *summary(planned)]
     if planned.curve:
-        blocks += [BLANK, line("Gain against price", "strong"), gain_curve(planned)]
+        blocks += [BLANK, line("Gain against price", "strong"), gain_curve(planned), BLANK]
     return [*blocks, *gate_blocks(gates)]
 
 

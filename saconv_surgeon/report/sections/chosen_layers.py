@@ -11,6 +11,8 @@ from saconv_surgeon.report.sections.gain_curve import gain_of
 
 MEDIUM = 110
 PLAIN = "stays"
+BASELINES = ("depth", "random", "stages")
+"""Scores that are orders of layers."""
 TITLES = ("layer", "choice", "+latency", "+MACs", "+params", "gain", "why")
 COLUMNS = (
     Column("layer", least=12),
@@ -121,7 +123,7 @@ def _in_units(promise: Promise, value: float) -> str:
 def _gain(planned: BudgetedPlan) -> list[Line]:
     if planned.gain is None:
         return [line(f"score {planned.score}: no gain known", "warn")]
-    if planned.unit == "rank":
+    if planned.score in BASELINES:
         return [line(f"score {planned.score}: an order of the layers, no measure of a gain")]
     if planned.everything is None or planned.everything <= 0:
         return [line(f"score {planned.score}: a promised gain of {planned.gain:.3g} ({planned.unit})")]

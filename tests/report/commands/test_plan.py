@@ -86,7 +86,7 @@ def test_what_was_found_is_in_the_units_of_the_budget(budget, found, text):
 
 
 def test_a_rank_is_no_gain():
-    text = shown(replace(PLANNED, score="depth", unit="rank"))
+    text = shown(replace(PLANNED, score="depth", unit="place in the order of calls"))
     assert "score depth: an order of the layers, no measure of a gain" in text
     assert "of the gain that converting" not in text
 
