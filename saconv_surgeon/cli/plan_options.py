@@ -24,6 +24,7 @@ class Asked:
 
     seconds: float = SECONDS
     conditions: tuple[str, ...] = ()
+    in_seconds: bool = False
 
 
 def _asked(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> Asked:
@@ -33,7 +34,9 @@ def _asked(context: click.Context, parameter: click.Parameter, value: tuple[str,
         raise click.BadParameter("more than one number of seconds was given")
     if numbers and not 0.1 <= numbers[0] < float("inf"):
         raise click.BadParameter(f"{numbers[0]:g} seconds measure nothing; give at least 0.1")
-    return Asked(numbers[0] if numbers else SECONDS, tuple(text for text in value if _number(text) is None))
+    return Asked(
+        numbers[0] if numbers else SECONDS, tuple(text for text in value if _number(text) is None), bool(numbers)
+    )
 
 
 def _number(text: str) -> float | None:
@@ -61,6 +64,25 @@ class BudgetedTimingOptions(TimingOptions):
         """See :class:`TimingOptions`."""
         asked: Asked = self.budget
         return asked.seconds
+
+    def says_how_to_measure(self, field: str) -> bool:
+        """See :class:`TimingOptions`: a condition is not about the measurement."""
+        asked: Asked = self.budget
+        return super().says_how_to_measure(field) and (field != "budget" or asked.in_seconds)
+
+    def check_plain(self) -> None:
+        """Checks that the model is to be timed as it is.
+
+        Raises:
+            UsageError: It is to be timed in another way, which prices of layers alone do not know.
+        """
+        others = {"--batch": self.batches, "--autocast": self.autocast, "--compile": self.compiled}
+        name = next((name for name, value in others.items() if value), None)
+        if name is not None:
+            raise UsageError(
+                f"a budget is about the model as it is run on its inputs; {name} does not go together with it: give the batch "
+                "with --input, the dtype with --dtype"
+            )
 
     @property
     def conditions(self) -> tuple[str, ...]:

@@ -62,6 +62,7 @@ def plan_for_budgets(
     """
     if not measured.conditions:
         raise UsageError(f"for which budget? give --budget {FORMS}")
+    measured.check_plain()
     from saconv_surgeon import api
 
     loss, step = learnt.functions()

@@ -23,7 +23,7 @@ from saconv_surgeon.planning.budgets import TIMED, parse_budget
 from saconv_surgeon.planning.candidates import Offered, candidates_of_targets, offer, with_choices, without
 from saconv_surgeon.planning.figures import PRICES, Measuring, wanted_for
 from saconv_surgeon.planning.paired_clock import PairedClock
-from saconv_surgeon.planning.prices import price_candidates
+from saconv_surgeon.planning.prices import counted_price, price_candidates
 from saconv_surgeon.planning.saved_scores import SavedScores, Subject, read_scores
 from saconv_surgeon.planning.scores import baselines
 from saconv_surgeon.planning.scores.gains import Gains
@@ -46,6 +46,8 @@ TrainStep = Callable[[nn.Module, Any], Tensor]
 DEFAULT_SCORE: ScoreName = "promise"
 NEED_DATA = ("promise", "probe")
 """Scores that look at data."""
+LAYERS_SHARE = 5.0
+"""How much longer than one model all layers and candidates together are timed."""
 NOTHING = "no convolution of this model can be converted; see the reasons in the plan"
 
 
@@ -141,7 +143,7 @@ def _plan(
         priced, saved = _priced(asked, variants, measuring, saved, on_step)
     saved = _kept(asked, saved)
     with clock.step("choosing"):
-        if asked.timing is None:
+        if asked.timing is None and priced.calibrations:
             answer = answer_untimed(priced, gains)
         else:
             answer = solve_promised(priced, gains, measuring, on_step=on_step)
@@ -287,10 +289,17 @@ def _priced(
             f"{asked.budgets[0].text} is about time, and time is not to be measured; leave --no-latency out, or give --scores "
             "FILE with the prices of an earlier plan"
         )
+    if asked.timing is None:
+        sites = {site.path: site for site in variants.offered.plan.sites}
+        own = variants.offered.candidates
+        counted = {path: {c.name: counted_price(sites[path], c) for c in offers} for path, offers in own.items()}
+        return Priced.of(counted, asked.budgets, measuring), saved
     whole = WholeTimer(measuring, asked.budgets)
     for figure in timed:
         measuring.original(figure)
-    prices = price_candidates(variants, wanted_for(asked.budgets), on_whole=whole, on_step=on_step)
+    seconds = LAYERS_SHARE * asked.timing.budget_s
+    wanted = wanted_for(asked.budgets)
+    prices = price_candidates(variants, wanted, budget_s=seconds, on_whole=whole, on_step=on_step)
     priced = Priced.of(prices, asked.budgets, measuring).calibrated(whole.timings)
     extra = {
         "originals": {figure: measuring.original(figure) for figure in timed},
