@@ -5,9 +5,10 @@ and one Newton step, θ = -(F + λ)⁻¹ ḡ, promises ½ ḡᵀF⁻¹ḡ: the s
 computed from it promises something for pure noise too, the more the more parameters there are. So it is computed from one half of
 the batches and tried on the other, where it lowers the loss by
 
-    mean(f) - ½ mean(f²),   f = -G_b θ = K_ba (K_aa + n λ)⁻¹ 1,   K = G Gᵀ:
+    mean(f) - ½ mean(f²),   f = -G_b θ = t K_ba (K_aa + n λ)⁻¹ 1,   K = G Gᵀ:
 
-the uncentred R² of a regression of 1 on the gradients, over 2. It lies below ½, is about 0 for noise, and is the same if the
+λ and the length t of the step are those that gain most on the samples of the first half, each left out in turn; t is 0 if none of
+them gains. That is the uncentred R² of a regression of 1 on the gradients, over 2. It lies below ½, is about 0 for noise, and is the same if the
 loss is multiplied by a number. All that is needed of a part is its n × n matrix; those of a set of parts are added, and so their
 gains overlap as their gradients do.
 """
@@ -30,8 +31,11 @@ from saconv_surgeon.records.serialization import to_dict
 
 Matrix = NDArray[np.float64]
 UNIT = "held-out R²/2 of a Newton step"
-RIDGE = 1.0
+RIDGES = np.array([0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0])
+"""Values of n λ that are tried, in units of the mean of the diagonal of a matrix, which is 1 for every part."""
 SPLITS = 4
+Way = tuple[NDArray[np.int64], NDArray[np.int64]]
+"""Rows to fit, and rows to try."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class HeldOutGains:
         grams: By path and part, the matrix as :func:`packed` writes it.
         parts: By path and candidate, the parts that it has; their matrices are added.
         reasons: By path and candidate, why there is no gain.
-        ridge: n λ, in units of the mean of a matrix's diagonal, which is 1 for every part.
+        splits: How many times the batches are halved; each half is fitted to and tried.
         seed: Of the halves.
     """
 
@@ -51,7 +55,6 @@ class HeldOutGains:
     grams: Mapping[str, Mapping[str, str]]
     parts: Mapping[str, Mapping[str, tuple[str, ...]]]
     reasons: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    ridge: float = RIDGE
     splits: int = SPLITS
     seed: int = 0
     name: ScoreName = "promise"
@@ -93,7 +96,7 @@ class HeldOutGains:
         }
 
     @cached_property
-    def _halves(self) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    def _halves(self) -> list[Way]:
         return halves(self.batches, self.splits, self.seed)
 
     def _sum(self, chosen: Mapping[str, str]) -> Matrix:
@@ -105,21 +108,34 @@ class HeldOutGains:
         return total
 
     def _gain(self, gram: Matrix) -> float:
-        return held_out_gain(gram, self._halves, self.ridge) if gram.any() else 0.0
+        return held_out_gain(gram, self._halves) if gram.any() else 0.0
 
 
-def held_out_gain(gram: Matrix, ways: Iterable[tuple[NDArray[np.int64], NDArray[np.int64]]], ridge: float) -> float:
-    """The mean over ``ways``, pairs of rows to fit and rows to try, of what a step fitted to the first promises on the second."""
+def held_out_gain(gram: Matrix, ways: Iterable[Way]) -> float:
+    """The mean over ``ways`` of what a step fitted to the first rows promises on the others."""
     found = []
     for fitted, tried in ways:
-        inside = gram[np.ix_(fitted, fitted)]
-        step = np.linalg.solve(inside + ridge * np.eye(len(fitted)), np.ones(len(fitted)))
-        f = gram[np.ix_(tried, fitted)] @ step
+        f = gram[np.ix_(tried, fitted)] @ fitted_step(gram[np.ix_(fitted, fitted)])
         found.append(f.mean() - 0.5 * np.square(f).mean())
     return float(np.mean(found))
 
 
-def halves(batches: Iterable[int], splits: int, seed: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+def fitted_step(gram: Matrix) -> NDArray[np.float64]:
+    """t (K + n λ)⁻¹ 1 with λ and t as they gain most, every sample being left out in turn.
+
+    With A = K + n λ, the value at a sample of what the others say is 1 - (A⁻¹ 1)ᵢ / (A⁻¹)ᵢᵢ.
+    """
+    values, vectors = np.linalg.eigh(gram)
+    inverse = 1.0 / (np.maximum(values, 0.0)[:, None] + RIDGES)
+    steps = vectors @ (vectors.sum(0)[:, None] * inverse)
+    left_out = 1.0 - steps / (np.square(vectors) @ inverse)
+    mean, square = left_out.mean(0), np.square(left_out).mean(0)
+    length = np.clip(mean / np.maximum(square, np.finfo(float).tiny), 0.0, 1.0)
+    best = int(np.argmax(length * mean - 0.5 * np.square(length) * square))
+    return length[best] * steps[:, best]
+
+
+def halves(batches: Iterable[int], splits: int, seed: int) -> list[Way]:
     """(rows of one half of the batches, rows of the other), and the other way round, ``splits`` times."""
     of_row = np.array(list(batches))
     names, generator = np.unique(of_row), np.random.default_rng(seed)

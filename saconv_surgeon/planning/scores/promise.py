@@ -23,7 +23,7 @@ from saconv_surgeon.records.budgeted_plan import Candidate
 from saconv_surgeon.records.progress import OnStep, silent
 from saconv_surgeon.surgery.rewriting import apply
 
-MOST_ROWS = 128
+MOST_ROWS = 64
 """Samples are taken together in groups if there are more: a matrix of this size is kept for each half of each layer."""
 HALF_OF: Mapping[Part, str] = {"pre_context": CONTEXTS, "post_context": CONTEXTS, "switch": BRANCHES, "wide": BRANCHES}
 STEP = "gradients"
@@ -119,7 +119,7 @@ def _gains(
 
 
 def _grams(rows: Rows) -> dict[str, str]:
-    """By half, the sum of the matrices of its parts, each divided by the mean of its diagonal, so that one ridge fits all."""
+    """By half, the sum of the matrices of its parts, each divided by the mean of its diagonal, so that all weigh the same."""
     sums: dict[str, Tensor] = {}
     for part, gradients in rows.parts.items():
         gram = (gradients @ gradients.T).double()

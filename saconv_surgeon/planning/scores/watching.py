@@ -3,6 +3,7 @@ of samples."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -57,10 +58,12 @@ class Watch:
         self.seeds = paths
         self.batch = slice(0, 0)
         self.samples = 0
+        self.maps_seen: Counter[str] = Counter()
 
     def next_batch(self, rows: slice, samples: int) -> None:
         """The gradients that follow are of ``samples`` samples and belong to ``rows``."""
         self.batch, self.samples = rows, samples
+        self.maps_seen.clear()
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -96,15 +99,17 @@ class Watch:
         if not torch.is_grad_enabled():
             return output
         mean = output.detach().mean((-2, -1)).reshape(-1, output.shape[-3])
+        before = self.maps_seen[path]
+        self.maps_seen[path] += len(mean)
 
         def gather(x: Tensor, delta: Tensor) -> None:
-            self._gather(path, layer, x, delta, mean)
+            self._gather(path, layer, x, delta, mean, before)
 
         watched: Tensor = _Watched.apply(output, x.detach(), self.token, gather)
         return watched
 
     @torch.no_grad()
-    def _gather(self, path: str, layer: nn.Conv2d, x: Tensor, delta: Tensor, mean: Tensor) -> None:
+    def _gather(self, path: str, layer: nn.Conv2d, x: Tensor, delta: Tensor, mean: Tensor, before: int) -> None:
         found = self.rows[path]
         found.reached = found.reached or bool(delta.any())
         dtype = torch.float64 if delta.dtype == torch.float64 else torch.float32
@@ -116,18 +121,17 @@ class Watch:
             if not bool(values.isfinite().all()):
                 found.problem = NOT_FINITE
                 return
-            found.add(part, self.batch, self.total, self._grouped(values))
+            found.add(part, self.batch, self.total, self._grouped(values, before))
 
-    def _grouped(self, values: Tensor) -> Tensor:
-        """(samples, …) → (rows, …): sums over neighbouring samples, times the number of rows.
+    def _grouped(self, values: Tensor, before: int) -> Tensor:
+        """(maps, …) → (rows, …): sums over neighbouring maps, times the number of rows.
 
-        So every row is an estimate of the gradient of the whole batch. All rows get the same if the layer does not see one map
-        for each sample.
+        So every row is an estimate of the gradient of the whole batch. A layer may get several maps of each sample in one call, or
+        only some of the samples in each; ``before`` is how many maps it got in earlier calls.
         """
-        count = self.batch.stop - self.batch.start
-        if values.shape[0] != self.samples:
-            return values.sum(0, keepdim=True).expand(count, -1)
-        group = torch.arange(self.samples, device=values.device) * count // self.samples
+        count, maps = self.batch.stop - self.batch.start, len(values)
+        sample = torch.arange(maps, device=values.device)
+        group = sample * count // maps if maps >= self.samples else (before + sample) % self.samples * count // self.samples
         return values.new_zeros(count, values.shape[1]).index_add_(0, group, values) * count
 
 
