@@ -74,4 +74,4 @@ def scored(score, model, batches, *, offered=(CONTEXTS, BRANCHES, ALL), paths=No
     batches = list(batches)
     plan = make_plan(model, batches[0][0])
     paths = plan.converted_paths if paths is None else paths
-    return score(model, plan, {path: offered for path in paths}, iter(batches), loss, inputs_of, **options)
+    return score(model, plan, dict.fromkeys(paths, offered), iter(batches), loss, inputs_of, **options)

@@ -42,7 +42,7 @@ def test_finds_the_contexts_that_alone_can_say_the_mean():
 def test_finds_the_wide_branch_that_alone_can_say_what_is_far_away():
     model = parallel()
     gains = gains_of(scored(promise, model, batches_for(model, of_far)), "a", "b")
-    assert gains["a", "branches"] > 0.3
+    assert gains["a", "branches"] > 0.2
     assert gains["a", "contexts"] < 0.1
     assert max(gains["b", name] for name in ("contexts", "branches", "all")) < SMALL
 
@@ -93,7 +93,7 @@ def test_progress_goes_from_nothing_to_everything():
 def test_many_samples_are_grouped():
     model = parallel()
     found = scored(promise, model, batches_for(model, of_mean, batches=4, samples=70))
-    assert len(found.batches) == MOST_ROWS
+    assert len(found.effects["a"]["contexts"].lowers) == MOST_ROWS
     assert found.of({"a": "contexts"}) > 0.1
 
 
@@ -102,7 +102,7 @@ def test_groups_hold_the_gradient_of_their_samples():
     model = parallel()
     batches = batches_for(model, of_mean, batches=MOST_ROWS, samples=3)
     found = scored(promise, model, batches)
-    assert found.batches == tuple(range(MOST_ROWS))
+    assert len(found.effects["a"]["contexts"].lowers) == MOST_ROWS
     assert found.of({"a": "contexts"}) > 0.1
 
 
