@@ -15,7 +15,8 @@ from saconv_surgeon.models.running.state import preserved, seed_all
 from saconv_surgeon.models.tree.wrappers import unwrapped
 from saconv_surgeon.planning.scores.batch_losses import BatchLosses, Loss, at_least_two
 from saconv_surgeon.planning.scores.candidate_parts import BRANCHES, CONTEXTS, halves_of
-from saconv_surgeon.planning.scores.held_out import HeldOutGains, packed
+from saconv_surgeon.planning.scores.held_out import Matrix, cross_fitted, halves
+from saconv_surgeon.planning.scores.overlapping import Effect, OverlappingGains
 from saconv_surgeon.planning.scores.part_gradients import Part
 from saconv_surgeon.planning.scores.watching import Rows, Watch
 from saconv_surgeon.records import Plan
@@ -24,7 +25,7 @@ from saconv_surgeon.records.progress import OnStep, silent
 from saconv_surgeon.surgery.rewriting import apply
 
 MOST_ROWS = 128
-"""Samples are taken together in groups if there are more: a matrix of this size is kept for each half of each layer."""
+"""Samples are taken together in groups if there are more: so many gradients of each part are in memory."""
 HALF_OF: Mapping[Part, str] = {"pre_context": CONTEXTS, "post_context": CONTEXTS, "switch": BRANCHES, "wide": BRANCHES}
 STEP = "gradients"
 
@@ -39,7 +40,7 @@ def promise(
     *,
     seed: int = 0,
     on_step: OnStep = silent,
-) -> HeldOutGains:
+) -> OverlappingGains:
     """What the gradients of ``loss`` at the start promise of every candidate. ``model`` is left as it was.
 
     One forward and one backward pass of the plain model for each batch; of its parameters no gradient is computed.
@@ -101,29 +102,34 @@ def _gains(
     rows: Mapping[str, Rows],
     of_row: tuple[int, ...],
     seed: int,
-) -> HeldOutGains:
+) -> OverlappingGains:
     sites = {site.path: site for site in plan.sites}
-    grams = {path: _grams(each) if each.why_none is None else {} for path, each in rows.items()}
+    ways = halves(of_row, seed=seed)
+    effects = {
+        path: {part: Effect.of(*cross_fitted(gram, ways)) for part, gram in _grams(each).items()}
+        for path, each in rows.items()
+        if each.why_none is None
+    }
     parts: dict[str, dict[str, tuple[str, ...]]] = {path: {} for path in candidates}
     reasons: dict[str, dict[str, str]] = {path: {} for path in candidates}
     for path, offered in candidates.items():
         for candidate in offered:
-            halves, why = halves_of(candidate, sites.get(path))
-            if halves is not None and not set(halves) <= set(grams[path]):
-                halves, why = None, rows[path].why_none or "its map is too small for a wide branch"
-            if halves is None:
+            wanted, why = halves_of(candidate, sites.get(path))
+            if wanted is not None and not set(wanted) <= set(effects.get(path, {})):
+                wanted, why = None, rows[path].why_none or "its map is too small for a wide branch"
+            if wanted is None:
                 reasons[path][candidate.name] = why or ""
             else:
-                parts[path][candidate.name] = halves
-    return HeldOutGains(of_row, grams, parts, reasons, seed=seed)
+                parts[path][candidate.name] = wanted
+    return OverlappingGains(effects, parts, reasons)
 
 
-def _grams(rows: Rows) -> dict[str, str]:
-    """By half, the sum of the matrices of its parts, each divided by the mean of its diagonal, so that one ridge fits all."""
+def _grams(rows: Rows) -> dict[str, Matrix]:
+    """By half, the sum of the matrices of its parts."""
     sums: dict[str, Tensor] = {}
     for part, gradients in rows.parts.items():
-        gram = (gradients @ gradients.T).double()
-        gram /= gram.diagonal().mean().clamp_min(torch.finfo(gram.dtype).tiny)
+        white = gradients.whitened()
+        gram = white @ white.T
         half = HALF_OF[part]
         sums[half] = gram if half not in sums else sums[half] + gram
-    return {half: packed(gram.numpy()) for half, gram in sums.items()}
+    return {half: gram.numpy() for half, gram in sums.items()}

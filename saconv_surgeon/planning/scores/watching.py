@@ -3,6 +3,7 @@ of samples."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -12,26 +13,61 @@ import torch
 from torch import Tensor, nn
 
 from saconv_surgeon.convs.saconv import SAConv2d
-from saconv_surgeon.planning.scores.part_gradients import Convolution, Part
+from saconv_surgeon.planning.scores.part_gradients import Convolution, Part, PartGradient
 
 NOT_FINITE = "its gradients are not finite"
 NOT_REACHED = "the loss does not depend on it, as the gradients of these batches say"
 OVERWRITTEN = "its input is overwritten before the backward pass"
 
+DAMPING = 0.03
+"""Of the mean eigenvalue of second moments: directions that hardly occur say little."""
+
+
+@dataclass
+class Sums:
+    """The gradients of one part of a layer, with the second moments of their factors over ``maps`` maps."""
+
+    rows: Tensor
+    outer: Tensor
+    inner: Tensor
+    maps: int = 0
+
+    def whitened(self) -> Tensor:
+        """(rows, parameters): the gradients in coordinates in which the curvature of a position's loss is about 1.
+
+        The Fisher matrix of single positions is taken to be the Kronecker product of the two second moments (K-FAC).
+        """
+        left, right = _inverse_root(self.outer / self.maps), _inverse_root(self.inner / self.maps)
+        return (left[:, None] @ self.rows.double() @ right[:, None]).flatten(1)
+
 
 @dataclass
 class Rows:
-    """What one layer gathered: by part, (rows, parameters); ``problem`` says why there is nothing."""
+    """What one layer gathered, by part; ``problem`` says why there is nothing."""
 
-    parts: dict[Part, Tensor] = field(default_factory=dict)
+    parts: dict[Part, Sums] = field(default_factory=dict)
     reached: bool = False
     problem: str | None = None
+    positions: float = 0.0
 
-    def add(self, part: Part, rows: slice, total: int, values: Tensor) -> None:
-        """Adds ``values`` to the rows of one batch; a layer may be called more than once."""
+    def add(self, part: Part, values: PartGradient, grouped: Tensor, rows: slice, total: int, scale: float) -> None:
+        """Adds to the rows of one batch; a layer may be called more than once. ``scale`` is that of the gradient of a sample."""
+        outer, inner = values.outer.cpu().double(), values.inner.cpu().double()
         if part not in self.parts:
-            self.parts[part] = torch.zeros(total, values.shape[1], dtype=values.dtype)
-        self.parts[part][rows] += values.cpu()
+            empty = torch.zeros(total, *grouped.shape[1:], dtype=grouped.dtype)
+            self.parts[part] = Sums(empty, torch.zeros_like(outer), torch.zeros_like(inner))
+        sums, maps = self.parts[part], len(values.rows)
+        sums.rows[rows] += grouped.cpu()
+        sums.outer += maps * scale**2 * outer
+        sums.inner += maps * inner
+        sums.maps += maps
+
+    def end_batch(self, rows: slice) -> None:
+        """From sums over all positions of a sample to means."""
+        if self.positions:
+            for sums in self.parts.values():
+                sums.rows[rows] /= self.positions
+        self.positions = 0.0
 
     @property
     def why_none(self) -> str | None:
@@ -57,10 +93,18 @@ class Watch:
         self.seeds = paths
         self.batch = slice(0, 0)
         self.samples = 0
+        self.maps_seen: Counter[str] = Counter()
 
     def next_batch(self, rows: slice, samples: int) -> None:
         """The gradients that follow are of ``samples`` samples and belong to ``rows``."""
+        self.end()
         self.batch, self.samples = rows, samples
+        self.maps_seen.clear()
+
+    def end(self) -> None:
+        """The last backward pass is over."""
+        for each in self.rows.values():
+            each.end_batch(self.batch)
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -69,6 +113,7 @@ class Watch:
             for path in self.rows:
                 stack.enter_context(self._hooked(path))
             yield
+        self.end()
 
     @contextmanager
     def _hooked(self, path: str) -> Iterator[None]:
@@ -96,15 +141,17 @@ class Watch:
         if not torch.is_grad_enabled():
             return output
         mean = output.detach().mean((-2, -1)).reshape(-1, output.shape[-3])
+        before = self.maps_seen[path]
+        self.maps_seen[path] += len(mean)
 
         def gather(x: Tensor, delta: Tensor) -> None:
-            self._gather(path, layer, x, delta, mean)
+            self._gather(path, layer, x, delta, mean, before)
 
         watched: Tensor = _Watched.apply(output, x.detach(), self.token, gather)
         return watched
 
     @torch.no_grad()
-    def _gather(self, path: str, layer: nn.Conv2d, x: Tensor, delta: Tensor, mean: Tensor) -> None:
+    def _gather(self, path: str, layer: nn.Conv2d, x: Tensor, delta: Tensor, mean: Tensor, before: int) -> None:
         found = self.rows[path]
         found.reached = found.reached or bool(delta.any())
         dtype = torch.float64 if delta.dtype == torch.float64 else torch.float32
@@ -112,23 +159,36 @@ class Watch:
         if x.dim() == 3:
             x, delta = x[None], delta[None]
         kernel = layer.standardised_weight() if isinstance(layer, SAConv2d) else layer.weight
-        for part, values in Convolution(layer, kernel.to(dtype), self.seeds[path]).gradients(x, delta, mean).items():
-            if not bool(values.isfinite().all()):
-                found.problem = NOT_FINITE
-                return
-            found.add(part, self.batch, self.total, self._grouped(values))
+        gradients = Convolution(layer, kernel.to(dtype), self.seeds[path]).gradients(x, delta, mean)
+        if not all(
+            bool(t.isfinite().all()) for each in gradients.values() for t in (each.rows, each.outer, each.inner)
+        ):
+            found.problem = NOT_FINITE
+            return
+        found.positions += len(x) * delta[0, 0].numel() / self.samples
+        for part, values in gradients.items():
+            found.add(part, values, self._grouped(values.rows, before), self.batch, self.total, self.samples)
 
-    def _grouped(self, values: Tensor) -> Tensor:
-        """(samples, …) → (rows, …): sums over neighbouring samples, times the number of rows.
+    def _grouped(self, values: Tensor, before: int) -> Tensor:
+        """(maps, …) → (rows, …): sums over neighbouring maps, times the number of rows.
 
-        So every row is an estimate of the gradient of the whole batch. All rows get the same if the layer does not see one map
-        for each sample.
+        So every row is an estimate of the gradient of a sample, times the number of samples if the loss is a mean over them. A
+        layer may get several maps of each sample in one call, or only some of the samples in each; ``before`` is how many maps
+        it got in earlier calls.
         """
-        count = self.batch.stop - self.batch.start
-        if values.shape[0] != self.samples:
-            return values.sum(0, keepdim=True).expand(count, -1)
-        group = torch.arange(self.samples, device=values.device) * count // self.samples
-        return values.new_zeros(count, values.shape[1]).index_add_(0, group, values) * count
+        count, maps = self.batch.stop - self.batch.start, len(values)
+        sample = torch.arange(maps, device=values.device)
+        group = (
+            sample * count // maps if maps >= self.samples else (before + sample) % self.samples * count // self.samples
+        )
+        return values.new_zeros(count, *values.shape[1:]).index_add_(0, group, values) * count
+
+
+def _inverse_root(moments: Tensor) -> Tensor:
+    """(…, C, C) → the inverse of its symmetric root; what is smaller than a share of the mean is raised to that."""
+    values, vectors = torch.linalg.eigh(moments)
+    floor = DAMPING * values.mean(-1, keepdim=True).clamp_min(torch.finfo(values.dtype).tiny)
+    return (vectors * values.clamp_min(floor).rsqrt()[..., None, :]) @ vectors.mT
 
 
 class _Watched(torch.autograd.Function):
