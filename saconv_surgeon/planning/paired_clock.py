@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,8 +13,10 @@ from torch import nn
 from saconv_surgeon.models.running.inputs import Inputs
 from saconv_surgeon.models.running.run import rehearse
 from saconv_surgeon.models.tree.copying import copy_model
+from saconv_surgeon.planning.undisturbed import ProcessorTime, undisturbed
 from saconv_surgeon.profiling.profile import device_of
-from saconv_surgeon.profiling.timing.time_models import forward_run, time_alternately
+from saconv_surgeon.profiling.timing.alternating_runs import Run
+from saconv_surgeon.profiling.timing.time_models import FreshInputs, forward_run, time_alternately
 from saconv_surgeon.profiling.timing.training_step import step_run
 from saconv_surgeon.profiling.timing.verdicts import ratio_of
 from saconv_surgeon.records import LatencyRatio, Mode, Timing
@@ -83,12 +86,18 @@ class PairedClock:
         models = [copy_model(self.model), copy_model(variant)]
         for model in models:
             rehearse(model, self.inputs, mode)
-        run = step_run if mode == "train" else forward_run
-        timing = Timing(budget_s=self.draw_s, per_layer=False)
+        timing, device = Timing(budget_s=self.draw_s, per_layer=False), device_of(self.model)
+        meters: list[ProcessorTime] = []
+
+        def made(called: Callable[..., Any], model: nn.Module, inputs: FreshInputs) -> Run:
+            meters.append(ProcessorTime())
+            return meters[-1].of((step_run if mode == "train" else forward_run)(called, model, inputs))
+
         with torch.set_grad_enabled(mode == "train"):
-            samples = time_alternately(models, self.inputs, device_of(self.model), timing, run, mode)
-        pairs.before += samples[0].totals
-        pairs.after += samples[1].totals
+            samples = time_alternately(models, self.inputs, device, timing, made, mode)
+        before, after = undisturbed(samples, meters, device)
+        pairs.before += before.tolist()
+        pairs.after += after.tolist()
 
 
 def _settled(ratio: LatencyRatio, near: Callable[[LatencyRatio], bool] | None) -> bool:

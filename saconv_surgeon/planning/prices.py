@@ -17,8 +17,9 @@ from saconv_surgeon.models.running.state import preserved
 from saconv_surgeon.planning.candidates import everywhere
 from saconv_surgeon.planning.layer_inputs import CallKind, LayerCalls, layer_calls
 from saconv_surgeon.planning.layer_runs import forward, saved, step
+from saconv_surgeon.planning.undisturbed import ProcessorTime, undisturbed
 from saconv_surgeon.planning.variants import Variants
-from saconv_surgeon.profiling.timing.alternating_runs import Run, Samples, measure
+from saconv_surgeon.profiling.timing.alternating_runs import Run, measure
 from saconv_surgeon.records import PlannedSite
 from saconv_surgeon.records.budgeted_plan import Candidate, Price
 from saconv_surgeon.records.progress import OnStep, silent
@@ -172,7 +173,7 @@ def _forwards(
     if not all(_runs(m, kind, given) for m in plain.values()):
         return {}
     runs = [forward(m, kind, given) for m in (*plain.values(), *roles.values())]
-    samples = [np.array(s.totals) for s in _measured(runs, kind, share)]
+    samples = _measured(runs, kind, share)
     before = dict(zip(plain, samples, strict=False))
     after = dict(zip(roles, samples[len(plain) :], strict=True))
     return {(kind, role, role.form): _apart(before[role.norm], after[role]) for role in roles}
@@ -191,7 +192,7 @@ def _training(
     try:
         if wanted.step:
             runs = [step(m, kind, given) for m in (plain, *(modules[role] for role in roles))]
-            before, *after = (np.array(s.totals) for s in _measured(runs, kind, share))
+            before, *after = _measured(runs, kind, share)
             timed |= {(kind, r, "step"): _apart(before, a) for r, a in zip(roles, after, strict=True)}
         if wanted.saved_bytes:
             own = saved(plain, kind, given)
@@ -201,8 +202,12 @@ def _training(
     return timed
 
 
-def _measured(runs: list[Run], kind: CallKind, share: float) -> list[Samples]:
-    return measure(runs, kind.device, budget_s=share, warmup_s=WARMUP_S, min_warmup=2)
+def _measured(runs: list[Run], kind: CallKind, share: float) -> list[np.ndarray]:
+    """Seconds of each run, round by round."""
+    meters = [ProcessorTime() for _ in runs]
+    noted = [meter.of(run) for meter, run in zip(meters, runs, strict=True)]
+    samples = measure(noted, kind.device, budget_s=share, warmup_s=WARMUP_S, min_warmup=2)
+    return undisturbed(samples, meters, kind.device)
 
 
 def _runs(layer: nn.Module, kind: CallKind, given: Tensor) -> bool:

@@ -22,6 +22,10 @@ USED = 0.97
 """A time that reaches so much of its limit leaves nothing worth another round."""
 SURE = 1.005
 """The upper end of the interval may be so many times the limit while there are rounds left: another process differs by more."""
+MARGIN = 0.015
+"""How far below a limit the next plan is aimed at most, for the width of the interval."""
+LARGEST_CUT = 0.5
+"""What is left of a prediction at least when a plan did not hold, so that one bad timing does not take everything out."""
 STEP = 0.002
 """By how much a limit moves at least, as a share of the original."""
 
@@ -210,9 +214,10 @@ class _Rounds:
         for k, (allowance, found) in enumerate(zip(self.allowances, outcome.found, strict=True)):
             predicted = self._predicted(k, outcome.chosen)
             measured = found.value - allowance.original
-            aimed = allowance.added - (found.high - found.value)
+            aimed = allowance.added - min(found.high - found.value, MARGIN * allowance.limit)
             share = predicted / measured if measured > 0 and predicted > 0 else 1.0
-            self.capacities[k] = predicted + (aimed - measured) * min(max(share, 0.5), 2.0)
+            capacity = predicted + (aimed - measured) * min(max(share, 0.5), 2.0)
+            self.capacities[k] = max(capacity, predicted * LARGEST_CUT) if predicted > 0 else capacity
         self._tighten(outcome)
 
     def _tighten(self, outcome: _Outcome) -> None:
