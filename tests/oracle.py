@@ -12,17 +12,31 @@ RATE = 3
 
 
 def saconv(layer, x):
-    """What ``layer`` should give for ``x`` (N, C, H, W), in float64, from its state dict and its constructor arguments."""
+    """What ``layer`` should give for ``x`` (N, C, H, W), in float64, from its state dict and its constructor arguments.
+
+    Parts that are not in the state dict are left out.
+    """
     state = {name: value.detach().double() for name, value in layer.state_dict().items()}
     x = x.detach().double()
-    x = x + context(x, state["pre_context.weight"], state["pre_context.bias"])
+    if "pre_context.weight" in state:
+        x = x + context(x, state["pre_context.weight"], state["pre_context.bias"])
     weight = standardised(state["weight"], state["weight_gamma"], state["weight_beta"])
     bias = state.get("bias")
-    narrow, left_top = convolve(layer, x, weight, bias, 1)
-    wide, _ = convolve(layer, x, weight + state["weight_diff"], bias, RATE)
+    y, left_top = convolve(layer, x, weight, bias, 1)
+    if "switch.weight" in state:
+        y = blend(layer, x, y, weight + state["weight_diff"], state, left_top)
+    return (
+        y + context(y, state["post_context.weight"], state["post_context.bias"])
+        if "post_context.weight" in state
+        else y
+    )
+
+
+def blend(layer, x, narrow, wide_weight, state, left_top):
+    """S·narrow + (1 - S)·wide."""
+    wide, _ = convolve(layer, x, wide_weight, state.get("bias"), RATE)
     switch = switch_at(layer, x, state["switch.weight"], state["switch.bias"], narrow.shape[-2:], left_top)
-    y = switch * narrow + (1 - switch) * wide
-    return y + context(y, state["post_context.weight"], state["post_context.bias"])
+    return switch * narrow + (1 - switch) * wide
 
 
 def context(x, weight, bias):

@@ -39,6 +39,7 @@ def layer_use(model: nn.Module, inputs: Inputs, seed: int = 0) -> tuple[Freedom,
 class _Sums:
     """Sums of squares and of the switch over all outputs of a layer."""
 
+    calls: int = 0
     positions: int = 0
     switch: float = 0.0
     switch_squared: float = 0.0
@@ -58,25 +59,31 @@ class _Sums:
         x = given.unsqueeze(0) if given.dim() == 3 else given
         with _parts(layer) as parts:
             y = layer.blended(x)
-            before = parts.pop("pre_context")
-            after = parts.pop("post_context")
-            switch = layer.switch_at(x + before, y).double()
+            before = parts.pop("pre_context", None)
+            after = parts.pop("post_context", None)
+            if layer.switch is not None:
+                self._add_switch(layer.switch_at(x if before is None else x + before, y).double())
             kernel = layer.standardised_weight().to(layer.weight.dtype)
             plain = layer._conv_forward(x, kernel, layer.bias)
-        self.positions += switch.numel()
-        self.switch += float(switch.sum())
-        self.switch_squared += float(switch.square().sum())
-        self.least, self.most = min(self.least, float(switch.min())), max(self.most, float(switch.max()))
-        self.given += _energy(x)
-        self.before += _energy(before.expand_as(x))
-        self.after += _energy(after.expand_as(y))
+        self.calls += y.numel() > 0
         self.output += _energy(y)
-        self.blend += _energy(y - after)
+        if before is not None:
+            self.given += _energy(x)
+            self.before += _energy(before.expand_as(x))
+        if after is not None:
+            self.after += _energy(after.expand_as(y))
+            self.blend += _energy(y - after)
         self.moved += _energy(y.double() - plain.double())
         for offsets in parts.values():  # (N, 2·taps, H, W), y and x of each tap in turn
             pairs = offsets.double().unflatten(1, (-1, 2))
             self.offsets += float(pairs.norm(dim=2).sum())
             self.samples += pairs[:, :, 0].numel()
+
+    def _add_switch(self, switch: Tensor) -> None:
+        self.positions += switch.numel()
+        self.switch += float(switch.sum())
+        self.switch_squared += float(switch.square().sum())
+        self.least, self.most = min(self.least, float(switch.min())), max(self.most, float(switch.max()))
 
 
 @contextmanager
@@ -102,10 +109,10 @@ def _energy(t: Tensor) -> float:
 
 
 def _record(path: str, layer: SAConv2d, sums: _Sums) -> Freedom:
-    kernel, change = layer.standardised_weight().detach().double(), layer.weight_diff.detach().double()
+    kernel, change = layer.standardised_weight().detach().double(), layer.weight_diff
     mean = sums.switch / sums.positions if sums.positions else None
     spread = None if mean is None else math.sqrt(max(sums.switch_squared / sums.positions - mean * mean, 0.0))
-    ran = sums.positions > 0
+    ran = sums.calls > 0
     moved = _share(sums.moved, sums.output) if ran else None
     return Freedom(
         path=path,
@@ -114,9 +121,9 @@ def _record(path: str, layer: SAConv2d, sums: _Sums) -> Freedom:
         switch_std=_finite(spread),
         switch_min=_finite(sums.least),
         switch_max=_finite(sums.most),
-        weight_diff=_share(_energy(change), _energy(kernel)),
-        pre_context=_share(sums.before, sums.given) if ran else None,
-        post_context=_share(sums.after, sums.blend) if ran else None,
+        weight_diff=None if change is None else _share(_energy(change.detach()), _energy(kernel)),
+        pre_context=_share(sums.before, sums.given) if ran and layer.pre_context is not None else None,
+        post_context=_share(sums.after, sums.blend) if ran and layer.post_context is not None else None,
         moved=moved,
         use=_use(layer, ran, moved),
         offset=sums.offsets / sums.samples if sums.samples else None,

@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn.modules.utils import _pair
 
 from saconv_surgeon.convs.saconv import SAConv2d
+from saconv_surgeon.convs.saconv_parts import Parts
 
 
 class SAConvBlock(SAConv2d):
@@ -25,6 +26,7 @@ class SAConvBlock(SAConv2d):
         d: Dilation.
         act: True for SiLU, False or None for none, or the activation itself.
         bias: Whether there is a bias in addition to that of the norm. The published block has one that it never uses.
+        parts: As for :class:`SAConv2d`.
         device: As for ``nn.Conv2d``.
         dtype: As for ``nn.Conv2d``.
     """
@@ -41,13 +43,15 @@ class SAConvBlock(SAConv2d):
         act: bool | nn.Module | None = True,
         bias: bool = True,
         *,
+        parts: Parts = "all",
         device: Any = None,
         dtype: Any = None,
     ) -> None:
         padding = p if p is not None else tuple(b * (a - 1) // 2 for a, b in zip(_pair(k), _pair(d), strict=True))
         activation = nn.SiLU() if act is True else act if isinstance(act, nn.Module) else nn.Identity()
         norm = nn.BatchNorm2d(c2, device=device, dtype=dtype)
-        super().__init__(c1, c2, k, s, padding, d, g, bias, bn=norm, act=activation, device=device, dtype=dtype)
+        where = {"device": device, "dtype": dtype}
+        super().__init__(c1, c2, k, s, padding, d, g, bias, bn=norm, act=activation, parts=parts, **where)
 
     @classmethod
     def from_conv2d(cls, conv: nn.Conv2d, **options: Any) -> SAConv2d:  # type: ignore[override]

@@ -51,6 +51,8 @@ class DeformableSAConv2d(SAConv2d):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if self.parts != "all":
+            raise ValueError(f"{type(self).__name__} has all parts, not {self.parts!r} alone")
         if self.kernel_size != (3, 3) or not offsets_line_up(self):
             raise ValueError(
                 f"{type(self).__name__} is for 3×3 kernels whose padding is their dilation, not {self.extra_repr()}"

@@ -151,7 +151,7 @@ class FoldedSAConv2d(WithoutWeight):
 def carry_attributes(layer: nn.Module, folded: nn.Module) -> None:
     """Copies to ``folded`` the settings of ``layer``, and attributes that other code has put on the object."""
     for name, value in vars(layer).items():
-        if name not in vars(folded) and name not in ("absorbed", "renamed"):
+        if name not in vars(folded) and name not in ("absorbed", "renamed", "parts"):
             setattr(folded, name, value)
 
 

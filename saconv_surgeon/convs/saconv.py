@@ -30,6 +30,7 @@ from saconv_surgeon.convs.geometry import Centres, check_size, pair, smallest_ma
 from saconv_surgeon.convs.gradients import as_dtype, blended, can_look_at, is_finite, shifted, spatial_mean
 from saconv_surgeon.convs.kernel_guard import guard
 from saconv_surgeon.convs.memory_format import laid_out_like
+from saconv_surgeon.convs.saconv_parts import Parts, fit_to_parts, has_branches, has_contexts, parse_parts
 from saconv_surgeon.convs.switch import switch_at
 from saconv_surgeon.convs.weight_readers import has_run
 
@@ -49,28 +50,48 @@ class SAConv2d(ConvAWS2d):
     given to both branches, and S + (1 - S) = 1.
 
     Parameters in addition to those of ``nn.Conv2d``: ``weight_diff`` (the kernel's shape), ``switch`` (1×1, C_in → 1),
-    ``pre_context`` (1×1, C_in → C_in), ``post_context`` (1×1, C_out → C_out).
+    ``pre_context`` (1×1, C_in → C_in), ``post_context`` (1×1, C_out → C_out). With ``parts="contexts"`` the layer has no wide
+    branch and no switch, and y is the narrow convolution between the contexts; with ``parts="branches"`` it has no contexts. A
+    part that a layer does not have is None, has no key in its state dict, and is not computed.
 
     Args:
         *args: As for ``nn.Conv2d``.
         bn: A norm that is part of the block, applied to y.
         act: An activation that is part of the block, applied last.
+        parts: What the layer has besides its convolution: ``"all"``, ``"contexts"`` or ``"branches"``.
         **kwargs: As for ``nn.Conv2d``.
+
+    Raises:
+        ValueError: ``parts`` is something else.
     """
 
     resizable = False
-    weight_diff: Tensor
+    parts: Parts = "all"
+    _own_attributes = (*ConvAWS2d._own_attributes, "parts")
+    weight_diff: Tensor | None
+    switch: nn.Conv2d | None
+    pre_context: GlobalContext | None
+    post_context: GlobalContext | None
     bn: nn.Module | None
     act: nn.Module | None
 
-    def __init__(self, *args: Any, bn: nn.Module | None = None, act: nn.Module | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        bn: nn.Module | None = None,
+        act: nn.Module | None = None,
+        parts: Parts = "all",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
+        self.parts = parse_parts(parts)
         where: dict[str, Any] = {"device": self.weight.device, "dtype": self.weight.dtype}
-        self.weight_diff = nn.Parameter(torch.empty_like(self.weight))
+        branches, contexts = has_branches(parts), has_contexts(parts)
+        self.register_parameter("weight_diff", nn.Parameter(torch.empty_like(self.weight)) if branches else None)
         with torch.random.fork_rng(devices=[]):  # their random initial values are thrown away
-            self.switch = nn.Conv2d(self.in_channels, 1, 1, **where)
-            self.pre_context = GlobalContext(self.in_channels, **where)
-            self.post_context = GlobalContext(self.out_channels, **where)
+            self.register_module("switch", nn.Conv2d(self.in_channels, 1, 1, **where) if branches else None)
+            self.register_module("pre_context", GlobalContext(self.in_channels, **where) if contexts else None)
+            self.register_module("post_context", GlobalContext(self.out_channels, **where) if contexts else None)
         self.register_module(NORM, bn)
         self.register_module(ACTIVATION, act)
         guard(self)
@@ -98,19 +119,25 @@ class SAConv2d(ConvAWS2d):
         """(N, C_in, H, W) → (N, C_out, H_out, W_out): y of the formula above, before ``bn`` and ``act``."""
         looks = can_look_at(x)
         y, mean = self._before_post_context(x, guarded=not looks)
-        if looks and not is_finite(mean):  # once more, so that what is not finite stays where it is
+        if looks and not is_finite(y if mean is None else mean):  # once more, so that what is not finite stays there
             y, mean = self._before_post_context(x, guarded=True)
-        return shifted(y, self.post_context(mean))
+        return y if self.post_context is None or mean is None else shifted(y, self.post_context(mean))
 
-    def _before_post_context(self, x: Tensor, *, guarded: bool) -> tuple[Tensor, Tensor]:
-        """The blend, and its mean; ``guarded`` against values that are not finite."""
-        x = laid_out_like(x + self.pre_context(spatial_mean(x, guarded=guarded)), x)
+    def _before_post_context(self, x: Tensor, *, guarded: bool) -> tuple[Tensor, Tensor | None]:
+        """The blend, and its mean if a context needs it; ``guarded`` against values that are not finite."""
+        if self.pre_context is not None:
+            x = laid_out_like(x + self.pre_context(spatial_mean(x, guarded=guarded)), x)
+        y = self._blend(x, guarded=guarded)
+        return y, None if self.post_context is None else spatial_mean(y, guarded=guarded)
+
+    def _blend(self, x: Tensor, *, guarded: bool) -> Tensor:
         weight, difference = self.standardised_weight(), self.weight_diff
-        dtype = difference.dtype
+        dtype = self.weight.dtype
+        if difference is None:
+            return self._conv_forward(x, as_dtype(weight, dtype), self.bias)
         small, large = self._branches(x, as_dtype(weight, dtype), as_dtype(weight + difference, dtype))
         switch = self.switch_at(x, small, guarded=guarded)
-        y = blended(small, large, as_dtype(switch, small.dtype), guarded=guarded)
-        return y, spatial_mean(y, guarded=guarded)
+        return blended(small, large, as_dtype(switch, small.dtype), guarded=guarded)
 
     def _load_from_state_dict(
         self,
@@ -122,7 +149,17 @@ class SAConv2d(ConvAWS2d):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
-        """See :class:`ConvAWS2d`. Keys of a norm are unexpected if the layer has none; torch by itself would ignore them."""
+        """See :class:`ConvAWS2d`. Also loads what a layer with other parts wrote, if nothing is lost: parts that are not in the
+        state dict are set to rest, and parts at rest that the layer does not have are passed over. Otherwise nothing is loaded.
+
+        Keys of a norm are unexpected if the layer has none; torch by itself would ignore them.
+        """
+        own = dict(self.named_parameters())
+        lost = fit_to_parts(state_dict, prefix, self.parts, {name: p.shape for name, p in own.items()})
+        if lost:
+            state_dict.update({prefix + name: p for name, p in own.items()})  # its parts load themselves
+            error_msgs.append(self._refusal(prefix, lost))
+            return
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
@@ -130,16 +167,28 @@ class SAConv2d(ConvAWS2d):
             empty = tuple(f"{prefix}{name}." for name in BLOCK_PARTS if getattr(self, name, None) is None)
             unexpected_keys += [key for key in state_dict if key.startswith(empty) and key not in unexpected_keys]
 
+    def _refusal(self, prefix: str, lost: list[str]) -> str:
+        place = f" at {prefix.removesuffix('.')!r}" if prefix else ""
+        return (
+            f"{', '.join(prefix + key for key in lost)}: trained parts, which {type(self).__name__}{place} with "
+            f"parts={self.parts!r} does not have; load them into one with parts='all', or leave these keys out to lose them"
+        )
+
     def is_at_rest(self) -> bool:
         """Whether y, before ``bn`` and ``act``, is still the plain convolution with the layer's kernel, to the bit."""
-        switch_bias = self.switch.bias
-        zero = [self.weight_diff, self.switch.weight, *self.pre_context.parameters(), *self.post_context.parameters()]
+        zero = [] if self.weight_diff is None else [self.weight_diff]
+        for context in (self.pre_context, self.post_context):
+            zero += [] if context is None else context.parameters()
         return (
-            super().is_at_rest()
-            and all(not bool(tensor.any()) for tensor in zero)
-            and switch_bias is not None
-            and bool((switch_bias == 1).all())
+            super().is_at_rest() and not any(bool(tensor.any()) for tensor in zero) and self._uses_narrow_branch_only()
         )
+
+    def _uses_narrow_branch_only(self) -> bool:
+        """Whether S is 1 everywhere, for whatever input."""
+        if self.switch is None:
+            return True
+        assert self.switch.bias is not None
+        return not bool(self.switch.weight.any()) and bool((self.switch.bias == 1).all())
 
     def computes_its_weight(self) -> bool:
         """See :class:`ConvertedLayer`."""
@@ -153,6 +202,14 @@ class SAConv2d(ConvAWS2d):
                 f"{type(self).__name__} has a norm or an activation of its own; no plain convolution equals it"
             )
         return super().to_conv2d()
+
+    def options(self) -> dict[str, str]:
+        """See :class:`ConvertedLayer`."""
+        return {} if self.parts == "all" else {"parts": self.parts}
+
+    def extra_repr(self) -> str:
+        """As for ``nn.Conv2d``, with the parts unless it has all."""
+        return ", ".join([super().extra_repr(), *(f"{name}={value!r}" for name, value in self.options().items())])
 
     @property
     def takes_norm(self) -> bool:
@@ -183,21 +240,22 @@ class SAConv2d(ConvAWS2d):
         """
         if then is None and self.is_at_rest():
             return ConvAWS2d.to_conv2d(self)
-        dtype, pre, post = self.weight.dtype, self.pre_context, self.post_context
-        pre_lives, post_lives = bool(pre.weight.any()), bool(post.weight.any())
-        narrow, wide, switch = self._folded_branches(None if post_lives else then, None if post_lives else post.bias)
-        shift = None if pre_lives else live(pre.bias)
+        dtype = self.weight.dtype
+        pre, pre_bias = _split(self.pre_context)
+        post, post_bias = _split(self.post_context)
+        narrow, wide, switch = self._folded_branches(None if post is not None else then, post_bias)
+        shift = live(pre_bias)
         alone = narrow if wide is None else wide if narrow is None else None
-        if type(alone) is nn.Conv2d and not (pre_lives or post_lives) and shift is None:
+        if type(alone) is nn.Conv2d and pre is None and post is None and shift is None:
             return alone
         folded = self.folded_class(
             narrow,
             wide,
             switch=switch,
-            pre_context=context_through(None, pre) if pre_lives else None,
+            pre_context=None if pre is None else context_through(None, pre),
             pre_shift=None if shift is None else shift.reshape(-1, 1, 1),
-            post_context=context_through(then, post) if post_lives else None,
-            scale=then.scale.reshape(-1, 1, 1).to(dtype) if post_lives and then is not None else None,
+            post_context=None if post is None else context_through(then, post),
+            scale=None if post is None or then is None else then.scale.reshape(-1, 1, 1).to(dtype),
         )
         carry_attributes(self, folded)
         return folded.requires_grad_(False).train(self.training)
@@ -206,20 +264,23 @@ class SAConv2d(ConvAWS2d):
         self, then: Affine | None, post_bias: Tensor | None
     ) -> tuple[nn.Conv2d | None, nn.Conv2d | None, tuple[Tensor, Tensor] | None]:
         """The narrow and the wide branch with constant kernels, and the switch unless it is constant and went into these."""
-        assert self.switch.bias is not None
-        varies = bool(self.switch.weight.any())
-        share = 1.0 if varies else self.switch.bias.item()
+        varies, share = False, 1.0
+        if self.switch is not None and self.switch.bias is not None:
+            varies = bool(self.switch.weight.any())
+            share = 1.0 if varies else self.switch.bias.item()
         bias = bias_through(then, [self.bias, live(post_bias)])
         kernel, dtype = self.standardised_weight().detach(), self.weight.dtype
         narrow = wide = None
         if share != 0:
             narrow = self.branch(kernel_through(then, kernel, share, dtype), bias, wide=False)
-        if varies or share != 1:
+        if self.weight_diff is not None and (varies or share != 1):
             kernel = kernel + self.weight_diff.detach()
             rest = 1.0 if varies else 1.0 - share
             own = bias if varies or narrow is None else None
             wide = self.branch(kernel_through(then, kernel, rest, dtype), own, wide=True)
-        return narrow, wide, (self.switch.weight, self.switch.bias) if varies else None
+        if self.switch is None or self.switch.bias is None or not varies:
+            return narrow, wide, None
+        return narrow, wide, (self.switch.weight, self.switch.bias)
 
     def branch(self, kernel: Tensor, bias: Tensor | None, *, wide: bool) -> nn.Conv2d:
         """One of the two branches as a convolution with this kernel."""
@@ -243,11 +304,13 @@ class SAConv2d(ConvAWS2d):
             self._reset_new_parameters()
 
     def _reset_new_parameters(self) -> None:
-        self.weight_diff = nn.Parameter(torch.zeros_like(self.weight))
-        for context in (self.switch, self.pre_context, self.post_context):
-            nn.init.zeros_(context.weight)
-            assert context.bias is not None
-            nn.init.constant_(context.bias, 1.0 if context is self.switch else 0.0)
+        if self.weight_diff is not None:
+            self.weight_diff = nn.Parameter(torch.zeros_like(self.weight))
+        for part in (self.switch, self.pre_context, self.post_context):
+            if part is not None:
+                assert part.bias is not None
+                nn.init.zeros_(part.weight)
+                nn.init.constant_(part.bias, 1.0 if part is self.switch else 0.0)
 
     def _branches(self, x: Tensor, weight: Tensor, wide_weight: Tensor) -> tuple[Tensor, Tensor]:
         """The two convolutions that the switch blends."""
@@ -269,6 +332,17 @@ class SAConv2d(ConvAWS2d):
         return convolve(x, weight, self.bias, pair(self.stride), padding, dilation, self.groups)
 
     def switch_at(self, x: Tensor, like: Tensor, *, guarded: bool = True) -> Tensor:
-        """S at the centre of every output, (N, 1, H_out, W_out), for ``like``, the output, and x after the pre-context."""
+        """S at the centre of every output, (N, 1, H_out, W_out), for ``like``, the output, and x after the pre-context.
+
+        Of a layer that has a switch.
+        """
+        assert self.switch is not None
         assert self.switch.bias is not None
         return switch_at(Centres.of(self), x, like, self.switch.weight, self.switch.bias, guarded=guarded)
+
+
+def _split(context: GlobalContext | None) -> tuple[GlobalContext | None, Tensor | None]:
+    """A context that depends on its input, or the bias that is left of one that does not."""
+    if context is None or bool(context.weight.any()):
+        return context, None
+    return None, context.bias

@@ -45,8 +45,9 @@ def simplify(
     simplified = copy_model(model)
     layers = {path: m for path, m in simplified.named_modules() if isinstance(m, SAConv2d) and _can_change(m)}
     places = {path: paths_of(simplified)[id(layer)] for path, layer in layers.items()}
-    means = {f.path: f.switch_mean for f in layer_use(model, inputs, seed)}
-    removed = {path: Removed() for path, layer in layers.items() if means.get(path) is not None}
+    used = {f.path: f for f in layer_use(model, inputs, seed)}
+    means = {path: used[path].switch_mean for path in layers if path in used}
+    removed = {path: Removed() for path in means if used[path].moved is not None}
     for i, (what, change) in enumerate(STEPS):
         on_step(i / len(STEPS))
         tried = {path: _changed(layers[path], change, means[path] or 0.0) for path in removed}
@@ -75,8 +76,9 @@ Change = Callable[[Any, float], bool]
 
 def _switch_to(value: float | None) -> Change:
     def change(layer: SAConv2d, mean: float) -> bool:
-        bias = layer.switch.bias
-        assert bias is not None
+        bias = None if layer.switch is None else layer.switch.bias
+        if layer.switch is None or bias is None:
+            return False
         if not bool(layer.switch.weight.any()) and (value is None or bias.item() in (0.0, 1.0)):
             return False
         layer.switch.weight.zero_()

@@ -23,6 +23,8 @@ INIT_MEANING: Mapping[str, str] = {
 
 INSPECTION_SCHEMA = "saconv-surgeon/inspection/1"
 PLAN_SCHEMA = "saconv-surgeon/plan/1"
+MIXED = "mixed"
+"""The target of a plan whose convolutions become different things by no rule that has a name: each site has its own."""
 CONVERSION_SCHEMA = "saconv-surgeon/conversion/1"
 
 
@@ -88,7 +90,8 @@ class PlannedSite(ConvSite):
 
     ``absorbs`` has the paths of the norm (``bn``) and the activation (``act``) that become parts of the new layer;
     ``not_absorbed`` says why one that was asked for does not. ``target`` and ``options`` are what this convolution becomes;
-    None if that is the plan's own target with the plan's own options.
+    None if that is the plan's own target with the plan's own options. ``instead`` says why it is not what a mix has for it first.
+    ``earlier`` says that the model that was converted had this layer already, from a conversion before.
     """
 
     decision: Decision = "refuse"
@@ -100,6 +103,8 @@ class PlannedSite(ConvSite):
     not_absorbed: str | None = None
     target: str | None = None
     options: Mapping[str, str] | None = None
+    instead: str | None = None
+    earlier: bool = False
 
     @classmethod
     def of(cls, site: ConvSite, decision: Decision, **rest: Any) -> PlannedSite:
@@ -144,9 +149,10 @@ class Base:
 class Plan:
     """The decision for every convolution, in the order of their first calls.
 
-    ``options`` are those of the target, as the user writes them. ``init`` says how layers are initialized that cannot equal
-    their convolutions; None for a target that preserves the function. ``inputs`` describes what the model was run on; None in
-    plans of older versions.
+    ``target`` is what the sites become that have no target of their own: the name of one, that of a mix of targets, which
+    decides by rules, or ``"mixed"``, which decides nothing. ``options`` are its options, as the user writes them. ``init`` says
+    how layers are initialized that cannot equal their convolutions; None if all preserve the function. ``inputs`` describes
+    what the model was run on; None in plans of older versions.
     """
 
     target: str
@@ -164,6 +170,15 @@ class Plan:
     def converted_paths(self) -> tuple[str, ...]:
         """The paths of the sites that are converted."""
         return tuple(s.path for s in self.sites if s.converts)
+
+    def target_of(self, site: PlannedSite) -> tuple[str, Mapping[str, str]]:
+        """What ``site`` becomes if it is converted: the name of its target, and the options as the user writes them.
+
+        A target of its own that is not the plan's has its own options only.
+        """
+        if site.target is None or site.target == self.target:
+            return self.target, self.options if site.options is None else site.options
+        return site.target, site.options or {}
 
     @property
     def ledger(self) -> Ledger:

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from saconv_surgeon.convs.targets.known_targets import find_target
+from saconv_surgeon.convs.targets.choices import targets_in_use
 from saconv_surgeon.errors import ModelError, NoEffectWarning, first_line
 from saconv_surgeon.models.loading.in_memory import opened
 from saconv_surgeon.models.running.borrowed import own_tensors_only
@@ -24,6 +24,7 @@ from saconv_surgeon.records import Base, Equivalence, Mode, Plan
 from saconv_surgeon.records.progress import OnStep
 from saconv_surgeon.surgery.converted_model import Conversion
 from saconv_surgeon.surgery.decisions import Selection, refuse
+from saconv_surgeon.surgery.earlier import with_earlier
 from saconv_surgeon.surgery.eligibility import HELD_OUTSIDE, USED_OTHERWISE
 from saconv_surgeon.surgery.equivalence import prove, unreached, worse_of
 from saconv_surgeon.surgery.fusing_methods import warn_of_fusing
@@ -43,6 +44,7 @@ def convert_model(
     init: str | None,
     data: Iterable[Any] | None,
     plan: Plan | str | Path | None,
+    earlier: Plan | str | Path | None,
     trials: int,
     tolerance: float,
     seed: int,
@@ -64,10 +66,10 @@ def convert_model(
         base=base or Base(),
         on_step=on_step,
     )
-    goal = find_target(made.target)
-    if init is None and recorded is not None and not goal.preserves:
+    targets = targets_in_use(made)
+    if init is None and recorded is not None and not all(target.preserves for target in targets):
         init = recorded.init
-    init = chosen_init(goal, init, data is not None)
+    init = chosen_init(targets, init, data is not None)
     origin = replace(made.base, fingerprint=fingerprint(model))
     made = replace(made, base=origin, init=init, inputs=described(inputs))
     if not made.converted_paths:
@@ -80,7 +82,8 @@ def convert_model(
     if init is not None:
         explained = initialize(model, converted, inputs, made, data, seed, on_step)
     equivalence = _prove(model, converted, inputs, made, trials, tolerance, seed, redraw, on_step)
-    return Conversion(converted, made, equivalence, explained=explained)
+    before = read_plan(Path(earlier)) if isinstance(earlier, (str, Path)) else earlier
+    return Conversion(converted, with_earlier(model, made, before), equivalence, explained=explained)
 
 
 def _rewrite(model: nn.Module, inputs: Inputs, plan: Plan, seed: int) -> tuple[nn.Module, Plan]:
@@ -137,5 +140,6 @@ def _prove(
     if equivalence.bit_equal and equivalence.deterministic:
         equivalence = with_gradients(equivalence, model, converted, inputs, plan.converted_paths, seed, plan.mode)
     if not equivalence.bit_equal and plan.converted_paths:
-        equivalence = replace(equivalence, note=find_target(plan.target).inexact)
+        notes = dict.fromkeys(target.inexact for target in targets_in_use(plan) if target.inexact is not None)
+        equivalence = replace(equivalence, note="; ".join(notes) or None)
     return equivalence

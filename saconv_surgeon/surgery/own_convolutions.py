@@ -87,7 +87,7 @@ def layer_of(module: nn.Conv2d, found: OwnConvolution, kind: type[ConvertedLayer
     Raises:
         ValueError: ``kind`` does not fit it.
     """
-    layer: Any = kind.taking(module, **options) if found.published is None else _from_published(module, kind)
+    layer: Any = kind.taking(module, **options) if found.published is None else _from_published(module, kind, **options)
     for part, name in found.inside.items():
         value = getattr(module, name)
         value = value if isinstance(value, nn.Module) else FUNCTIONS[value]()
@@ -136,11 +136,10 @@ def _parts_of(module: nn.Conv2d) -> dict[str, str]:
     return found
 
 
-def _from_published(module: nn.Conv2d, kind: type[Any]) -> ConvertedLayer:
+def _from_published(module: nn.Conv2d, kind: type[Any], **options: Any) -> ConvertedLayer:
     """A layer of class ``kind`` with the tensors of a pasted one, whose bias counts if it does there."""
-    layer = kind(
-        **settings_of(module), bias=module.bias is not None, device=module.weight.device, dtype=module.weight.dtype
-    )
+    where = {"device": module.weight.device, "dtype": module.weight.dtype}
+    layer = kind(**settings_of(module), bias=module.bias is not None, **where, **options)
     own = set(layer.state_dict())
     state = {name: value for name, value in module.state_dict().items() if name in own}
     used = layer.bias is None or _uses_bias(module)

@@ -19,6 +19,7 @@ from saconv_surgeon.convs.converted import ConvertedLayer
 from saconv_surgeon.convs.deformable import DeformableSAConv2d
 from saconv_surgeon.convs.geometry import narrow_padding
 from saconv_surgeon.convs.saconv import SAConv2d
+from saconv_surgeon.convs.saconv_parts import absent_at_rest, absent_keys, is_value_at_rest
 from saconv_surgeon.convs.spconv import SPConv2d
 from saconv_surgeon.models.loading.weight_fitting import OPTIONAL
 from saconv_surgeon.models.running.one_at_a_time import one_at_a_time
@@ -80,10 +81,13 @@ def load_published(module: nn.Module, state_dict: Mapping[str, Tensor], source: 
         if all(joined(path, statistic) not in live for statistic in STATISTICS)
     }  # a plain convolution's dict: they follow from the kernel
     needed = [key for key in own if key not in live and not key.endswith(OPTIONAL) and key not in plain]
-    unexpected = [key for key in given if key not in set(theirs.values())]
+    absent = _absent(module)
+    lost = [key for key in given if key in absent and not is_value_at_rest(absent[key], given[key])]
+    unexpected = [key for key in given if key not in set(theirs.values()) and key not in absent]
     problems = [
         *(f"{key} is missing" for key in needed if key in inside),
         *(f"{key} is unknown" for key in unexpected if _is_in_layer(key, module) and not _is_dead(key, module)),
+        *(f"{key} is trained, and the layer has no such part (--parts all)" for key in lost),
         *(
             f"{key} is {tuple(live[key].shape)}, needed {tuple(own[key].shape)}"
             for key in live
@@ -102,8 +106,8 @@ def load_published(module: nn.Module, state_dict: Mapping[str, Tensor], source: 
 def published_state(module: nn.Module, source: Source) -> dict[str, Tensor]:
     """The state of a converted layer, or of a model, as ``source`` has it; loaded there, it gives what it gives here.
 
-    A bias that the source ignores goes into the post-context, whose last sum it joins: y + b + B(GAP(y) + b) + c. The tensors are
-    copies.
+    Parts that a layer does not have are there as those of a new layer. A bias that the source ignores goes into the
+    post-context, whose last sum it joins: y + b + B(GAP(y) + b) + c. The tensors are copies.
 
     Raises:
         ValueError: An unknown source, or a layer that it does not have or would compute otherwise.
@@ -114,11 +118,12 @@ def published_state(module: nn.Module, source: Source) -> dict[str, Tensor]:
         wrong = _not_there(layer, source)
         if wrong is not None:
             raise ValueError(f"{path or type(layer).__name__}: {wrong}")
+        if isinstance(layer, SAConv2d):
+            state |= {joined(path, key): value for key, value in absent_at_rest(layer, layer.parts).items()}
         if isinstance(layer, SAConv2d) and layer.bias is not None:
-            bias, context = layer.bias.detach().double(), layer.post_context
-            assert context.bias is not None
-            moved = context.bias.detach().double() + bias + context.weight.detach().double()[:, :, 0, 0] @ bias
-            state[joined(path, "post_context.bias")] = moved.to(layer.bias.dtype)
+            bias, context = layer.bias.detach().double(), joined(path, "post_context")
+            matrix, shift = (state[f"{context}.{name}"].double() for name in ("weight", "bias"))
+            state[f"{context}.bias"] = (shift + bias + matrix[:, :, 0, 0] @ bias).to(layer.bias.dtype)
             state[joined(path, "bias")] = torch.zeros_like(layer.bias)
         elif isinstance(layer, SAConv2d) and source == "seed":
             state[joined(path, "bias")] = layer.weight.new_zeros(layer.out_channels)  # it is there, and never used
@@ -137,6 +142,12 @@ def _layers(module: nn.Module) -> Iterator[tuple[str, ConvertedLayer]]:
 def _keys_in(own: Mapping[str, Tensor], path: str, layer: ConvertedLayer) -> list[str]:
     start = f"{path}." if path else ""
     return [start + name for name in layer.state_dict() if start + name in own]
+
+
+def _absent(module: nn.Module) -> dict[str, str]:
+    """The keys of parts that layers of ``module`` do not have, and what the layer would call each."""
+    layers = ((path, layer) for path, layer in _layers(module) if isinstance(layer, SAConv2d))
+    return {joined(path, key): key for path, layer in layers for key in absent_keys(layer.parts)}
 
 
 def _is_in_layer(key: str, module: nn.Module) -> bool:

@@ -197,3 +197,39 @@ def test_the_seeds_dict_has_a_bias_that_it_never_uses():
     back = published_state(model[0], "seed")
     assert not back["bias"].any()
     surgeon.SAConvBlock(3, 6, 3).load_state_dict(back)
+
+
+# ------------------------------------------------------------------ layers without some parts
+
+
+@pytest.mark.parametrize("parts", ["contexts", "branches"])
+def test_a_layer_without_some_parts_loads_what_it_has(parts):
+    """Of a whole published layer whose other parts never moved."""
+    whole = oracle.shake(surgeon.SAConv2d(4, 8, 3, padding=1, bias=False))
+    left_out = ("weight_diff", "switch.weight", "switch.bias") if parts == "contexts" else ("pre_", "post_")
+    with torch.no_grad():
+        for name, parameter in whole.named_parameters():
+            if name.startswith(left_out):
+                parameter.fill_(1.0 if name == "switch.bias" else 0.0)
+    layer = oracle.shake(surgeon.SAConv2d(4, 8, 3, padding=1, parts=parts), seed=3)
+    x = torch.randn(2, 4, 9, 11)
+    state = {**whole.state_dict(), "bias": torch.randn(8)}
+    loaded = load_published(layer, state, "mmcv")
+    assert (loaded.missing, loaded.unexpected) == ((), ())
+    assert torch.equal(layer(x), whole(x))
+    assert oracle.relative_error(layer(x), published.saconv(state, x, padding=1).double()) < 2e-5
+
+    name = left_out[0] if parts == "contexts" else "post_context.bias"
+    before = {key: value.clone() for key, value in layer.state_dict().items()}
+    with pytest.raises(ValueError, match=rf"{name} is trained, and the layer has no such part"):
+        load_published(layer, {**state, name: state[name] + 1}, "mmcv")
+    assert all(torch.equal(value, before[key]) for key, value in layer.state_dict().items())
+
+
+@pytest.mark.parametrize("parts", ["contexts", "branches", "all"])
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_layer_without_some_parts_is_written_whole(parts, bias):
+    layer = oracle.shake(surgeon.SAConv2d(4, 8, 3, padding=1, bias=bias, parts=parts))
+    x = torch.randn(2, 4, 9, 11)
+    state = published_state(layer, "mmcv")
+    assert oracle.relative_error(published.saconv(state, x, padding=1), oracle.saconv(layer, x)) < 2e-5

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from saconv_surgeon.convs.targets.choices import goal_of
 from saconv_surgeon.convs.targets.target import Target
 from saconv_surgeon.errors import ModelError, UsageError, first_line
 from saconv_surgeon.models.running.inputs import Inputs
@@ -27,23 +28,26 @@ REDRAWN = 3
 """How many random inputs like the example ones are used if there is no data."""
 
 
-def chosen_init(target: Target, wanted: str | None, has_data: bool) -> str | None:
-    """The initialization to use; None for a target that needs none.
+def chosen_init(targets: Sequence[Target], wanted: str | None, has_data: bool) -> str | None:
+    """The initialization to use for the layers of ``targets``; None if none of them needs one.
 
     Raises:
-        UsageError: One that the target does not have, or data that would not be used.
+        UsageError: One that a target does not have, or data that would not be used.
     """
-    if target.preserves:
+    inexact = [target for target in targets if not target.preserves]
+    if not inexact:
         if wanted is not None or has_data:
             what = f"init {wanted!r}" if wanted is not None else "data"
-            raise UsageError(
-                f"the target {target.name!r} starts as the function of its convolutions; {what} is not for it"
-            )
+            names = ", ".join(repr(target.name) for target in targets)
+            start = f"target {names} starts" if len(targets) == 1 else f"targets {names} start"
+            raise UsageError(f"the {start} as the function of its convolutions; {what} is not for it")
         return None
     if wanted is None:
-        wanted = "calibrate" if has_data and "calibrate" in target.inits else target.inits[0]
-    if wanted not in target.inits:
-        raise UsageError(f"the target {target.name!r} has no init {wanted!r}; it has: {', '.join(target.inits)}")
+        shared = [init for init in inexact[0].inits if all(init in target.inits for target in inexact)]
+        wanted = "calibrate" if has_data and "calibrate" in shared else (shared or inexact[0].inits)[0]
+    for target in inexact:
+        if wanted not in target.inits:
+            raise UsageError(f"the target {target.name!r} has no init {wanted!r}; it has: {', '.join(target.inits)}")
     if wanted == "calibrate" and not has_data:
         raise UsageError("init 'calibrate' needs data; give batches of it, or init 'project'")
     return wanted
@@ -58,8 +62,11 @@ def initialize(
     seed: int,
     on_step: Callable[[str, float], None],
 ) -> Explained:
-    """Calibrates ``converted`` in place if the plan says so, and measures how much of ``original`` it keeps."""
-    calls = {site.path: site.calls for site in plan.sites if site.converts}
+    """Calibrates ``converted`` in place if the plan says so, and measures how much of ``original`` it keeps.
+
+    Both are about the layers that cannot equal their convolutions; others may stand beside them.
+    """
+    calls = {s.path: s.calls for s in plan.sites if s.converts and not goal_of(plan, s).target.preserves}
     paths = tuple(calls)
     if data is None:
         looked_at: Sequence[Inputs] = [trial_of(original, inputs, i, seed, plan.mode)[0] for i in range(REDRAWN)]

@@ -94,7 +94,7 @@ def test_other_ratios_are_refused(text):
 
 
 def test_options_belong_to_their_target():
-    with pytest.raises(surgeon.UsageError, match="the target 'saconv' has no option 'ratio'; it has: none"):
+    with pytest.raises(surgeon.UsageError, match="the target 'saconv' has no option 'ratio'; it has: parts"):
         surgeon.inspect(nets.chain(), nets.X, options={"ratio": "1/2"})
     with pytest.raises(surgeon.UsageError, match="no option 'rate'; it has: ratio"):
         surgeon.inspect(nets.chain(), nets.X, target="spconv", options={"rate": "1/2"})
