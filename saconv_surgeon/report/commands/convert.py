@@ -13,6 +13,7 @@ from saconv_surgeon.report.sections.convolution_table import (
     convolution_table,
     decisions,
     ledger,
+    notes,
     refusals,
     target_of,
 )
@@ -75,7 +76,7 @@ def _blocks(told: Told, gates: Gates, every_site: bool) -> list[Block]:
 def _page(told: Told, gates: Gates) -> Page:
     plan, equivalence, explained, priced, name = told
     said = proof(equivalence) if explained is None else summary(explained, equivalence)
-    said = [said[0], *(line(each.text) for each in said[1:]), line(ledger(plan)[0].text)]
+    said = [said[0], *(line(each.text) for each in said[1:]), line(ledger(plan)[0].text), *notes(plan.sites)]
     tables = (*(() if explained is None else (explained_page(explained),)), decisions(plan))
     page = Page("convert", name, ("before", "after"), (name, f"{name}, converted"), tables=tables)
     return with_price(page, said, priced, gates)
