@@ -22,6 +22,7 @@ from saconv_surgeon.records import Base, Equivalence, Mode, Plan
 from saconv_surgeon.records.progress import OnStep
 from saconv_surgeon.surgery.converted_model import Conversion
 from saconv_surgeon.surgery.decisions import Selection
+from saconv_surgeon.surgery.earlier import with_earlier
 from saconv_surgeon.surgery.equivalence import prove, worse_of
 from saconv_surgeon.surgery.fusing_methods import warn_of_fusing
 from saconv_surgeon.surgery.gradient_check import with_gradients
@@ -40,6 +41,7 @@ def convert_model(
     init: str | None,
     data: Iterable[Any] | None,
     plan: Plan | str | Path | None,
+    earlier: Plan | str | Path | None,
     trials: int,
     tolerance: float,
     seed: int,
@@ -77,7 +79,8 @@ def convert_model(
     if init is not None:
         explained = initialize(model, converted, inputs, made, data, seed, on_step)
     equivalence = _prove(model, converted, inputs, made, trials, tolerance, seed, redraw, on_step)
-    return Conversion(converted, made, equivalence, explained=explained)
+    before = read_plan(Path(earlier)) if isinstance(earlier, (str, Path)) else earlier
+    return Conversion(converted, with_earlier(model, made, before), equivalence, explained=explained)
 
 
 def _prove(

@@ -57,7 +57,7 @@ def test_each_layer_becomes_its_own_target_and_gives_what_layers_put_in_by_hand_
 @pytest.mark.parametrize("target", ["saconv", "aws", MIXED])
 def test_convert_follows_a_mixed_plan_whatever_target_the_plan_itself_has(target):
     model = net()
-    plan = replace(with_own(plan_of(model), OWN), target=target)
+    plan = replace(with_own(plan_of(model), OWN), target=target, options={})
     conversion = surgeon.convert(model, nets.X, plan=plan)
     assert [type(m) for m in conversion.model] == [type(m) for m in by_hand(model)]
     made = {site.path: conversion.plan.target_of(site)[0] for site in conversion.plan.sites if site.converts}
@@ -137,7 +137,7 @@ def test_a_refused_layer_may_name_what_is_not_here():
 
 def test_a_layer_without_a_target_of_its_own_in_a_plan_that_has_none_is_named():
     model = net()
-    plan = replace(plan_of(model), target=MIXED)
+    plan = replace(plan_of(model), target=MIXED, options={})
     for use in (lambda: surgeon.apply(model, plan), lambda: surgeon.convert(model, nets.X, plan=plan)):
         with pytest.raises(surgeon.UsageError, match=r"'0'.*the site needs a target of its own"):
             use()

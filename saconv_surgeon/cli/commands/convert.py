@@ -112,6 +112,7 @@ def convert(
             init=start.init,
             data=None if planned else batches,
             plan=planned.plan if planned else plan_file,
+            earlier=opened.earlier,
             trials=proof.trials,
             tolerance=tolerance,
             seed=run_on.seed,

@@ -16,6 +16,7 @@ from saconv_surgeon.report.sections.convolution_table import (
     convolution_table,
     decisions,
     ledger,
+    notes,
     refusals,
     target_of,
 )
@@ -85,7 +86,7 @@ def _blocks(told: Told, gates: Gates, every_site: bool) -> list[Block]:
 def _page(told: Told, gates: Gates) -> Page:
     plan, equivalence, explained, priced, name, planned = told
     said = proof(equivalence) if explained is None else summary(explained, equivalence)
-    said = [said[0], *(line(each.text) for each in said[1:]), line(ledger(plan)[0].text)]
+    said = [said[0], *(line(each.text) for each in said[1:]), line(ledger(plan)[0].text), *notes(plan.sites)]
     choices = () if planned is None else (chosen_page(planned), gain_curve(planned), offers_page(planned))
     tables = (*(() if explained is None else (explained_page(explained),)), *choices, decisions(plan))
     chart = None if planned is None else gain_chart(planned)
