@@ -96,5 +96,5 @@ def test_nothing_is_written_to_standard_output(capfd):
     for _ in range(4):
         items = [Item(f"l{i}", n, draw.random(), (draw.random(),)) for i in range(100) for n in "abc"]
         solve(items, (20.0,))
-    print("after")
+    print("after")  # noqa: T201
     assert capfd.readouterr().out == "after\n"

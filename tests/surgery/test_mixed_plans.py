@@ -162,3 +162,23 @@ def test_what_a_layer_absorbs_depends_on_its_own_target():
     for use in (lambda: surgeon.apply(model, broken), lambda: surgeon.convert(model, nets.X, plan=broken)):
         with pytest.raises(surgeon.SurgeonError, match="'0' absorb"):
             use()
+
+
+def test_layers_that_preserve_are_proved_one_by_one_beside_others_that_cannot(monkeypatch):
+    model = net()
+    plan = with_own(plan_of(model), OWN)
+    conversion = surgeon.convert(model, nets.X, plan=plan)
+    assert conversion.equivalence.note == "the other 2 layers equal their convolutions, taken alone, to the bit"
+    assert conversion.acceptable
+    made = surgeon.ConvAWS2d.taking.__func__
+
+    def wrong(cls, conv, **options):
+        layer = made(cls, conv, **options)
+        if cls is surgeon.ConvAWS2d:
+            layer.weight_beta.data += 0.1
+        return layer
+
+    monkeypatch.setattr(surgeon.ConvAWS2d, "taking", classmethod(wrong))
+    broken = surgeon.convert(model, nets.X, plan=plan)
+    assert not broken.acceptable
+    assert "'2' should equal its convolution and moves by" in broken.explained.problems[-1]
