@@ -83,7 +83,12 @@ def plan_sites(
         if site.arguments is None or (reason is not None and reason.code not in SOFT_CODES):
             return planned, None
         cost = goal.target.added(site.arguments, site.shapes, {**goal.options, "allow_depthwise": True})
-        planned = replace(planned, added_parameters=cost.parameters, added_macs=cost.macs)
+        planned = replace(
+            planned,
+            added_parameters=cost.parameters,
+            added_macs=cost.macs,
+            note=goal.target.note(site, goal.options),
+        )
         if (goal.target.name, goal.written) != (choices.name, choices.options):
             better = [f"{g.target.name}: {why.text}" for g, why in tried[:-1] if why is not None]
             instead = better[0] if better else None
