@@ -11,11 +11,11 @@ from typing import Any
 from saconv_surgeon._version import __version__
 from saconv_surgeon.errors import ArtefactError, UsageError
 from saconv_surgeon.planning.scores.gains import Gains, SumOfGains
-from saconv_surgeon.planning.scores.held_out import HeldOutGains
+from saconv_surgeon.planning.scores.overlapping import OverlappingGains
 from saconv_surgeon.records import SCORES_SCHEMA, from_dict, to_dict, unique_keys
 from saconv_surgeon.records.budgeted_plan import Price
 
-KINDS: Mapping[str, type[Any]] = {"held-out": HeldOutGains, "sum": SumOfGains}
+KINDS: Mapping[str, type[Any]] = {"overlapping": OverlappingGains, "sum": SumOfGains}
 """How gains are written, by a name for each class."""
 Prices = Mapping[str, Mapping[str, Price]]
 

@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
-from scipy.optimize import nnls  # type: ignore[import-untyped]
+from scipy.optimize import nnls
 
 from saconv_surgeon.errors import ArtefactError
 from saconv_surgeon.planning.scores.gains import UNKNOWN, read_record
