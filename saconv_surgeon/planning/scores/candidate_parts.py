@@ -28,7 +28,7 @@ def halves_of(candidate: Candidate, site: PlannedSite | None) -> tuple[tuple[str
         return (), None
     return (
         None,
-        f"the score knows the parts of {' and '.join(SWITCHABLE)}, not those of {target.name}; try --score probe",
+        f"the score knows the parts of {' and '.join(SWITCHABLE)}, not those of {target.name}",
     )
 
 
