@@ -165,12 +165,17 @@ def _product(x: Tensor, weight: Tensor) -> Tensor:
 
 def _by_hand(*tensors: Tensor) -> bool:
     """Whether reverse-mode gradients of these tensors are needed, and nothing records the operations."""
-    return torch.is_grad_enabled() and any(t.requires_grad for t in tensors) and not _transformed()
+    return needs_gradients(*tensors) and not _transformed()
+
+
+def needs_gradients(*tensors: Tensor) -> bool:
+    """Whether operations on these tensors are kept for a backward pass."""
+    return torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
 
 
 def _recorded(*tensors: Tensor) -> bool:
     """Whether these tensors, or the operations on them, are kept for later, so that nothing may be overwritten."""
-    return (torch.is_grad_enabled() and any(t.requires_grad for t in tensors)) or _transformed()
+    return needs_gradients(*tensors) or _transformed()
 
 
 def _kept_for_later(grad: Tensor) -> bool:
