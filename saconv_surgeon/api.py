@@ -85,6 +85,7 @@ def convert(
     init: Init | None = None,
     data: Iterable[Any] | None = None,
     plan: Plan | str | Path | None = None,
+    earlier: Plan | str | Path | None = None,
     trials: int = TRIALS,
     tolerance: float = TOLERANCE,
     seed: int = 0,
@@ -113,6 +114,8 @@ def convert(
         data: Batches, each what ``example_inputs`` may be, or as a ``DataLoader`` of images and labels gives them. A few are
             looked at: most of them to calibrate, the rest to say how much of the outputs is explained.
         plan: Decisions to follow instead of selecting: a plan, or a JSON file with one.
+        earlier: If ``model`` was converted before: the plan of that, or the folder. Layers that ``model`` has already stay, and
+            the new plan makes them too, with or without it; from it are known the original and its fingerprint.
         trials: On how many inputs the proof compares; the first is ``example_inputs``.
         tolerance: What passes as equal, relative to the largest output, if the outputs are not equal to the bit.
         seed: Of the random inputs.
@@ -140,6 +143,7 @@ def convert(
         init=init,
         data=data,
         plan=plan,
+        earlier=earlier,
         trials=trials,
         tolerance=tolerance,
         seed=seed,

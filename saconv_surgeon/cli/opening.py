@@ -42,7 +42,10 @@ from saconv_surgeon.surgery.plan_file import PLAN, plan_of, read_plan_file
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """A model that has run once on its inputs; ``checkpoint`` and ``program`` are what it was found in, if anything."""
+    """A model that has run once on its inputs; ``checkpoint`` and ``program`` are what it was found in, if anything.
+
+    ``earlier`` is the plan of the conversion that it is, if it is one that was saved to a folder.
+    """
 
     model: nn.Module
     inputs: Inputs
@@ -50,6 +53,7 @@ class Opened:
     base: Base
     checkpoint: Mapping[str, Any] | None = None
     program: Program | None = None
+    earlier: Plan | None = None
 
 
 def open_model(
@@ -82,7 +86,7 @@ def open_model(
         model, inputs = _prepared(loaded, inputs, run_on, device, dtype, abstract=abstract)
         _check_runs(model, inputs, loaded, mode)
     base = Base(model=spec, weights=str(source.weights) if source.weights else None, inputs=run_on.inputs)
-    return Opened(model, inputs, loaded.name, base, loaded.checkpoint, loaded.program)
+    return Opened(model, inputs, loaded.name, base, loaded.checkpoint, loaded.program, loaded.earlier)
 
 
 def _prepared(
@@ -152,7 +156,8 @@ def _load(spec: str, source: ModelOptions | TrainedModelOptions, seed: int) -> L
         fit_weights(converted, read_weights(source.weights, trust=source.trust), str(source.weights))
     plan = plan_of(content, folder / PLAN)
     axis = 0 if plan.inputs is None else plan.inputs.batch_axis or 0
-    return LoadedModel(converted, spec, _inputs_of(plan, original, folder, seed), batch_axis=axis)
+    earlier = replace(plan, base=replace(plan.base, model=base))
+    return LoadedModel(converted, spec, _inputs_of(plan, original, folder, seed), batch_axis=axis, earlier=earlier)
 
 
 def _inputs_of(plan: Plan, original: LoadedModel, folder: Path, seed: int) -> Callable[[], Any] | None:

@@ -91,6 +91,7 @@ class PlannedSite(ConvSite):
     ``absorbs`` has the paths of the norm (``bn``) and the activation (``act``) that become parts of the new layer;
     ``not_absorbed`` says why one that was asked for does not. ``target`` and ``options`` are what this convolution becomes;
     None if that is the plan's own target with the plan's own options. ``instead`` says why it is not what a mix has for it first.
+    ``earlier`` says that the model that was converted had this layer already, from a conversion before.
     """
 
     decision: Decision = "refuse"
@@ -103,6 +104,7 @@ class PlannedSite(ConvSite):
     target: str | None = None
     options: Mapping[str, str] | None = None
     instead: str | None = None
+    earlier: bool = False
 
     @classmethod
     def of(cls, site: ConvSite, decision: Decision, **rest: Any) -> PlannedSite:

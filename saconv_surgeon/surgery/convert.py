@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from saconv_surgeon.convs.targets.choices import targets_in_use
+from saconv_surgeon.convs.targets.choices import goal_of, targets_in_use
 from saconv_surgeon.errors import ModelError, NoEffectWarning, first_line
 from saconv_surgeon.models.loading.in_memory import opened
 from saconv_surgeon.models.running.borrowed import own_tensors_only
@@ -24,8 +24,9 @@ from saconv_surgeon.records import Base, Equivalence, Mode, Plan
 from saconv_surgeon.records.progress import OnStep
 from saconv_surgeon.surgery.converted_model import Conversion
 from saconv_surgeon.surgery.decisions import Selection, refuse
+from saconv_surgeon.surgery.earlier import with_earlier
 from saconv_surgeon.surgery.eligibility import HELD_OUTSIDE, USED_OTHERWISE
-from saconv_surgeon.surgery.equivalence import prove, unreached, worse_of
+from saconv_surgeon.surgery.equivalence import layer_differences, prove, unreached, worse_of
 from saconv_surgeon.surgery.fusing_methods import warn_of_fusing
 from saconv_surgeon.surgery.gradient_check import with_gradients
 from saconv_surgeon.surgery.inexact.initialization import chosen_init, initialize
@@ -43,6 +44,7 @@ def convert_model(
     init: str | None,
     data: Iterable[Any] | None,
     plan: Plan | str | Path | None,
+    earlier: Plan | str | Path | None,
     trials: int,
     tolerance: float,
     seed: int,
@@ -80,7 +82,10 @@ def convert_model(
     if init is not None:
         explained = initialize(model, converted, inputs, made, data, seed, on_step)
     equivalence = _prove(model, converted, inputs, made, trials, tolerance, seed, redraw, on_step)
-    return Conversion(converted, made, equivalence, explained=explained)
+    before = read_plan(Path(earlier)) if isinstance(earlier, (str, Path)) else earlier
+    conversion = Conversion(converted, made, equivalence, explained=explained)
+    conversion = _with_proof_of_others(model, conversion, inputs, seed, tolerance)
+    return replace(conversion, plan=with_earlier(model, made, before))
 
 
 def _rewrite(model: nn.Module, inputs: Inputs, plan: Plan, seed: int) -> tuple[nn.Module, Plan]:
@@ -140,3 +145,28 @@ def _prove(
         notes = dict.fromkeys(target.inexact for target in targets_in_use(plan) if target.inexact is not None)
         equivalence = replace(equivalence, note="; ".join(notes) or None)
     return equivalence
+
+
+def _with_proof_of_others(
+    model: nn.Module, made: Conversion, inputs: Inputs, seed: int, tolerance: float
+) -> Conversion:
+    """``made`` with what is known of the layers that do equal their convolutions, beside others that cannot: each by itself."""
+    plan = made.plan
+    exact = [s.path for s in plan.sites if s.converts and goal_of(plan, s).target.preserves]
+    if made.explained is None or not exact:
+        return made
+    found = layer_differences(model, made.model, inputs, exact, seed, plan.mode)
+    moved = {path: difference for path, difference in found.items() if not difference.within(tolerance)}
+    if moved:
+        first, difference = next(iter(moved.items()))
+        problem = f"{first!r} should equal its convolution and moves by {difference.max_rel:.1e} relative, by itself"
+        problems = (*made.explained.problems, problem)
+        return replace(made, explained=replace(made.explained, problems=problems))
+    how = "to the bit" if all(each.bit_equal for each in found.values()) else f"within {tolerance:g} relative"
+    layers = (
+        "the other layer equals its convolution"
+        if len(found) == 1
+        else f"the other {len(found)} layers equal their convolutions"
+    )
+    notes = [note for note in (made.equivalence.note, f"{layers}, taken alone, {how}") if note]
+    return replace(made, equivalence=replace(made.equivalence, note="; ".join(notes)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 
 from torch import nn
 
@@ -12,6 +11,7 @@ from saconv_surgeon.convs.kernel_guard import guard
 from saconv_surgeon.convs.parameter_extras import carry_to_layer
 from saconv_surgeon.convs.targets.choices import goal_of
 from saconv_surgeon.convs.targets.goal import Goal
+from saconv_surgeon.convs.targets.target import Target
 from saconv_surgeon.errors import ArtefactError, ModelError
 from saconv_surgeon.models.census.conv_arguments import conv_arguments
 from saconv_surgeon.models.running.one_at_a_time import one_at_a_time
@@ -24,6 +24,7 @@ from saconv_surgeon.models.tree.recursion import with_room
 from saconv_surgeon.models.tree.wrappers import rebind, unwrapped
 from saconv_surgeon.records import Plan, PlannedSite
 from saconv_surgeon.surgery.changed_by_hand import CARRIED_HOOKS, carry_hooks, hooks_on, patched_methods
+from saconv_surgeon.surgery.earlier import check_made_before
 from saconv_surgeon.surgery.own_convolutions import layer_of, recognised
 
 
@@ -36,34 +37,29 @@ def apply(model: nn.Module, plan: Plan) -> nn.Module:
 
     A convolution registered under several names is replaced once and stays shared. If the model itself is the
     convolution, the new layer is returned. What a layer absorbs becomes a part of it and leaves an ``nn.Identity`` behind.
+    A plan of several conversions, one after the other, can be applied to the original and to what the earlier ones gave.
 
     Raises:
         ArtefactError: The plan does not fit the model; nothing was changed.
         UsageError: It names a target that there is not, or options that the target does not have.
     """
     model = unwrapped(model)
-    sites = [site for site in plan.sites if site.converts]
-    for site in sites:
+    to_make = [(site, goal_of(plan, site)) for site in plan.sites if site.converts]
+    to_make = [(site, goal) for site, goal in to_make if not _is_made(model, site, goal)]
+    for site, goal in to_make:
         _check_fits(model, site)
-    goals = [_to_be_made(plan, site) for site in sites]
+        _check_absorbs(site, goal.target)
+    init = "random" if plan.init == "random" else "project"
     copied = copy_model(model)
     with preserved_randomness():
-        layer = _replace(copied, zip(sites, goals, strict=True))
+        layer = _replace(
+            copied, [(site, goal if goal.target.preserves else goal.started(init)) for site, goal in to_make]
+        )
     if layer is not None:
         return layer
     rebind(copied)
     protect(copied)
     return copied
-
-
-def _to_be_made(plan: Plan, site: PlannedSite) -> Goal:
-    """What ``site`` becomes; the options of a target that cannot equal the convolution say how its layer is initialized."""
-    goal = goal_of(plan, site)
-    if site.absorbs and not (goal.target.absorbs and set(site.absorbs) <= {NORM, ACTIVATION}):
-        raise ArtefactError(f"the plan lets {site.path!r} absorb {dict(site.absorbs)}, which {goal.target.name} cannot")
-    if goal.target.preserves:
-        return goal
-    return replace(goal, options={**goal.options, "init": "random" if plan.init == "random" else "project"})
 
 
 def _replace(copied: nn.Module, sites: Iterable[tuple[PlannedSite, Goal]]) -> ConvertedLayer | None:
@@ -180,6 +176,20 @@ def unprotect(model: nn.Module) -> None:
         ultralytics.unprotect(model)
 
 
+def _is_made(model: nn.Module, site: PlannedSite, goal: Goal) -> bool:
+    """Whether ``model`` has the layer already, from a conversion before."""
+    layer = dict(model.named_modules(remove_duplicate=False)).get(site.path)
+    if not isinstance(layer, ConvertedLayer):
+        return False
+    check_made_before(site, layer, goal)
+    return True
+
+
+def _check_absorbs(site: PlannedSite, target: Target) -> None:
+    if site.absorbs and not (target.absorbs and set(site.absorbs) <= {NORM, ACTIVATION}):
+        raise ArtefactError(f"the plan lets {site.path!r} absorb {dict(site.absorbs)}, which {target.name} cannot")
+
+
 def _check_fits(model: nn.Module, site: PlannedSite) -> None:
     for path in site.absorbs.values():
         if not path or site.path == path or site.path.startswith(f"{path}."):
@@ -197,8 +207,6 @@ def _check_fits(model: nn.Module, site: PlannedSite) -> None:
             f"the plan converts {site.path!r}, which {type(model).__name__} does not have; "
             "build the model with the same code and arguments as for the conversion"
         ) from None
-    if isinstance(conv, ConvertedLayer):
-        raise ArtefactError(f"{site.path!r} is converted already; give the original model")
     if not isinstance(conv, nn.Conv2d) or (type(conv) is not nn.Conv2d and recognised(conv) is None):
         raise ArtefactError(f"the plan converts {site.path!r}, but that is a {type(conv).__name__}, not an nn.Conv2d")
     wanted, found = site.arguments, conv_arguments(conv)

@@ -57,7 +57,7 @@ def test_each_layer_becomes_its_own_target_and_gives_what_layers_put_in_by_hand_
 @pytest.mark.parametrize("target", ["saconv", "aws", MIXED])
 def test_convert_follows_a_mixed_plan_whatever_target_the_plan_itself_has(target):
     model = net()
-    plan = replace(with_own(plan_of(model), OWN), target=target)
+    plan = replace(with_own(plan_of(model), OWN), target=target, options={})
     conversion = surgeon.convert(model, nets.X, plan=plan)
     assert [type(m) for m in conversion.model] == [type(m) for m in by_hand(model)]
     made = {site.path: conversion.plan.target_of(site)[0] for site in conversion.plan.sites if site.converts}
@@ -137,7 +137,7 @@ def test_a_refused_layer_may_name_what_is_not_here():
 
 def test_a_layer_without_a_target_of_its_own_in_a_plan_that_has_none_is_named():
     model = net()
-    plan = replace(plan_of(model), target=MIXED)
+    plan = replace(plan_of(model), target=MIXED, options={})
     for use in (lambda: surgeon.apply(model, plan), lambda: surgeon.convert(model, nets.X, plan=plan)):
         with pytest.raises(surgeon.UsageError, match=r"'0'.*the site needs a target of its own"):
             use()
@@ -162,3 +162,23 @@ def test_what_a_layer_absorbs_depends_on_its_own_target():
     for use in (lambda: surgeon.apply(model, broken), lambda: surgeon.convert(model, nets.X, plan=broken)):
         with pytest.raises(surgeon.SurgeonError, match="'0' absorb"):
             use()
+
+
+def test_layers_that_preserve_are_proved_one_by_one_beside_others_that_cannot(monkeypatch):
+    model = net()
+    plan = with_own(plan_of(model), OWN)
+    conversion = surgeon.convert(model, nets.X, plan=plan)
+    assert conversion.equivalence.note == "the other 2 layers equal their convolutions, taken alone, to the bit"
+    assert conversion.acceptable
+    made = surgeon.ConvAWS2d.taking.__func__
+
+    def wrong(cls, conv, **options):
+        layer = made(cls, conv, **options)
+        if cls is surgeon.ConvAWS2d:
+            layer.weight_beta.data += 0.1
+        return layer
+
+    monkeypatch.setattr(surgeon.ConvAWS2d, "taking", classmethod(wrong))
+    broken = surgeon.convert(model, nets.X, plan=plan)
+    assert not broken.acceptable
+    assert "'2' should equal its convolution and moves by" in broken.explained.problems[-1]

@@ -103,6 +103,7 @@ def convert(
             init=start.init,
             data=data,
             plan=plan_file,
+            earlier=opened.earlier,
             trials=proof.trials,
             tolerance=tolerance,
             seed=run_on.seed,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from saconv_surgeon.convs.targets.known_targets import find_target
@@ -26,6 +26,10 @@ class Goal:
         """
         target = find_target(name)
         return cls(target, target.parse(options))
+
+    def started(self, init: str) -> Self:
+        """The same, for a target that cannot equal the convolution: its layer is initialized by ``init``."""
+        return replace(self, options={**self.options, "init": init})
 
     @property
     def written(self) -> dict[str, str]:

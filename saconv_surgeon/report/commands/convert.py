@@ -9,17 +9,12 @@ from saconv_surgeon.records import Equivalence, Explained, GateResult, Plan, Pri
 from saconv_surgeon.report.blocks import BLANK, Block, line
 from saconv_surgeon.report.page import Page
 from saconv_surgeon.report.report import Report, visible
-from saconv_surgeon.report.sections.convolution_table import (
-    convolution_table,
-    decisions,
-    ledger,
-    refusals,
-    target_of,
-)
+from saconv_surgeon.report.sections.convolution_table import convolution_table, decisions, ledger, refusals
 from saconv_surgeon.report.sections.cost_of_two import cost_of_two, with_price
 from saconv_surgeon.report.sections.explained import explained_page, explained_table, summary
 from saconv_surgeon.report.sections.gate_lines import gate_blocks
 from saconv_surgeon.report.sections.proof import proof
+from saconv_surgeon.report.sections.targets_in_words import advice, targets_in_use
 
 Gates = Sequence[GateResult]
 
@@ -56,13 +51,10 @@ def conversion_report(made: Converted, name: str, gates: Gates = (), *, every_si
 
 def _blocks(told: Told, gates: Gates, every_site: bool) -> list[Block]:
     plan, equivalence, explained, priced, _ = told
-    target = target_of(plan)
-    if every_site:
-        blocks: list[Block] = [convolution_table(plan.sites, target)]
-    else:
-        converted = [site for site in plan.sites if site.converts]
-        blocks = [convolution_table(converted, target), *refusals(plan.sites)]
-    blocks += [BLANK, *ledger(plan), BLANK]
+    blocks: list[Block] = [convolution_table(plan, only_converted=not every_site)]
+    if not every_site:
+        blocks += refusals(plan.sites)
+    blocks += [BLANK, *targets_in_use(plan), *ledger(plan), *advice(plan), BLANK]
     if explained is None:
         blocks += proof(equivalence)
     else:
@@ -75,7 +67,13 @@ def _blocks(told: Told, gates: Gates, every_site: bool) -> list[Block]:
 def _page(told: Told, gates: Gates) -> Page:
     plan, equivalence, explained, priced, name = told
     said = proof(equivalence) if explained is None else summary(explained, equivalence)
-    said = [said[0], *(line(each.text) for each in said[1:]), line(ledger(plan)[0].text)]
+    said = [
+        said[0],
+        *(line(each.text) for each in said[1:]),
+        line(ledger(plan)[0].text),
+        *targets_in_use(plan),
+        *advice(plan),
+    ]
     tables = (*(() if explained is None else (explained_page(explained),)), decisions(plan))
     page = Page("convert", name, ("before", "after"), (name, f"{name}, converted"), tables=tables)
     return with_price(page, said, priced, gates)
