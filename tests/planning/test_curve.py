@@ -1,5 +1,7 @@
 """Gain against price, by hand."""
 
+import itertools
+
 import pytest
 
 from saconv_surgeon.planning.budgets import parse_budget
@@ -23,7 +25,7 @@ def test_it_rises_from_nothing_to_everything():
     everything = alone("latency", dict.fromkeys(PRICES, "all"))
     assert found[-1].price == pytest.approx(1 + everything / 0.1)
     assert 8 <= len(found) <= 13
-    for before, after in zip(found, found[1:], strict=False):
+    for before, after in itertools.pairwise(found):
         assert after.price > before.price
         assert after.gain > before.gain
 
