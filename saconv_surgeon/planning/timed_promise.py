@@ -22,6 +22,8 @@ USED = 0.97
 """A time that reaches so much of its limit leaves nothing worth another round."""
 SURE = 1.005
 """The upper end of the interval may be so many times the limit while there are rounds left: another process differs by more."""
+STRICT_ROUNDS = 3
+"""After so many rounds, what is within the tolerance is enough."""
 MARGIN = 0.015
 """How far below a limit the next plan is aimed at most, for the width of the interval."""
 LARGEST_CUT = 0.5
@@ -165,7 +167,7 @@ class _Rounds:
             if not chosen:
                 break
             known = self.tried.get(frozenset(chosen.items()))
-            if known is not None and known.excess <= SURE:
+            if known is not None and known.excess <= self._enough:
                 break  # nothing more fits
             if known is not None:
                 self._tighten(known)
@@ -174,9 +176,9 @@ class _Rounds:
                 break
             self.on_step("timing the plan", len(self.tried) / rounds)
             outcome = self._measured(chosen)
-            if outcome.excess <= SURE and (best is None or outcome.gain > best.gain):
+            if outcome.excess <= self._enough and (best is None or outcome.gain > best.gain):
                 best = outcome
-            if outcome.excess <= SURE and self._used_up(outcome):
+            if outcome.excess <= self._enough and self._used_up(outcome):
                 break
             self._adjust(outcome)
         if best is None and not self.tried:
@@ -184,6 +186,11 @@ class _Rounds:
             return Answer({}, self._of_nothing(), 0, self.priced.calibrations)
         chosen_one = best or self._nearest()
         return Answer(chosen_one.chosen, self._promises(chosen_one), len(self.tried), self.priced.calibrations)
+
+    @property
+    def _enough(self) -> float:
+        """How far the upper end may be above a limit: on a machine that is never quiet, rounds do not make it narrower."""
+        return SURE if len(self.tried) <= STRICT_ROUNDS else TOLERATED
 
     def _solved(self, starts: Iterable[Choice]) -> dict[str, str]:
         return choose(self.priced.problem(self.capacities), self.gains, starts)
@@ -223,7 +230,7 @@ class _Rounds:
     def _tighten(self, outcome: _Outcome) -> None:
         """Excludes a choice that did not hold."""
         for k, (allowance, found) in enumerate(zip(self.allowances, outcome.found, strict=True)):
-            if _excess(allowance, found) > SURE:
+            if _excess(allowance, found) > self._enough:
                 step = STEP * allowance.original if allowance.budget.figure in TIMED else 0.0
                 below = self._predicted(k, outcome.chosen) - max(step, 1e-9 * abs(allowance.original))
                 self.capacities[k] = min(self.capacities[k] - step, below)
