@@ -43,14 +43,16 @@ if TYPE_CHECKING:
         UserCodeError,
     )
     from saconv_surgeon.folding.folded_model import Folding
+    from saconv_surgeon.models.tree.parameter_kinds import new_parameters
     from saconv_surgeon.profiling.counting.user_formulas import OperationCost, count_operation
     from saconv_surgeon.records import Timing
     from saconv_surgeon.saving.restore import restore
     from saconv_surgeon.saving.save import save
     from saconv_surgeon.surgery.converted_model import Conversion
     from saconv_surgeon.surgery.optimizer import carry_optimizer
+    from saconv_surgeon.surgery.parameter_groups import parameter_groups
     from saconv_surgeon.surgery.published_checkpoints import load_published, published_state
-    from saconv_surgeon.surgery.rewriting import apply, new_parameters, revert
+    from saconv_surgeon.surgery.rewriting import apply, revert
 
 _HOMES = {
     "api": ("convert", "diff", "fold", "inspect", "price", "profile"),
@@ -77,13 +79,15 @@ _HOMES = {
     ),
     "folding.folded_model": ("Folding",),
     "profiling.counting.user_formulas": ("OperationCost", "count_operation"),
+    "models.tree.parameter_kinds": ("new_parameters",),
     "records": ("Timing",),
     "saving.restore": ("restore",),
     "saving.save": ("save",),
     "surgery.converted_model": ("Conversion",),
     "surgery.published_checkpoints": ("load_published", "published_state"),
-    "surgery.rewriting": ("apply", "new_parameters", "revert"),
+    "surgery.rewriting": ("apply", "revert"),
     "surgery.optimizer": ("carry_optimizer",),
+    "surgery.parameter_groups": ("parameter_groups",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -125,6 +129,7 @@ __all__ = [
     "inspect",
     "load_published",
     "new_parameters",
+    "parameter_groups",
     "price",
     "profile",
     "published_state",
