@@ -51,7 +51,7 @@ class SurgicalTrainer:
         The converted layers are those that ``weights`` holds or, if it holds none or is not given, those that ``cfg``
         names. A layer that has another shape here (its width follows the number of classes) is converted again.
         """
-        if self.args.resume:
+        if getattr(self.args, "resume", False):
             self.new_lr = getattr(weights, RATIO, None)
         model = self._model_with_layers(super().get_model, cfg, weights, verbose)  # type: ignore[misc]
         setattr(model, RATIO, self.new_lr)
