@@ -26,7 +26,7 @@ class ShortTraining:
     def __init__(
         self, model: nn.Module, paths: Iterable[str], kept: Set[Key] | None, steps: int, rates: tuple[float, float]
     ) -> None:
-        """Of the switchable layers at ``paths``, the parts in ``kept`` (None: all) train; ``rates``: of what was there, of those."""
+        """Of the switchable layers at ``paths``, the parts in ``kept`` (None: all) train; ``rates`` are (old, new)."""
         self.model = model
         self.steps, self.done = steps, 0
         self.layers: dict[str, SAConv2d] = {}
