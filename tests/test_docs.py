@@ -20,7 +20,9 @@ def test_every_command_is_in_the_readme_and_has_help():
 
 
 def test_every_option_in_the_readme_exists():
-    known = {option for command in cli.commands.values() for p in command.params for option in (*p.opts, *p.secondary_opts)}
+    known = {
+        option for command in cli.commands.values() for p in command.params for option in (*p.opts, *p.secondary_opts)
+    }
     for text in (
         README,
         *(
@@ -32,7 +34,14 @@ def test_every_option_in_the_readme_exists():
 
 
 @pytest.mark.parametrize(
-    ("file", "least"), [("README.md", 2), ("docs/library.md", 4), ("docs/targets.md", 2), ("docs/training.md", 5), ("docs/planning.md", 1)]
+    ("file", "least"),
+    [
+        ("README.md", 2),
+        ("docs/library.md", 4),
+        ("docs/targets.md", 2),
+        ("docs/training.md", 5),
+        ("docs/planning.md", 1),
+    ],
 )
 def test_python_blocks_run(file, least, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
