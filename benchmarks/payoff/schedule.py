@@ -11,20 +11,19 @@ Arms = list[tuple[str, str]]
 
 FIRST: Arms = [
     ("adamw-x1", "twin"),
-    ("adamw-x1", "all"),
     ("adamw-x3", "all"),
-    ("adamw-x1", "contexts"),
     ("adamw-x3", "contexts"),
-    ("adamw-x1", "branches"),
-    ("adamw-x3", "branches"),
     ("adamw-x1", "twin-2x"),
-    ("adamw-x1", "wider"),
-    ("adamw-x1", "zero-branch"),
+    ("adamw-x1", "all"),
+    ("adamw-x1", "contexts"),
+    ("adamw-x1", "branches"),
 ]
+OTHER_MODELS: Arms = [("adamw-x1", "wider"), ("adamw-x1", "zero-branch")]
 BUDGET: Arms = [
-    ("adamw-x3", f"{name}-quarter") for name in ("contexts-only", "random", "random-parts", "depth", "stages")
+    ("adamw-x3", f"{name}-quarter") for name in ("random", "depth", "stages", "random-parts", "contexts-only")
 ]
 CONTROLS: Arms = [
+    ("adamw-x3", "branches"),
     ("adamw-x1", "twin-time"),
     ("adamw-x1", "dilated"),
     ("adamw-x1", "aws"),
@@ -45,13 +44,13 @@ RATES: Arms = [
 ]
 SINGLE: Arms = [("adamw-x3", f"only-{i}") for i in range(8)]
 WHAT: list[tuple[tuple[str, ...], Arms]] = [
-    (("dense", "classify"), FIRST),
-    (("detect",), FIRST[:8]),
+    (("dense", "classify"), [*FIRST, *OTHER_MODELS]),
+    (("dense", "classify"), BUDGET),
+    (("detect",), [*FIRST, OTHER_MODELS[1]]),
     (("dense",), SINGLE),
     (("dense", "classify"), RATES),
     (("dense", "classify"), CONTROLS),
-    (("detect",), [FIRST[9], *CONTROLS[:3], *RATES[:3]]),
-    (("dense", "classify", "detect"), BUDGET),
+    (("detect",), [*BUDGET, *CONTROLS[:4], *RATES[:3]]),
 ]
 
 

@@ -46,18 +46,14 @@ def train(
     rate: float,
     steps: int,
     seed: int,
-    size: int | None = None,
 ) -> Trained:
-    """Trains ``model`` in place, with a cosine schedule to zero; every arm of a seed sees the same pictures in the same order.
-
-    ``size`` is that of a batch, by default the task's.
-    """
+    """Trains ``model`` in place, with a cosine schedule to zero; every arm of a seed sees the same pictures in the same order."""
     optimizer = optimizer_of(model, recipe, rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     model.train()
     losses: list[float] = []
     start, start_process = time.perf_counter(), time.process_time()
-    for chosen in orders(len(pictures), size or task.batch, steps, seed):
+    for chosen in orders(len(pictures), task.batch, steps, seed):
         batch = pictures.chosen(chosen)
         loss = task.output_loss(model(batch.inputs()), batch)
         optimizer.zero_grad()
@@ -87,7 +83,6 @@ def base(task: Task, seed: int) -> nn.Module:
                 rate=task.base_rate,
                 steps=task.base_steps,
                 seed=1000 + seed,
-                size=task.base_batch,
             )
             print(f"{task.name} seed {seed}: trained in {done.seconds:.0f} s, loss {done.last_loss:.3f}", flush=True)
             torch.save(model.state_dict(), path.with_suffix(".tmp"))

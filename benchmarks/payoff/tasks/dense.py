@@ -48,12 +48,11 @@ class Dense(Task):
     kind: Kind = KIND
     trained_on: int = 6000
     tested_on: int = 1500
-    base_batch: int = 32
-    batch: int = 16
+    batch: int = 32
     base_steps: int = 2000
     base_rate: float = 3e-3
     steps: int = 300
-    rates: dict[str, float] = field(default_factory=lambda: {"adamw": 1e-3, "sgd": 3e-2})
+    rates: dict[str, float] = field(default_factory=lambda: {"adamw": 3e-3, "sgd": 3e-2})
 
     def new_model(self) -> nn.Module:
         """The labeller."""

@@ -53,12 +53,11 @@ class Detect(Task):
     kind: Kind = KIND
     trained_on: int = 5000
     tested_on: int = 1000
-    base_batch: int = 16
-    batch: int = 8
+    batch: int = 16
     base_steps: int = 1200
     base_rate: float = 3e-3
     steps: int = 300
-    rates: dict[str, float] = field(default_factory=lambda: {"adamw": 1e-3, "sgd": 1e-2})
+    rates: dict[str, float] = field(default_factory=lambda: {"adamw": 3e-3, "sgd": 1e-2})
 
     def new_model(self) -> nn.Module:
         """A YOLO with the settings that its loss asks for."""

@@ -26,9 +26,9 @@ class Measured:
 
 @dataclass(frozen=True)
 class Task:
-    """A task. What starts with ``base`` is about the first training, the rest about training on.
+    """A task. What starts with ``base`` is about the first training; batches are the same in both.
 
-    ``rates`` are learning rates by optimizer, chosen for the untouched model (``rates.py``).
+    ``rates`` are learning rates of training on, by optimizer; for AdamW that of the first training. ``rates.py`` tries others.
     """
 
     name: str
@@ -36,7 +36,6 @@ class Task:
     kind: Kind
     trained_on: int
     tested_on: int
-    base_batch: int
     batch: int
     base_steps: int
     base_rate: float
