@@ -27,6 +27,7 @@ from saconv_surgeon.planning.prices import counted_price, price_candidates
 from saconv_surgeon.planning.saved_scores import SavedScores, Subject, read_scores
 from saconv_surgeon.planning.scores import baselines
 from saconv_surgeon.planning.scores.gains import Gains
+from saconv_surgeon.planning.scores.prior import DrawnToPrior
 from saconv_surgeon.planning.scores.probe import probe
 from saconv_surgeon.planning.scores.promise import promise
 from saconv_surgeon.planning.timed_promise import Answer, Priced, WholeTimer, solve_promised
@@ -135,8 +136,11 @@ def _plan(
         return BudgetedPlan(nothing, asked.score, "", asked.budgets, (), notes=(NOTHING,), seconds=clock.seconds)
     saved = _saved(asked, base, inputs, offered, model)
     with clock.step("scoring"):
-        gains = saved.gains or _gains(model, plan, offered, asked, batches, loss, step, on_step)
-    saved = _kept(asked, replace(saved, gains=gains))
+        score = saved.gains or _gains(model, plan, offered, asked, batches, loss, step, on_step)
+    saved = _kept(asked, replace(saved, gains=score))
+    gains: Gains = score
+    if asked.score in NEED_DATA:
+        gains = DrawnToPrior.of_candidates(score, offered.candidates)
     variants = Variants(model, inputs, offered, asked.seed)
     measuring = Measuring(variants, _paired_clock(model, inputs, asked))
     with clock.step("pricing"):

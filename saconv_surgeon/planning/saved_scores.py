@@ -10,13 +10,11 @@ from typing import Any
 
 from saconv_surgeon._version import __version__
 from saconv_surgeon.errors import ArtefactError, UsageError
-from saconv_surgeon.planning.scores.gains import Gains, SumOfGains
-from saconv_surgeon.planning.scores.overlapping import OverlappingGains
+from saconv_surgeon.planning.scores.gains import Gains
+from saconv_surgeon.planning.scores.saved import gains_from_dict
 from saconv_surgeon.records import SCORES_SCHEMA, from_dict, to_dict, unique_keys
 from saconv_surgeon.records.budgeted_plan import Price
 
-KINDS: Mapping[str, type[Any]] = {"overlapping": OverlappingGains, "sum": SumOfGains}
-"""How gains are written, by a name for each class."""
 Prices = Mapping[str, Mapping[str, Price]]
 
 
@@ -47,12 +45,11 @@ class SavedScores:
         Raises:
             UsageError: It cannot be written.
         """
-        kind = next((name for name, cls in KINDS.items() if isinstance(self.gains, cls)), None)
         content = {
             "schema": SCORES_SCHEMA,
             "tool_version": __version__,
             "subject": to_dict(self.subject),
-            "gains": None if self.gains is None or kind is None else {"kind": kind, **self.gains.to_dict()},
+            "gains": None if self.gains is None else self.gains.to_dict(),
             "prices": None if self.prices is None else to_dict(self.prices),
             "extra": to_dict(self.extra),
         }
@@ -79,7 +76,7 @@ def read_scores(path: Path, subject: Subject) -> SavedScores:
         if content["schema"] != SCORES_SCHEMA:
             raise ArtefactError(f"{path} has schema {content['schema']!r}; scores have {SCORES_SCHEMA!r}")
         found = from_dict(Subject, content["subject"])
-        gains = _gains(content["gains"])
+        gains = None if content["gains"] is None else gains_from_dict(content["gains"])
         prices = from_dict(_Priced, {"prices": content["prices"]}).prices
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ArtefactError(f"{path} does not hold scores of this program ({error}); give another name") from error
@@ -98,16 +95,6 @@ def read_scores(path: Path, subject: Subject) -> SavedScores:
 @dataclass(frozen=True)
 class _Priced:
     prices: Mapping[str, Mapping[str, Price]] | None
-
-
-def _gains(content: Any) -> Gains | None:
-    if content is None:
-        return None
-    cls = KINDS.get(content.get("kind"))
-    if cls is None:
-        raise ValueError(f"gains of an unknown kind, {content.get('kind')!r}")
-    gains: Gains = cls.from_dict(content)
-    return gains
 
 
 def _said(name: str) -> str:

@@ -37,15 +37,7 @@ class Gains(Protocol):
         """Why the gain of this candidate is not known; None if it is."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON, which the class's ``from_dict`` reads."""
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """From what :meth:`to_dict` gave.
-
-        Raises:
-            ArtefactError: It did not.
-        """
+        """Plain data for JSON, which ``saved.gains_from_dict`` reads."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +73,11 @@ class SumOfGains:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """See :class:`Gains`."""
+        """From what :meth:`to_dict` gave.
+
+        Raises:
+            ArtefactError: It did not.
+        """
         return read_record(cls, data)
 
 

@@ -92,7 +92,11 @@ class OverlappingGains:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """See :class:`~saconv_surgeon.planning.scores.gains.Gains`."""
+        """From what :meth:`to_dict` gave.
+
+        Raises:
+            ArtefactError: It did not.
+        """
         found: Self = read_record(cls, data)
         if len({len(effect.lowers) for each in found.effects.values() for effect in each.values()}) > 1:
             raise ArtefactError("these saved scores cannot be read: their effects differ in their numbers of samples")
