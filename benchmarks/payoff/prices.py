@@ -29,7 +29,7 @@ from saconv_surgeon.profiling.environment import conditions
 SCHEMA = "saconv-surgeon/payoff-prices/1"
 CANDIDATES = ("contexts", "branches", "all")
 BATCH = 8
-ROUNDS, CALLS = 30, 4
+ROUNDS, CALLS = 100, 1
 STEPS = 12
 
 
@@ -87,7 +87,10 @@ def _inputs(model: nn.Module, paths: list[str], example: Tensor) -> dict[str, Te
     seen: dict[str, Tensor] = {}
 
     def keep(path: str) -> Callable[..., None]:
-        return lambda module, inputs, output: seen.setdefault(path, inputs[0].clone())
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            seen.setdefault(path, inputs[0].clone())  # what a hook returns takes the output's place
+
+        return hook
 
     hooks = [model.get_submodule(path).register_forward_hook(keep(path)) for path in paths]
     with torch.no_grad():
@@ -106,7 +109,7 @@ def _moved(model: nn.Module) -> nn.Module:
 
 
 def _alternately(modules: dict[str, nn.Module], x: Tensor) -> dict[str, float]:
-    """The median of each module's time, all timed in turn."""
+    """The least of each module's times, all timed in turn: other work on the machine only adds."""
     took: dict[str, list[float]] = {name: [] for name in modules}
     with torch.inference_mode():
         for _ in range(ROUNDS):
@@ -115,7 +118,7 @@ def _alternately(modules: dict[str, nn.Module], x: Tensor) -> dict[str, float]:
                 for _ in range(CALLS):
                     module(x)
                 took[name].append((time.perf_counter() - start) / CALLS)
-    return {name: statistics.median(values[3:]) for name, values in took.items()}
+    return {name: min(values) for name, values in took.items()}
 
 
 def _alternating_steps(task: Task, models: dict[str, nn.Module]) -> dict[str, float]:
