@@ -88,7 +88,7 @@ def plan_sites(
         base,
         __version__,
         torch.__version__,
-        options={name: str(value) for name, value in options.items()},
+        options=goal.written(options),
     )
 
 
