@@ -11,7 +11,6 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,6 @@ ROUNDS, CALLS = 100, 1
 STEPS = 12
 
 
-@cache
 def prices(task: Task) -> dict[str, Any]:
     """The record of a task; measured now if there is none."""
     path = _path(task)
