@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from saconv_surgeon.planning.choosing import Choice, Gains, Problem, choose
-from saconv_surgeon.planning.timed_promise import Priced
+from saconv_surgeon.planning.plan_problem import Priced
 from saconv_surgeon.records.budgeted_plan import CurvePoint
 
 POINTS = 12

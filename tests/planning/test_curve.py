@@ -6,7 +6,7 @@ import pytest
 
 from saconv_surgeon.planning.budgets import parse_budget
 from saconv_surgeon.planning.curve import curve
-from saconv_surgeon.planning.timed_promise import Priced
+from saconv_surgeon.planning.plan_problem import Priced
 from tests.planning.test_choosing import Sum
 from tests.planning.test_timed_promise import PRICES, World, alone
 
