@@ -4,9 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ZOO_STAMP := $(VENV)/.zoo-installed
+PAYOFF_STAMP := $(VENV)/.payoff-installed
 BROWSER_STAMP := $(VENV)/.browser-installed
 
-.PHONY: demo test slow gpu zoo browser pictures counts benchmarks check format clean
+.PHONY: demo test slow gpu zoo browser pictures counts benchmarks payoff check format clean
 
 demo: $(STAMP)
 	rm -rf demo_out
@@ -40,15 +41,20 @@ pictures: $(BROWSER_STAMP)
 counts: $(ZOO_STAMP)
 	$(BIN)/python -m tests.zoo.counts_table docs/counts.md
 
+# Does converting pay? Trains what is missing in benchmarks/results/payoff (hours on two cores), then makes docs/payoff.md.
+payoff: $(PAYOFF_STAMP)
+	$(BIN)/python -m benchmarks.payoff.run
+	$(BIN)/python -m benchmarks.payoff.page
+
 # Three quarters of an hour on an otherwise idle machine; results go to benchmarks/results.
 benchmarks: $(ZOO_STAMP) $(BROWSER_STAMP)
 	$(BIN)/python -m benchmarks.counting
 	$(BIN)/python -m benchmarks.verdicts
 	$(BIN)/python -m benchmarks.resnet50
 	$(BIN)/python -m benchmarks.starts
-	$(BIN)/python -m benchmarks.finetuning
 	$(BIN)/python -m benchmarks.reports
 	$(BIN)/python -m benchmarks.layer
+	$(BIN)/python -m benchmarks.parts
 	$(BIN)/python -m benchmarks.tool
 
 check: $(STAMP)
@@ -75,4 +81,8 @@ $(BROWSER_STAMP): $(STAMP)
 
 $(ZOO_STAMP): $(STAMP)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[zoo]'
+	touch $@
+
+$(PAYOFF_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[payoff]'
 	touch $@

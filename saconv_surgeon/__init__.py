@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from saconv_surgeon._version import __version__
 
 if TYPE_CHECKING:
-    from saconv_surgeon.api import convert, diff, fold, inspect, price, profile
+    from saconv_surgeon.api import convert, diff, fold, inspect, plan, price, profile
     from saconv_surgeon.convs.aws import ConvAWS2d
     from saconv_surgeon.convs.block import SAConvBlock
     from saconv_surgeon.convs.converted import ConvertedLayer
@@ -43,17 +43,19 @@ if TYPE_CHECKING:
         UserCodeError,
     )
     from saconv_surgeon.folding.folded_model import Folding
+    from saconv_surgeon.models.tree.parameter_kinds import new_parameters
     from saconv_surgeon.profiling.counting.user_formulas import OperationCost, count_operation
     from saconv_surgeon.records import Timing
     from saconv_surgeon.saving.restore import restore
     from saconv_surgeon.saving.save import save
     from saconv_surgeon.surgery.converted_model import Conversion
     from saconv_surgeon.surgery.optimizer import carry_optimizer
+    from saconv_surgeon.surgery.parameter_groups import parameter_groups
     from saconv_surgeon.surgery.published_checkpoints import load_published, published_state
-    from saconv_surgeon.surgery.rewriting import apply, new_parameters, revert
+    from saconv_surgeon.surgery.rewriting import apply, revert
 
 _HOMES = {
-    "api": ("convert", "diff", "fold", "inspect", "price", "profile"),
+    "api": ("convert", "diff", "fold", "inspect", "plan", "price", "profile"),
     "convs.aws": ("ConvAWS2d",),
     "convs.block": ("SAConvBlock",),
     "convs.converted": ("ConvertedLayer",),
@@ -77,13 +79,15 @@ _HOMES = {
     ),
     "folding.folded_model": ("Folding",),
     "profiling.counting.user_formulas": ("OperationCost", "count_operation"),
+    "models.tree.parameter_kinds": ("new_parameters",),
     "records": ("Timing",),
     "saving.restore": ("restore",),
     "saving.save": ("save",),
     "surgery.converted_model": ("Conversion",),
     "surgery.published_checkpoints": ("load_published", "published_state"),
-    "surgery.rewriting": ("apply", "new_parameters", "revert"),
+    "surgery.rewriting": ("apply", "revert"),
     "surgery.optimizer": ("carry_optimizer",),
+    "surgery.parameter_groups": ("parameter_groups",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -125,6 +129,8 @@ __all__ = [
     "inspect",
     "load_published",
     "new_parameters",
+    "parameter_groups",
+    "plan",
     "price",
     "profile",
     "published_state",

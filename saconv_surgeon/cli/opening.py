@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from saconv_surgeon.cli.streams import say
 from saconv_surgeon.errors import ArtefactError, ModelError, UntrustedError, UsageError, UserCodeError, first_line
 from saconv_surgeon.models.exported.read_program import Program, program_of_script
 from saconv_surgeon.models.loading.factories import is_place, split_factory
-from saconv_surgeon.models.loading.input_spec import are_sizes, make_inputs, offered_inputs
+from saconv_surgeon.models.loading.input_spec import NoInputsError, are_sizes, make_inputs, offered_inputs
 from saconv_surgeon.models.loading.libraries.known_libraries import split_library
 from saconv_surgeon.models.loading.model_spec import LoadedModel, is_data, load_model
 from saconv_surgeon.models.loading.offered_factories import offered_by
@@ -26,6 +27,7 @@ from saconv_surgeon.models.loading.users_code import process_kept
 from saconv_surgeon.models.loading.weight_files import read_weights
 from saconv_surgeon.models.loading.weight_fitting import fit_weights
 from saconv_surgeon.models.running.abstract import drop_weights, faked, is_abstract, without_weights
+from saconv_surgeon.models.running.data_batches import inputs_of_batch
 from saconv_surgeon.models.running.described_inputs import remade
 from saconv_surgeon.models.running.fitting_inputs import fitted
 from saconv_surgeon.models.running.inputs import Inputs
@@ -87,6 +89,31 @@ def open_model(
         _check_runs(model, inputs, loaded, mode)
     base = Base(model=spec, weights=str(source.weights) if source.weights else None, inputs=run_on.inputs)
     return Opened(model, inputs, loaded.name, base, loaded.checkpoint, loaded.program, loaded.earlier)
+
+
+def open_for_data(
+    spec: str,
+    source: ModelOptions,
+    run_on: InputOptions,
+    talk: TalkOptions,
+    data: Iterator[Any] | None,
+    *,
+    mode: Mode = "eval",
+) -> tuple[Opened, Iterator[Any] | None]:
+    """As :func:`open_model`; if nothing else says what the model is run on, it is the first batch of ``data``.
+
+    The batches are given back, the first among them.
+    """
+    try:
+        return open_model(spec, source, run_on, talk, mode=mode), data
+    except NoInputsError:
+        if data is None:
+            raise
+    first = next(data, None)
+    if first is None:
+        raise UsageError("data has no batches")
+    inputs = inputs_of_batch(first, None, None)
+    return open_model(spec, source, run_on, talk, mode=mode, inputs=inputs), chain([first], data)
 
 
 def _prepared(

@@ -116,6 +116,20 @@ class SelectionOptions:
         )
 
 
+@dataclass(frozen=True)
+class CandidateOptions(SelectionOptions):
+    """As :class:`SelectionOptions`, for a choice among several targets for every layer."""
+
+    target: str = option(
+        "--to",
+        default="saconv",
+        show_default=True,
+        metavar="TARGET,…",
+        help="What a layer may become, besides what it is: saconv stands for its parts (contexts, branches) and the whole; "
+        f"targets: {', '.join(TARGETS)}, or what other packages offer.",
+    )
+
+
 INEXACT = ", ".join(target.name for target in TARGETS.values() if target.inits)
 
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import copy
-from collections import OrderedDict
-
 from torch import Tensor, nn
 
-from saconv_surgeon.convs.affine import Affine, remainder
+from saconv_surgeon.convs.affine import Affine
 from saconv_surgeon.convs.aws import ConvAWS2d
 from saconv_surgeon.convs.context import GlobalContext
-from saconv_surgeon.convs.converted import ACTIVATION, NORM
 from saconv_surgeon.convs.folded import (
     FoldedSAConv2d,
     bias_through,
@@ -33,18 +29,6 @@ class FoldableSAConv2d(ConvAWS2d):
     post_context: GlobalContext | None
     bn: nn.Module | None
     act: nn.Module | None
-
-    def folded(self, then: Affine | None = None, *, own_norm: bool = True) -> nn.Module:
-        """See :class:`ConvertedLayer`: an ``nn.Conv2d``, a :class:`FoldedSAConv2d`, or a block of one and what follows it."""
-        norm = Affine.of(self.bn) if own_norm and self.bn is not None else None
-        core = self._folded_core(norm or then)
-        after = {NORM: self.bn if norm is None or self.bn is None else remainder(self.bn), ACTIVATION: self.act}
-        parts = {n: copy.deepcopy(p) for n, p in after.items() if p is not None and type(p) is not nn.Identity}
-        if not parts:
-            return core
-        block = nn.Sequential(OrderedDict(conv=core, **parts)).train(self.training)
-        carry_attributes(self, block)
-        return block
 
     def _folded_core(self, then: Affine | None) -> nn.Module:
         """The layer without its own norm and activation, followed by ``then``.

@@ -5,17 +5,21 @@ Source: DetectoRS (Qiao, Chen, Yuille, CVPR 2021, arXiv 2006.02334), section 4, 
 
 from __future__ import annotations
 
+import copy
+from collections import OrderedDict
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
+from saconv_surgeon.convs.affine import Affine, remainder
 from saconv_surgeon.convs.aws import ConvAWS2d
 from saconv_surgeon.convs.bfloat16 import convolve, runs_in_bfloat16
 from saconv_surgeon.convs.context import GlobalContext
 from saconv_surgeon.convs.converted import ACTIVATION, BLOCK_PARTS, NORM, as_one_node
 from saconv_surgeon.convs.foldable import FoldableSAConv2d
+from saconv_surgeon.convs.folded import carry_attributes
 from saconv_surgeon.convs.geometry import Centres, check_size, pair, smallest_map, wide_dilation, wide_padding
 from saconv_surgeon.convs.gradients import as_dtype, blended, can_look_at, is_finite, shifted, spatial_mean
 from saconv_surgeon.convs.kernel_guard import guard
@@ -199,6 +203,18 @@ class SAConv2d(FoldableSAConv2d):
     def takes_norm(self) -> bool:
         """See :class:`ConvertedLayer`: only if it has no norm and no activation of its own."""
         return self.bn is None and self.act is None
+
+    def folded(self, then: Affine | None = None, *, own_norm: bool = True) -> nn.Module:
+        """See :class:`ConvertedLayer`: an ``nn.Conv2d``, a :class:`FoldedSAConv2d`, or a block of one and what follows it."""
+        norm = Affine.of(self.bn) if own_norm and self.bn is not None else None
+        core = self._folded_core(norm or then)
+        after = {NORM: self.bn if norm is None or self.bn is None else remainder(self.bn), ACTIVATION: self.act}
+        parts = {n: copy.deepcopy(p) for n, p in after.items() if p is not None and type(p) is not nn.Identity}
+        if not parts:
+            return core
+        block = nn.Sequential(OrderedDict(conv=core, **parts)).train(self.training)
+        carry_attributes(self, block)
+        return block
 
     def reset_parameters(self) -> None:
         """Draws a new kernel as ``nn.Conv2d`` does; the layer then computes the plain convolution with it."""

@@ -38,6 +38,16 @@ class Priced:
         fitted = {f: c.with_timings(timings.get(f, ())) for f, c in self.calibrations.items()}
         return replace(self, calibrations=fitted)
 
+    def with_factors(
+        self, factors: Mapping[str, Mapping[str, float]], offsets: Mapping[str, Mapping[str, float]]
+    ) -> Priced:
+        """With the calibration of an earlier run."""
+        fitted = {
+            figure: replace(c, factors=dict(factors.get(figure, {})), offsets=dict(offsets.get(figure, {})))
+            for figure, c in self.calibrations.items()
+        }
+        return replace(self, calibrations=fitted)
+
     def load(self, figure: str, path: str, name: str) -> float | None:
         """What a candidate adds to a figure of the whole model; None if that is not known."""
         if figure in self.calibrations:

@@ -12,9 +12,10 @@ from saconv_surgeon.convs.converted import ConvertedLayer
 from saconv_surgeon.folding.fold import fold_reached
 from saconv_surgeon.folding.fold_layers import FoldedTree
 from saconv_surgeon.models.running.inputs import Inputs
+from saconv_surgeon.models.tree.parameter_kinds import new_parameters
 from saconv_surgeon.planning.candidates import Offered, with_choices
 from saconv_surgeon.records.budgeted_plan import Candidate
-from saconv_surgeon.surgery.rewriting import apply, new_parameters
+from saconv_surgeon.surgery.rewriting import apply
 
 MOVED_BY = 1e-3
 """How far parameters are moved: no part is 0 any more, and outputs stay what they are like."""

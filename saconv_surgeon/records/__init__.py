@@ -6,6 +6,7 @@
 from saconv_surgeon.records.budgeted_plan import (
     SCORES_SCHEMA,
     Budget,
+    BudgetedPlan,
     Candidate,
     CurvePoint,
     LayerOffers,
@@ -86,6 +87,7 @@ __all__ = [
     "SCORES_SCHEMA",
     "Base",
     "Budget",
+    "BudgetedPlan",
     "CallShape",
     "Candidate",
     "Comparison",

@@ -62,7 +62,9 @@ class ConvSite:
 
     ``path`` is the dotted module path; ``aliases`` are the other paths of the same module. A functional call has the path of
     the module that made it, followed by ``::conv2d[i]``. ``norm`` and ``activation`` are what the convolution alone feeds,
-    as ``path (Type)``; None if there is none, or if no graph shows it (``found_by`` is then ``"census"``).
+    as ``path (Type)``; None if there is none, or if no graph shows it (``found_by`` is then ``"census"``). ``reaches_norm`` says
+    whether a norm sees its output, also after activations, sums or pooling, before the next layer that has weights; None if
+    no graph shows it.
     """
 
     path: str
@@ -75,6 +77,7 @@ class ConvSite:
     found_by: str = "census"
     norm: str | None = None
     activation: str | None = None
+    reaches_norm: bool | None = None
 
     IN_JSON: ClassVar = ("executed",)
 
@@ -91,6 +94,7 @@ class PlannedSite(ConvSite):
     ``absorbs`` has the paths of the norm (``bn``) and the activation (``act``) that become parts of the new layer;
     ``not_absorbed`` says why one that was asked for does not. ``target`` and ``options`` are what this convolution becomes;
     None if that is the plan's own target with the plan's own options. ``instead`` says why it is not what a mix has for it first.
+    ``note`` is what its target cannot do here, although it converts.
     ``earlier`` says that the model that was converted had this layer already, from a conversion before.
     """
 
@@ -104,6 +108,7 @@ class PlannedSite(ConvSite):
     target: str | None = None
     options: Mapping[str, str] | None = None
     instead: str | None = None
+    note: str | None = None
     earlier: bool = False
 
     @classmethod

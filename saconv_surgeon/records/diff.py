@@ -115,7 +115,8 @@ class Freedom:
     ``switch_*`` are of S over all positions. ``weight_diff`` is |Δw| / |w| in the 2-norm, w being the narrow branch's kernel.
     ``pre_context`` and ``post_context`` are the root mean squares of what the contexts add, relative to what they add it to;
     ``offset`` is the mean distance in pixels by which a deformable layer moves its samples. ``moved`` is |y - y0| / |y| of the
-    output y and the plain convolution's output y0 for the same input. None if a value is not finite.
+    output y and the plain convolution's output y0 for the same input. None if a value is not finite, or of a part that the layer
+    does not have.
     ``use`` is ``"at rest"`` (still the plain convolution, to the bit), ``"hardly used"`` (``moved`` below 0.1 %), or ``"used"``;
     ``"never ran"`` or ``"not finite"`` if that is not known. ``target`` and ``options`` are by which the layer was made; None for
     one of no target.

@@ -12,27 +12,24 @@ from typing import Any
 from torch import nn
 
 from saconv_surgeon.convs.targets.choices import goal_of, targets_in_use
-from saconv_surgeon.errors import ModelError, NoEffectWarning, first_line
+from saconv_surgeon.errors import NoEffectWarning
 from saconv_surgeon.models.loading.in_memory import opened
-from saconv_surgeon.models.running.borrowed import own_tensors_only
 from saconv_surgeon.models.running.described_inputs import described
 from saconv_surgeon.models.running.inputs import Inputs
-from saconv_surgeon.models.running.state import preserved_randomness, seed_all
 from saconv_surgeon.models.running.trial_inputs import Redraw
 from saconv_surgeon.models.tree.fingerprint import fingerprint
 from saconv_surgeon.records import Base, Equivalence, Mode, Plan
 from saconv_surgeon.records.progress import OnStep
 from saconv_surgeon.surgery.converted_model import Conversion
-from saconv_surgeon.surgery.decisions import Selection, refuse
+from saconv_surgeon.surgery.decisions import Selection
 from saconv_surgeon.surgery.earlier import with_earlier
-from saconv_surgeon.surgery.eligibility import HELD_OUTSIDE, USED_OTHERWISE
-from saconv_surgeon.surgery.equivalence import layer_differences, prove, unreached, worse_of
+from saconv_surgeon.surgery.equivalence import layer_differences, prove, worse_of
 from saconv_surgeon.surgery.fusing_methods import warn_of_fusing
 from saconv_surgeon.surgery.gradient_check import with_gradients
 from saconv_surgeon.surgery.inexact.initialization import chosen_init, initialize
 from saconv_surgeon.surgery.inspect import make_plan
 from saconv_surgeon.surgery.plan_file import read_plan
-from saconv_surgeon.surgery.rewriting import apply
+from saconv_surgeon.surgery.reached_layers import rewrite_reached
 
 
 def convert_model(
@@ -77,7 +74,7 @@ def convert_model(
         warnings.warn(text, NoEffectWarning, stacklevel=5)
     warn_of_fusing(model, made.converted_paths)
     on_step("rewriting", 0.0)
-    converted, made = _rewrite(model, inputs, made, seed)
+    converted, made = rewrite_reached(model, inputs, made, seed)
     explained = None
     if init is not None:
         explained = initialize(model, converted, inputs, made, data, seed, on_step)
@@ -86,38 +83,6 @@ def convert_model(
     conversion = Conversion(converted, made, equivalence, explained=explained)
     conversion = _with_proof_of_others(model, conversion, inputs, seed, tolerance)
     return replace(conversion, plan=with_earlier(model, made, before))
-
-
-def _rewrite(model: nn.Module, inputs: Inputs, plan: Plan, seed: int) -> tuple[nn.Module, Plan]:
-    """Applies ``plan``. Layers that turn out not to be called are refused, and the original is rewritten again without them."""
-    calls = {site.path: site.calls for site in plan.sites if site.converts}
-
-    def rewritten(plan: Plan) -> nn.Module:
-        with preserved_randomness():
-            seed_all(seed)  # for layers with random weights
-            return apply(model, plan)
-
-    def lost_in(converted: nn.Module) -> tuple[str, ...]:
-        with own_tensors_only(model, converted):
-            return unreached(converted, inputs, calls, plan.mode)
-
-    converted = rewritten(plan)
-    try:
-        lost = lost_in(converted)
-    except ModelError:
-        raise
-    except Exception as error:
-        others = [path for path in calls if type(model.get_submodule(path)) is not nn.Conv2d]
-        if others:  # the model uses more of their classes than a call
-            return _rewrite(model, inputs, refuse(plan, others, USED_OTHERWISE), seed)
-        raise ModelError(
-            f"the converted {type(model).__name__} cannot be run, although the original can ({type(error).__name__}: "
-            f"{first_line(error)}); does it look for nn.Conv2d among its modules? Leave such layers out with exclude"
-        ) from error
-    if not lost:
-        return converted, plan
-    plan = refuse(plan, lost, HELD_OUTSIDE)
-    return rewritten(plan), plan
 
 
 def _prove(

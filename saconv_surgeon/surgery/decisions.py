@@ -83,7 +83,12 @@ def plan_sites(
         if site.arguments is None or (reason is not None and reason.code not in SOFT_CODES):
             return planned, None
         cost = goal.target.added(site.arguments, site.shapes, {**goal.options, "allow_depthwise": True})
-        planned = replace(planned, added_parameters=cost.parameters, added_macs=cost.macs)
+        planned = replace(
+            planned,
+            added_parameters=cost.parameters,
+            added_macs=cost.macs,
+            note=goal.target.note(site, goal.options),
+        )
         if (goal.target.name, goal.written) != (choices.name, choices.options):
             better = [f"{g.target.name}: {why.text}" for g, why in tried[:-1] if why is not None]
             instead = better[0] if better else None
@@ -108,7 +113,12 @@ def _tried(goals: Iterable[Goal], why_not: Callable[[Goal], Reason | None]) -> l
     return tried
 
 
-def replay(recorded: Plan, fresh: Plan, refusal: Callable[[PlannedSite], Reason | None]) -> Plan:
+def replay(
+    recorded: Plan,
+    fresh: Plan,
+    refusal: Callable[[PlannedSite], Reason | None],
+    is_made: Callable[[PlannedSite], bool] = lambda choice: False,
+) -> Plan:
     """``fresh`` with the decisions of ``recorded``, which a user may have edited.
 
     Args:
@@ -116,6 +126,7 @@ def replay(recorded: Plan, fresh: Plan, refusal: Callable[[PlannedSite], Reason 
         fresh: A plan just made for the model at hand and for the targets of ``recorded``, without a selection, in which
             everything is absorbed that can be.
         refusal: Why a site of ``fresh`` cannot become its target at all (depthwise allowed), or None.
+        is_made: Whether the model has the layer already that a site of ``recorded`` asks for: it stays, refused.
 
     Raises:
         UsageError: The recorded plan names convolutions that the model does not have, or wants one that is not eligible.
@@ -137,6 +148,8 @@ def replay(recorded: Plan, fresh: Plan, refusal: Callable[[PlannedSite], Reason 
             code, text = choice.reason_code or "refused-in-plan", choice.reason or "refused in the plan"
             is_hard = not site.converts and site.reason_code not in SOFT_CODES
             return site if is_hard else _refused(site, Reason(code, text))
+        if site.reason_code == "already-converted" and is_made(choice):
+            return site
         hard = refusal(site) if site.reason_code is None or site.reason_code in SOFT_CODES else _reason_of(site)
         if hard is not None:
             raise UsageError(f"the plan converts {site.path!r}, but that cannot be done: {hard.text}")

@@ -39,6 +39,15 @@ def with_earlier(model: nn.Module, plan: Plan, before: Plan | None) -> Plan:
     return whole
 
 
+def is_made_so(model: nn.Module, plan: Plan, site: PlannedSite) -> bool:
+    """Whether ``model`` has the layer already that ``plan`` makes of ``site``."""
+    layer = model.get_submodule(site.path)
+    if not isinstance(layer, ConvertedLayer):
+        return False
+    goal, found = goal_of(plan, site), _recipe_of(layer)
+    return found is not None and (found.target, found.written) == (goal.target, goal.written)
+
+
 def check_made_before(site: PlannedSite, layer: ConvertedLayer, goal: Goal) -> None:
     """Checks that ``layer`` is what a plan makes of a convolution that was converted before.
 

@@ -17,6 +17,7 @@ from saconv_surgeon.models.tree.recursion import with_room
 from saconv_surgeon.records import Base, ConvSite, Mode, Plan
 from saconv_surgeon.records.progress import OnStep, silent
 from saconv_surgeon.surgery.decisions import Selection, plan_sites, replay
+from saconv_surgeon.surgery.earlier import is_made_so
 from saconv_surgeon.surgery.eligibility import Eligibility
 
 
@@ -60,7 +61,12 @@ def make_plan(
     if recorded is None:
         return made
     eligibility = Eligibility(model, census)
-    return replay(recorded, made, lambda site: eligibility.why_not(site, goal_of(made, site), allow_depthwise=True))
+    return replay(
+        recorded,
+        made,
+        lambda site: eligibility.why_not(site, goal_of(made, site), allow_depthwise=True),
+        lambda choice: is_made_so(model, recorded, choice),
+    )
 
 
 def _check_absorbs(choices: Choices) -> None:

@@ -10,6 +10,7 @@ from torch import nn
 from saconv_surgeon.errors import UsageError
 from saconv_surgeon.models.running.one_at_a_time import one_at_a_time
 from saconv_surgeon.models.tree.absorbed_modules import absorbed_places
+from saconv_surgeon.models.tree.parameter_kinds import NEW_PARTS, new_parameters
 from saconv_surgeon.models.tree.recursion import with_room
 from saconv_surgeon.models.tree.wrappers import unwrapped
 
@@ -21,10 +22,11 @@ def carry_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, operated
 
     ``operated`` is ``model`` after :func:`~saconv_surgeon.convert`, :func:`~saconv_surgeon.apply` or
     :func:`~saconv_surgeon.revert`. A parameter that both have under the same name keeps its group, its place in it and its
-    state (momentum, moments, step). A new parameter joins, without state, the group of its layer's other parameters,
-    the kernel's first, and comes directly after them: a new optimiser over ``operated.parameters()`` has the same
-    order, so that its ``load_state_dict`` fits. Parameters that no longer exist are dropped. The number of groups and their
-    settings stay, and with them any learning-rate scheduler.
+    state (momentum, moments, step). A new parameter joins, without state, the group that is called ``"new parts"``, as
+    :func:`~saconv_surgeon.parameter_groups` calls it, or else that of its layer's other parameters, the kernel's first, and comes
+    directly after them: a new optimiser over ``operated.parameters()`` has the same order, so that its ``load_state_dict`` fits.
+    Parameters that no longer exist are dropped. The number of groups and their settings stay, and with them any learning-rate
+    scheduler; a group that lost all of its parameters stays, empty.
 
     Raises:
         UsageError: The optimiser holds parameters that are not ``model``'s, or keeps them in a way that cannot be exchanged
@@ -48,8 +50,10 @@ def carry_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, operated
     group_of = {
         names[id(parameter)]: i for i, group in enumerate(optimizer.param_groups) for parameter in group["params"]
     }
-    for name, group in _places_of_new(after, before, group_of):
-        group_of[name] = group
+    new_group = next((i for i, group in enumerate(optimizer.param_groups) if group.get("name") == NEW_PARTS), None)
+    added = {id(parameter) for parameter in new_parameters(unwrapped(operated))}
+    for name, group in list(_places_of_new(after, before, group_of)):
+        group_of[name] = group if new_group is None or id(after[name]) not in added else new_group
     order = {name: i for i, name in enumerate(after)}
     states = {
         names[id(parameter)]: optimizer.state.pop(parameter) for parameter in held if parameter in optimizer.state
@@ -120,12 +124,15 @@ def _in_order(
     if old == [name for name in before if name in set(old)]:
         return sorted([*kept, *added], key=order.__getitem__)
     for name in reversed(added):
-        kept.insert(_place_behind(_layer_of(name, before), old, kept), name)
+        kept.insert(_place_after(_layer_of(name, before), old, kept), name)
     return kept
 
 
-def _place_behind(layer: str, old: list[str], kept: list[str]) -> int:
-    """The index in ``kept`` after the kernel and bias of a layer, or after what came before them if they no longer exist."""
-    last = max(i for i, name in enumerate(old) if name in (f"{layer}weight", f"{layer}bias"))
+def _place_after(layer: str, old: list[str], kept: list[str]) -> int:
+    """The index in ``kept`` after the kernel and bias of a layer, or after what came before them if they no longer exist.
+
+    The end, if neither was in the group.
+    """
+    last = max((i for i, name in enumerate(old) if name in (f"{layer}weight", f"{layer}bias")), default=len(old) - 1)
     before = next((name for name in reversed(old[: last + 1]) if name in kept), None)
     return 0 if before is None else kept.index(before) + 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from torch import nn
 
@@ -141,20 +141,6 @@ def _why_lost(layer: ConvertedLayer) -> str | None:
         if id(part) not in given_back and found:
             return f"it has {', '.join(found)}"
     return None
-
-
-def new_parameters(model: nn.Module) -> Iterator[nn.Parameter]:
-    """The parameters that surgery added to ``model``, each once: an optimiser group of their own.
-
-    Those that a convolution brought along (kernel and bias), and those of a norm inside the block, are not among them.
-    """
-    seen: set[int] = set()
-    for layer in model.modules():
-        if isinstance(layer, ConvertedLayer):
-            for name, parameter in layer.named_parameters():
-                if layer.is_new(name) and id(parameter) not in seen:
-                    seen.add(id(parameter))
-                    yield parameter
 
 
 def protect(model: nn.Module) -> None:

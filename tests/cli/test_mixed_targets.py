@@ -137,3 +137,12 @@ def test_converting_twice_is_one_folder_from_the_original(tmp_path):
     assert nothing.exit_code == 4
     replayed = run("convert", RESNET, "--plan", three / "plan.json", "--dry-run", *QUICK, "--json", "-")
     assert targets(json.loads(replayed.stdout)) == targets(json.loads((three / "plan.json").read_text()))
+
+
+def test_another_target_than_the_plans_is_not_ignored(tmp_path):
+    plan = tmp_path / "plan.json"
+    assert run("inspect", RESNET, "--json", plan, "-q").exit_code == 0
+    done = run("convert", RESNET, "--plan", plan, "--to", "aws", "--dry-run", *QUICK)
+    assert done.exit_code == 2
+    assert "whose target is 'saconv', not 'aws'" in " ".join(done.stderr.split())
+    assert run("convert", RESNET, "--plan", plan, "--to", "saconv", "--dry-run", *QUICK).exit_code == 0

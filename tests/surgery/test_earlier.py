@@ -1,5 +1,7 @@
 """Models that are converted twice: one plan, which makes both of the original."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -128,3 +130,15 @@ def test_an_optimiser_and_a_way_back_know_both(tmp_path):
     back = surgeon.revert(both.model)
     assert [type(m) for m in back] == [type(m) for m in model]
     assert all(torch.equal(a, b) for a, b in zip(back.state_dict().values(), model.state_dict().values(), strict=True))
+
+
+def test_the_plan_of_the_first_conversion_edited_and_replayed_on_what_it_gave():
+    once = surgeon.convert(net(), nets.X, include=["2"])
+    oracle.shake(once.model[2], 3)
+    sites = [replace(s, decision="convert", target="aws", options={}) if s.path == "5" else s for s in once.plan.sites]
+    both = surgeon.convert(once.model, nets.X, plan=replace(once.plan, sites=tuple(sites)), earlier=once.plan)
+    assert {s.path: both.plan.target_of(s)[0] for s in both.plan.sites if s.converts} == {"2": "saconv", "5": "aws"}
+    assert both.equivalence.bit_equal
+    sites = [replace(s, target="spconv", options={}) if s.path == "2" else s for s in sites]
+    with pytest.raises(surgeon.UsageError, match="'2', but that cannot be done: already a SAConv2d"):
+        surgeon.convert(once.model, nets.X, plan=replace(once.plan, sites=tuple(sites)))

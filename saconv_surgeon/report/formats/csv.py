@@ -1,4 +1,4 @@
-"""The layers of a report, or the convolutions of an inspection, as CSV: one row each, numbers as they are."""
+"""The layers of a report, the convolutions of an inspection, or the candidates of a plan, as CSV: numbers as they are."""
 
 from __future__ import annotations
 
@@ -26,6 +26,9 @@ def render(report: Report) -> str:
     writer = csv.writer(out, lineterminator="\n")
     if page.sites:
         writer.writerows([SITE, *([_written(getattr(site, name)) for name in SITE] for site in page.sites)])
+        return out.getvalue()
+    if page.rows:
+        writer.writerows([list(page.rows[0]), *(list(row.values()) for row in page.rows)])
         return out.getvalue()
     sides = [f"_{side}" for side in page.sides] if page.is_pair else [""]
     described = [f"{name}{side}" for side in sides for name in ("path", "type", "settings")]

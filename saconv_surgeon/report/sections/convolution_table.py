@@ -48,7 +48,7 @@ def decisions(plan: Plan) -> Table:
 
 
 def ledger(plan: Plan) -> list[Line]:
-    """Every convolution accounted for, then how they were found."""
+    """Every convolution accounted for, then how they were found, and what their targets cannot do in some places."""
     count, before = plan.ledger, sum(site.earlier for site in plan.sites)
     first = (
         Span(human.plural(len(plan.sites), "convolution"), "strong"),
@@ -57,7 +57,16 @@ def ledger(plan: Plan) -> list[Line]:
         Span(f" ({before} of them before)" if before else ""),
         Span(f", {count.refused} refused"),
     )
-    return [Line(first), line(f"how they were found: {_witnesses(plan.sites)}", "dim")]
+    return [Line(first), line(f"how they were found: {_witnesses(plan.sites)}", "dim"), *notes(plan.sites)]
+
+
+def notes(sites: Iterable[PlannedSite]) -> list[Line]:
+    """What is to be known of convolutions that are converted, one line for each kind of thing."""
+    groups: dict[str, list[str]] = {}
+    for site in sites:
+        if site.converts and site.note:
+            groups.setdefault(site.note, []).append(site.path or ROOT)
+    return [line(f"{len(paths)} × {note} ({human.names(paths)})", "warn") for note, paths in groups.items()]
 
 
 def refusals(sites: Iterable[PlannedSite]) -> list[Block]:

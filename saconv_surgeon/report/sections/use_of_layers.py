@@ -57,7 +57,8 @@ def _cells(layer: Freedom) -> tuple[str, ...]:
     mean, spread = (human.UNKNOWN if v is None else f"{v:.3f}" for v in (layer.switch_mean, layer.switch_std))
     offset = "" if layer.offset is None else f"{layer.offset:.2g} px"
     sizes = map(human.share, (layer.weight_diff, layer.pre_context, layer.post_context))
-    return layer.use, human.share(layer.moved), f"{mean} ± {spread}", *sizes, offset
+    switch = human.UNKNOWN if layer.switch_mean is None else f"{mean} ± {spread}"
+    return layer.use, human.share(layer.moved), switch, *sizes, offset
 
 
 def _summary(layers: Sequence[Freedom]) -> str:
