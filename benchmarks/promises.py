@@ -31,9 +31,11 @@ from saconv_surgeon.planning.budgets import parse_budget
 from saconv_surgeon.planning.candidates import candidates_of_targets, offer, with_choices
 from saconv_surgeon.planning.figures import Measuring
 from saconv_surgeon.planning.paired_clock import PairedClock
+from saconv_surgeon.planning.plan_problem import Priced
 from saconv_surgeon.planning.prices import price_candidates
-from saconv_surgeon.planning.timed_promise import Priced, WholeTimer, solve_promised
+from saconv_surgeon.planning.timed_promise import solve_promised
 from saconv_surgeon.planning.variants import Variants, move
+from saconv_surgeon.planning.whole_models import WholeTimer
 from saconv_surgeon.profiling.environment import conditions
 from saconv_surgeon.records import from_dict, to_dict
 from saconv_surgeon.records.conversion import Plan

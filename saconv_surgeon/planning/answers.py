@@ -7,9 +7,10 @@ from itertools import pairwise
 
 from saconv_surgeon.planning.candidates import Offered
 from saconv_surgeon.planning.choosing import Choice, choose
+from saconv_surgeon.planning.plan_problem import Priced
 from saconv_surgeon.planning.scores.baselines import is_whole
 from saconv_surgeon.planning.scores.gains import Gains
-from saconv_surgeon.planning.timed_promise import Answer, Priced
+from saconv_surgeon.planning.timed_promise import Answer
 from saconv_surgeon.records.budgeted_plan import Candidate, CurvePoint, LayerOffers, Offer, Promise
 
 POINTS = 12

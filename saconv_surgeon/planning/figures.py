@@ -93,11 +93,12 @@ class Measuring:
     ) -> dict[str, Found]:
         """The figures named in ``limits`` of the model with ``choices``; a timing near its limit takes longer."""
         converted = self.variants.converted(choices)
-        folded = self.variants.folding(converted).model if "latency" in limits else converted
-        return {
-            figure: self._found(folded if figure == "latency" else converted, figure, limit, draws)
-            for figure, limit in limits.items()
-        }
+        found = {f: self._found(converted, f, limit, draws) for f, limit in limits.items() if f != "latency"}
+        if "latency" in limits:
+            folded = self.variants.folding(converted).model
+            del converted  # which may be large
+            found["latency"] = self._found(folded, "latency", limits["latency"], draws)
+        return found
 
     def _found(self, model: nn.Module, figure: str, limit: float, draws: int) -> Found:
         if figure not in TIMED:

@@ -23,6 +23,7 @@ from saconv_surgeon.planning.budgets import TIMED, parse_budget
 from saconv_surgeon.planning.candidates import Offered, candidates_of_targets, offer, with_choices, without
 from saconv_surgeon.planning.figures import PRICES, Measuring, wanted_for
 from saconv_surgeon.planning.paired_clock import PairedClock
+from saconv_surgeon.planning.plan_problem import Priced
 from saconv_surgeon.planning.prices import counted_price, price_candidates
 from saconv_surgeon.planning.saved_scores import SavedScores, Subject, read_scores
 from saconv_surgeon.planning.scores import baselines
@@ -30,8 +31,9 @@ from saconv_surgeon.planning.scores.gains import Gains
 from saconv_surgeon.planning.scores.prior import DrawnToPrior
 from saconv_surgeon.planning.scores.probe import probe
 from saconv_surgeon.planning.scores.promise import promise
-from saconv_surgeon.planning.timed_promise import Answer, Priced, WholeTimer, solve_promised
+from saconv_surgeon.planning.timed_promise import Answer, solve_promised
 from saconv_surgeon.planning.variants import Variants
+from saconv_surgeon.planning.whole_models import WholeTimer
 from saconv_surgeon.profiling.environment import conditions
 from saconv_surgeon.profiling.profile import device_of
 from saconv_surgeon.profiling.timing.time_models import threads

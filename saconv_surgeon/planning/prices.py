@@ -51,11 +51,14 @@ class Role:
 
 @dataclass(frozen=True)
 class WholeModel:
-    """A model with one candidate everywhere: what was chosen, its converted and its folded form. For whoever times it."""
+    """A model with one candidate everywhere, for whoever times it: what was chosen, and its folded form.
+
+    ``converted`` is the form that is trained, or None if nothing is wanted of that.
+    """
 
     candidate: Candidate
     names: Mapping[str, str]
-    converted: nn.Module
+    converted: nn.Module | None
     folded: nn.Module
 
 
@@ -142,7 +145,7 @@ def _collect(
                 plain[label] = nn.Sequential(conv, norm)
             for form, module in forms.items():
                 subjects.modules.setdefault(kind, {}).setdefault(roles[form], module)
-    return WholeModel(candidate, dict.fromkeys(choices, candidate.name), converted, made.model)
+    return WholeModel(candidate, dict.fromkeys(choices, candidate.name), converted if trained else None, made.model)
 
 
 def _time_all(

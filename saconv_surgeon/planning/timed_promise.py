@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 from saconv_surgeon.errors import UsageError
-from saconv_surgeon.planning.budgets import TIMED, TOLERATED, Allowance, allowances, written
-from saconv_surgeon.planning.calibration import Calibration, WholeTiming
-from saconv_surgeon.planning.choosing import Choice, Gains, Problem, choose
-from saconv_surgeon.planning.figures import Found, Measuring, loads_of
+from saconv_surgeon.planning.budgets import TIMED, TOLERATED, Allowance, written
+from saconv_surgeon.planning.calibration import Calibration
+from saconv_surgeon.planning.choosing import Choice, Gains, choose
+from saconv_surgeon.planning.figures import Found, Measuring
 from saconv_surgeon.planning.knapsack import Item, nearest
-from saconv_surgeon.planning.prices import WholeModel
-from saconv_surgeon.records.budgeted_plan import Budget, Price, Promise
+from saconv_surgeon.planning.plan_problem import Priced
+from saconv_surgeon.planning.whole_models import whole_timing
+from saconv_surgeon.records.budgeted_plan import Promise
 from saconv_surgeon.records.progress import OnStep, silent
 
 MOST_ROUNDS = 6
@@ -48,85 +49,6 @@ class Answer:
     def kept(self) -> bool:
         """Whether every promise is."""
         return all(promise.kept for promise in self.promises)
-
-
-@dataclass(frozen=True)
-class Priced:
-    """Prices by path and name, the budgets, and how they relate: what each figure of the original is, and may become."""
-
-    prices: Mapping[str, Mapping[str, Price]]
-    allowances: tuple[Allowance, ...]
-    calibrations: Mapping[str, Calibration]
-
-    @classmethod
-    def of(cls, prices: Mapping[str, Mapping[str, Price]], budgets: Sequence[Budget], measuring: Measuring) -> Priced:
-        """Without any whole model that was timed.
-
-        Raises:
-            UsageError: The original is above a budget.
-            ModelError: A figure of it could not be had.
-        """
-        originals = {budget.figure: measuring.original(budget.figure) for budget in budgets}
-        timed = {figure: own for figure, own in originals.items() if figure in TIMED}
-        calibrations = {figure: Calibration(loads_of(figure, prices), own) for figure, own in timed.items()}
-        return cls(prices, allowances(budgets, originals), calibrations)
-
-    def calibrated(self, timings: Mapping[str, Iterable[WholeTiming]]) -> Priced:
-        """With these timings of whole models, by figure."""
-        fitted = {f: c.with_timings(timings.get(f, ())) for f, c in self.calibrations.items()}
-        return replace(self, calibrations=fitted)
-
-    def with_factors(
-        self, factors: Mapping[str, Mapping[str, float]], offsets: Mapping[str, Mapping[str, float]]
-    ) -> Priced:
-        """With the calibration of an earlier run."""
-        fitted = {
-            figure: replace(c, factors=dict(factors.get(figure, {})), offsets=dict(offsets.get(figure, {})))
-            for figure, c in self.calibrations.items()
-        }
-        return replace(self, calibrations=fitted)
-
-    def load(self, figure: str, path: str, name: str) -> float | None:
-        """What a candidate adds to a figure of the whole model; None if that is not known."""
-        if figure in self.calibrations:
-            calibration = self.calibrations[figure]
-            return calibration.price(path, name) if name in calibration.prices[path] else None
-        return loads_of(figure, {path: {name: self.prices[path][name]}})[path].get(name)
-
-    def problem(self, capacities: Sequence[float]) -> Problem:
-        """The knapsack: candidates of which a figure is not known are left out."""
-        figures = [a.budget.figure for a in self.allowances]
-        loads: dict[str, dict[str, tuple[float, ...]]] = {}
-        for path, names in self.prices.items():
-            for name in names:
-                own = [self.load(figure, path, name) for figure in figures]
-                if all(load is not None for load in own):
-                    loads.setdefault(path, {})[name] = tuple(load for load in own if load is not None)
-        return Problem(loads, tuple(capacities))
-
-
-class WholeTimer:
-    """Times models that have one candidate everywhere, as they come by, for the calibration."""
-
-    def __init__(self, measuring: Measuring, budgets: Sequence[Budget]) -> None:
-        self.measuring = measuring
-        self.figures = [f for f in dict.fromkeys(budget.figure for budget in budgets) if f in TIMED]
-        self.timings: dict[str, list[WholeTiming]] = {figure: [] for figure in self.figures}
-
-    def __call__(self, whole: WholeModel) -> None:
-        """Times one of them."""
-        for figure in self.figures:
-            model = whole.folded if figure == "latency" else whole.converted
-            ratio = self.measuring.clock.pairs(model, figure, draws=1).ratio
-            original = self.measuring.original(figure)
-            self.timings[figure].append(whole_timing(whole.names, Found(original * ratio.median, ratio), original))
-
-
-def whole_timing(chosen: Choice, found: Found, original_s: float) -> WholeTiming:
-    """What a timing of a whole model says."""
-    assert found.ratio is not None
-    spread = (found.ratio.high - found.ratio.low) / 4 * original_s
-    return WholeTiming(dict(chosen), found.value - original_s, spread)
 
 
 def solve_promised(
@@ -184,8 +106,8 @@ class _Rounds:
         if best is None and not self.tried:
             self._check_feasible()
             return Answer({}, self._of_nothing(), 0, self.priced.calibrations)
-        chosen_one = best or self._nearest()
-        return Answer(chosen_one.chosen, self._promises(chosen_one), len(self.tried), self.priced.calibrations)
+        given = best or self._cheapest() or self._nearest()
+        return Answer(given.chosen, self._promises(given), len(self.tried), self.priced.calibrations)
 
     @property
     def _enough(self) -> float:
@@ -241,6 +163,24 @@ class _Rounds:
             for allowance, found in zip(self.allowances, outcome.found, strict=True)
             if allowance.budget.figure in TIMED
         )
+
+    def _cheapest(self) -> _Outcome | None:
+        """The single candidate with the lowest price, if that holds: what solving left over was too dear."""
+        if any(outcome.excess <= TOLERATED for outcome in self.tried.values()):
+            return None
+        problem = self.priced.problem(self.capacities)
+        limits = [allowance.limit for allowance in self.allowances]
+        singles = {
+            (path, name): max(load / limit for load, limit in zip(loads, limits, strict=True))
+            for path, names in problem.loads.items()
+            for name, loads in names.items()
+            if (self.gains.beside({}, path, name) or 0.0) > 0
+        }
+        chosen = dict([min(singles, key=singles.__getitem__)])
+        if frozenset(chosen.items()) in self.tried:
+            return None
+        outcome = self._measured(chosen)
+        return outcome if outcome.excess <= TOLERATED else None
 
     def _nearest(self) -> _Outcome:
         """Of the choices that were measured and exceed a limit: what gains most within the tolerance, or exceeds least."""

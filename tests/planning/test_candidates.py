@@ -7,11 +7,11 @@ from torch import nn
 import saconv_surgeon as surgeon
 from saconv_surgeon.errors import UsageError
 from saconv_surgeon.models.running.inputs import Inputs
+from saconv_surgeon.models.tree.parameter_kinds import new_parameters
 from saconv_surgeon.planning.candidates import candidates_of_targets, everywhere, offer, with_choices
 from saconv_surgeon.planning.variants import Variants, move
 from saconv_surgeon.records.budgeted_plan import Candidate
 from saconv_surgeon.surgery.decisions import Selection
-from saconv_surgeon.surgery.rewriting import new_parameters
 from tests import nets
 
 X = torch.randn(1, 4, 12, 12, generator=torch.Generator().manual_seed(0))
@@ -132,7 +132,7 @@ def test_moved_layers_fold_to_what_a_trained_model_folds_to(name):
     made = variants.folding(variants.converted(everywhere(offered, candidate)))
     assert all(row.changed and not row.at_rest for row in made.layers)
     assert made.following["2"].original == ("3",)
-    expected = {"aws": {"Conv2d"}}.get(name, {"FoldedSAConv2d"})
+    expected = {"aws": {"Conv2d"}, "contexts": {"FoldedContexts"}}.get(name, {"FoldedSAConv2d"})
     assert {type(made.model[0]).__name__, type(made.model[2]).__name__} == expected
     assert isinstance(made.model[3], nn.Identity)
 

@@ -1,5 +1,6 @@
 """The knapsack against all choices, one after the other."""
 
+import ctypes
 import itertools
 import math
 import os
@@ -93,8 +94,11 @@ def test_what_the_cheapest_needs():
 def test_nothing_is_written_to_standard_output(capfd):
     """Some versions of the solver print, whatever they are told, when an optimum has to be repaired."""
     draw = random.Random(1)
-    for _ in range(4):
-        items = [Item(f"l{i}", n, draw.random(), (draw.random(),)) for i in range(100) for n in "abc"]
-        solve(items, (20.0,))
+    for layers in (60, 100, 200):
+        for _ in range(2):
+            items = [Item(f"l{i}", n, draw.random(), (draw.random(),)) for i in range(layers) for n in "abc"]
+            solve(items, (layers / 5,))
+    flush = ctypes.CDLL(None).fflush
+    flush(None)
     os.write(1, b"after\n")
     assert capfd.readouterr().out == "after\n"

@@ -6,7 +6,8 @@ from saconv_surgeon.errors import UsageError
 from saconv_surgeon.planning.budgets import parse_budget
 from saconv_surgeon.planning.calibration import WholeTiming
 from saconv_surgeon.planning.figures import Found
-from saconv_surgeon.planning.timed_promise import MOST_ROUNDS, Priced, solve_promised
+from saconv_surgeon.planning.plan_problem import Priced
+from saconv_surgeon.planning.timed_promise import MOST_ROUNDS, solve_promised
 from saconv_surgeon.records import LatencyRatio
 from saconv_surgeon.records.budgeted_plan import Price
 from tests.planning.test_choosing import Sum
@@ -126,7 +127,7 @@ def test_what_never_holds_is_said():
     assert not answer.kept
     assert answer.chosen
     assert answer.promises[0].found == pytest.approx(2.0)
-    assert 1 <= answer.rounds <= MOST_ROUNDS
+    assert 1 <= answer.rounds <= MOST_ROUNDS + 1  # and the cheapest layer
 
 
 def test_an_interval_a_little_above_is_within_the_promise_but_not_the_first_answer():
@@ -178,3 +179,13 @@ def test_a_candidate_without_a_price_is_not_chosen_for_a_budget_of_it():
     answer = solved(World(alone), "latency<9x", prices=prices)
     assert "l3" not in answer.chosen
     assert len(answer.chosen) == LAYERS - 1
+
+
+def test_before_giving_up_the_cheapest_layer_is_tried():
+    """One layer is cheap in the model, although its price is as high as that of the others, which take far more than theirs."""
+    prices = {path: {"all": Price(1, 1, 0.004)} for path in PRICES} | {"cheap": {"all": Price(1, 1, 0.0039)}}
+    gains = Sum({path: {"all": 0.5 if path == "cheap" else 1.0} for path in prices})
+    world = World(lambda figure, chosen: sum(0.003 if path == "cheap" else 0.08 for path in chosen))
+    answer = solved(world, "latency<1.05x", gains=gains, prices=prices)
+    assert answer.kept
+    assert answer.chosen == {"cheap": "all"}
