@@ -22,7 +22,8 @@ from saconv_surgeon.folding.folded_model import Folding
 from saconv_surgeon.models.running.one_at_a_time import one_at_a_time
 from saconv_surgeon.models.running.trial_inputs import Redraw
 from saconv_surgeon.models.tree.recursion import with_room
-from saconv_surgeon.planning.plan import Asked, plan_model
+from saconv_surgeon.planning.asked import Asked
+from saconv_surgeon.planning.plan import plan_model
 from saconv_surgeon.profiling.price import price_made
 from saconv_surgeon.profiling.profile import profile_model
 from saconv_surgeon.records import Base, BudgetedPlan, Diff, Init, Mode, Plan, PlannedSite, Profile, ScoreName, Timing

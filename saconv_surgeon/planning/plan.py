@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from saconv_surgeon.errors import UsageError
 from saconv_surgeon.models.loading.in_memory import opened
@@ -19,66 +18,28 @@ from saconv_surgeon.models.running.described_inputs import described
 from saconv_surgeon.models.running.inputs import Inputs
 from saconv_surgeon.models.tree.fingerprint import fingerprint
 from saconv_surgeon.planning.answers import answer_untimed, curve_of, everything_of, layers_of
-from saconv_surgeon.planning.budgets import TIMED, parse_budget
+from saconv_surgeon.planning.asked import NEED_DATA, Asked, check_needs
 from saconv_surgeon.planning.candidates import Offered, candidates_of_targets, offer, with_choices, without
-from saconv_surgeon.planning.figures import PRICES, Measuring, wanted_for
+from saconv_surgeon.planning.figures import Measuring
+from saconv_surgeon.planning.learnt_gains import Loss, TrainStep, learnt_gains
 from saconv_surgeon.planning.paired_clock import PairedClock
 from saconv_surgeon.planning.plan_problem import Priced
-from saconv_surgeon.planning.prices import counted_price, price_candidates
+from saconv_surgeon.planning.prices_for_budgets import priced_for
 from saconv_surgeon.planning.saved_scores import SavedScores, Subject, read_scores
-from saconv_surgeon.planning.scores import baselines
 from saconv_surgeon.planning.scores.gains import Gains
 from saconv_surgeon.planning.scores.prior import DrawnToPrior
-from saconv_surgeon.planning.scores.probe import probe
-from saconv_surgeon.planning.scores.promise import promise
 from saconv_surgeon.planning.timed_promise import Answer, solve_promised
 from saconv_surgeon.planning.variants import Variants
-from saconv_surgeon.planning.whole_models import WholeTimer
 from saconv_surgeon.profiling.environment import conditions
 from saconv_surgeon.profiling.profile import device_of
 from saconv_surgeon.profiling.timing.time_models import threads
-from saconv_surgeon.records import Base, Mode, Plan, Timing
-from saconv_surgeon.records.budgeted_plan import Budget, BudgetedPlan, Price, ScoreName
+from saconv_surgeon.records import Base, Plan, Timing
+from saconv_surgeon.records.budgeted_plan import BudgetedPlan
 from saconv_surgeon.records.progress import OnStep
-from saconv_surgeon.surgery.decisions import Selection
 from saconv_surgeon.surgery.eligibility import HELD_OUTSIDE
 from saconv_surgeon.surgery.reached_layers import rewrite_reached
 
-Loss = Callable[[Any, Any], Tensor]
-TrainStep = Callable[[nn.Module, Any], Tensor]
-DEFAULT_SCORE: ScoreName = "promise"
-NEED_DATA = ("promise", "probe")
-"""Scores that look at data."""
-LAYERS_SHARE = 5.0
-"""How much longer than one model all layers and candidates together are timed."""
 NOTHING = "no convolution of this model can be converted; see the reasons in the plan"
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What the user wants: see :func:`saconv_surgeon.plan`."""
-
-    budgets: tuple[Budget, ...]
-    targets: tuple[str, ...]
-    selection: Selection
-    score: ScoreName
-    scores_file: Path | None
-    timing: Timing | None
-    seed: int
-    mode: Mode
-    base: Base
-
-    @classmethod
-    def of(cls, budgets: str | Iterable[str], score: ScoreName | None, **rest: Any) -> Asked:
-        """With budgets as they are written.
-
-        Raises:
-            UsageError: One is no budget, or there is none.
-        """
-        written = (budgets,) if isinstance(budgets, str) else tuple(budgets)
-        if not written:
-            raise UsageError('for which budget? give one, such as "latency<1.3x" or "parameters<+2M"')
-        return cls(tuple(map(parse_budget, written)), score=score or DEFAULT_SCORE, **rest)
 
 
 @dataclass
@@ -119,7 +80,7 @@ def _plan(
     step: TrainStep | None,
     on_step: OnStep,
 ) -> BudgetedPlan:
-    _check_needs(asked, data, loss, step)
+    check_needs(asked, data, loss, step)
     clock = _Clock()
     model, inputs, batches = _opened(model, example_inputs, data)
     with clock.step("looking"):
@@ -138,15 +99,15 @@ def _plan(
         return BudgetedPlan(nothing, asked.score, "", asked.budgets, (), notes=(NOTHING,), seconds=clock.seconds)
     saved = _saved(asked, base, inputs, offered, model)
     with clock.step("scoring"):
-        score = saved.gains or _gains(model, plan, offered, asked, batches, loss, step, on_step)
+        score = saved.gains or learnt_gains(model, plan, offered, asked, batches, loss, step, on_step)
     saved = _kept(asked, replace(saved, gains=score))
     gains: Gains = score
     if asked.score in NEED_DATA:
         gains = DrawnToPrior.of_candidates(score, offered.candidates)
     variants = Variants(model, inputs, offered, asked.seed)
-    measuring = Measuring(variants, _paired_clock(model, inputs, asked))
+    measuring = Measuring(variants, PairedClock(model, inputs, draw_s=(asked.timing or Timing()).budget_s / 2))
     with clock.step("pricing"):
-        priced, saved = _priced(asked, variants, measuring, saved, on_step)
+        priced, saved = priced_for(asked, variants, measuring, saved, on_step)
     saved = _kept(asked, saved)
     with clock.step("choosing"):
         if asked.timing is None and priced.calibrations:
@@ -177,18 +138,6 @@ def _told(
         asked.budgets[0].figure,
         clock.seconds,
     )
-
-
-def _check_needs(asked: Asked, data: Any, loss: Any, step: Any) -> None:
-    if asked.score in NEED_DATA and data is None:
-        raise UsageError(
-            f"the score {asked.score!r} learns from data; give batches (--data) and a loss (--loss), or take one of the "
-            "baselines: depth, random, stages"
-        )
-    if asked.score == "promise" and loss is None:
-        raise UsageError("the score 'promise' needs a loss; give --loss file.py:loss, a function loss(output, batch)")
-    if asked.score == "probe" and loss is None and step is None:
-        raise UsageError("the score 'probe' trains; give a loss (--loss) or a training step (--step)")
 
 
 def _opened(
@@ -239,86 +188,3 @@ def _kept(asked: Asked, saved: SavedScores) -> SavedScores:
     if asked.scores_file is not None:
         saved.write(asked.scores_file)
     return saved
-
-
-def _gains(
-    model: nn.Module,
-    plan: Plan,
-    offered: Offered,
-    asked: Asked,
-    batches: Sequence[DataBatch],
-    loss: Loss | None,
-    step: TrainStep | None,
-    on_step: OnStep,
-) -> Gains:
-    if asked.score == "depth":
-        return baselines.depth(plan, offered.candidates)
-    if asked.score == "random":
-        return baselines.random(plan, offered.candidates, seed=asked.seed)
-    if asked.score == "stages":
-        return baselines.stages(plan, offered.candidates)
-    given = [batch.given for batch in batches]
-    inputs = {id(batch.given): batch.inputs for batch in batches}
-
-    def inputs_of(batch: Any) -> Inputs:
-        return inputs[id(batch)]
-
-    def no_loss(output: Any, batch: Any) -> Tensor:
-        raise UsageError("the score needs a loss")
-
-    if asked.score == "promise":
-        return promise(
-            model, plan, offered.candidates, given, loss or no_loss, inputs_of, seed=asked.seed, on_step=on_step
-        )
-    return probe(
-        model, plan, offered.candidates, given, loss or no_loss, inputs_of, step=step, seed=asked.seed, on_step=on_step
-    )
-
-
-def _paired_clock(model: nn.Module, inputs: Inputs, asked: Asked) -> PairedClock:
-    timing = asked.timing or Timing()
-    return PairedClock(model, inputs, draw_s=timing.budget_s / 2)
-
-
-def _priced(
-    asked: Asked, variants: Variants, measuring: Measuring, saved: SavedScores, on_step: OnStep
-) -> tuple[Priced, SavedScores]:
-    """Prices from the file if they have every figure that the budgets are about; otherwise measured."""
-    figures = {budget.figure for budget in asked.budgets}
-    timed = sorted(figures & set(TIMED))
-    if saved.prices is not None and _knows(saved, figures, timed):
-        measuring.originals |= {figure: float(saved.extra["originals"][figure]) for figure in timed}
-        priced = Priced.of(saved.prices, asked.budgets, measuring)
-        return priced.with_factors(saved.extra["factors"], saved.extra["offsets"]), saved
-    if asked.timing is None and timed:
-        raise UsageError(
-            f"{asked.budgets[0].text} is about time, and time is not to be measured; leave --no-latency out, or give --scores "
-            "FILE with the prices of an earlier plan"
-        )
-    if asked.timing is None:
-        sites = {site.path: site for site in variants.offered.plan.sites}
-        own = variants.offered.candidates
-        counted = {path: {c.name: counted_price(sites[path], c) for c in offers} for path, offers in own.items()}
-        return Priced.of(counted, asked.budgets, measuring), saved
-    whole = WholeTimer(measuring, asked.budgets)
-    for figure in timed:
-        measuring.original(figure)
-    seconds = LAYERS_SHARE * asked.timing.budget_s
-    wanted = wanted_for(asked.budgets)
-    prices = price_candidates(variants, wanted, budget_s=seconds, on_whole=whole, on_step=on_step)
-    priced = Priced.of(prices, asked.budgets, measuring).calibrated(whole.timings)
-    extra = {
-        "originals": {figure: measuring.original(figure) for figure in timed},
-        "factors": {figure: dict(c.factors) for figure, c in priced.calibrations.items()},
-        "offsets": {figure: dict(c.offsets) for figure, c in priced.calibrations.items()},
-    }
-    return priced, replace(saved, prices=prices, extra=extra)
-
-
-def _knows(saved: SavedScores, figures: Iterable[str], timed: Sequence[str]) -> bool:
-    prices: Mapping[str, Mapping[str, Price]] = saved.prices or {}
-    known = all(figure in saved.extra.get("originals", {}) for figure in timed)
-    return known and all(
-        any(PRICES[figure](price) is not None for own in prices.values() for price in own.values())
-        for figure in figures
-    )

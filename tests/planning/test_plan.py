@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import saconv_surgeon as surgeon
-from saconv_surgeon.planning import plan as story
+from saconv_surgeon.planning import learnt_gains, prices_for_budgets
 from saconv_surgeon.records import Plan, Timing, from_dict, to_dict
 from saconv_surgeon.surgery.plan_file import read_plan
 
@@ -99,8 +99,8 @@ def test_a_timed_budget_is_measured_on_the_folded_model():
 def test_saved_scores_are_not_computed_again(tmp_path, monkeypatch):
     file = tmp_path / "scores.json"
     first = surgeon.plan(net(), data=data(), loss=loss, budgets="latency<20x", timing=SHORT, scores=file)
-    monkeypatch.setattr(story, "promise", None)
-    monkeypatch.setattr(story, "price_candidates", None)
+    monkeypatch.setattr(learnt_gains, "promise", None)
+    monkeypatch.setattr(prices_for_budgets, "price_candidates", None)
     again = surgeon.plan(net(), data=data(), loss=loss, budgets="latency<20x", timing=None, scores=file)
     assert again.layers[0].offers[0].price == first.layers[0].offers[0].price
     assert again.promises[0].found is None
@@ -113,7 +113,7 @@ def test_an_interruption_keeps_the_scores(tmp_path, monkeypatch):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(story, "price_candidates", interrupted)
+    monkeypatch.setattr(prices_for_budgets, "price_candidates", interrupted)
     file = tmp_path / "scores.json"
     with pytest.raises(KeyboardInterrupt):
         surgeon.plan(net(), data=data(), loss=loss, budgets="latency<20x", timing=SHORT, scores=file)
