@@ -54,6 +54,7 @@ benchmarks: $(ZOO_STAMP) $(BROWSER_STAMP)
 	$(BIN)/python -m benchmarks.starts
 	$(BIN)/python -m benchmarks.reports
 	$(BIN)/python -m benchmarks.layer
+	$(BIN)/python -m benchmarks.parts
 	$(BIN)/python -m benchmarks.tool
 
 check: $(STAMP)

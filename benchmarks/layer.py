@@ -4,7 +4,8 @@
 
 For each shape of the grid and batches of 1 and 16: the original convolution, the layer's two convolutions alone (nothing can be
 faster that computes both), the published order of operations, the layer, the folded layer with everything alive and without
-contexts, and the folded one compiled. All are called in turn, every round in another order, in one process; medians are compared.
+contexts, the folded one compiled, and the folded layers with contexts or branches alone. All are called in turn, every round in
+another order, in one process; medians are compared.
 On one CPU thread in float32; on a CUDA device, where there is one, in float32 and in bfloat16 with channels_last as well.
 """
 
@@ -26,6 +27,8 @@ from torch.nn import functional as F
 from benchmarks.recording import record
 from saconv_surgeon import SAConv2d
 from saconv_surgeon.convs.folded import FoldedSAConv2d
+from saconv_surgeon.convs.geometry import settings_of
+from saconv_surgeon.convs.saconv_parts import Parts
 from saconv_surgeon.models.running.state import exact_convolutions
 from tests import oracle, published
 
@@ -132,6 +135,7 @@ def inference(layer: SAConv2d, x: Tensor, setting: Setting) -> dict[str, Run]:
     assert folded.narrow is not None
     assert folded.wide is not None
     narrow, wide = folded.narrow.weight, folded.wide.weight  # the same memory: neither is warmer than the other
+    contexts, branches = (with_parts(layer, parts).folded() for parts in ("contexts", "branches"))
     torch._dynamo.reset()
     compiled, bare_compiled = (torch.compile(module) for module in (folded, bare))
 
@@ -154,6 +158,8 @@ def inference(layer: SAConv2d, x: Tensor, setting: Setting) -> dict[str, Run]:
         "folded, no contexts": lambda: bare(x),
         "folded, compiled": lambda: compiled(x),
         "folded, no contexts, compiled": lambda: bare_compiled(x),
+        "contexts, folded": lambda: contexts(x),
+        "branches, folded": lambda: branches(x),
     }
     runs = {name: quiet(run) for name, run in runs.items()}
     wanted, limit = runs["published"](), 1e-4 if x.dtype == torch.float32 else 0.1
@@ -175,6 +181,13 @@ def without_contexts(layer: SAConv2d) -> SAConv2d:
         for parameter in (*bare.pre_context.parameters(), *bare.post_context.parameters()):
             parameter.zero_()
     return bare
+
+
+def with_parts(layer: SAConv2d, parts: Parts) -> SAConv2d:
+    """A layer that has only these parts of ``layer``."""
+    made = SAConv2d(**settings_of(layer), bias=False, parts=parts, device=layer.weight.device, dtype=layer.weight.dtype)
+    made.load_state_dict({name: value for name, value in layer.state_dict().items() if name in made.state_dict()})
+    return made.eval()
 
 
 def training(layer: SAConv2d, x: Tensor) -> tuple[dict[str, Run], dict[str, int]]:
@@ -306,6 +319,8 @@ def verdicts(rows: list[dict[str, Any]], setting: Setting) -> dict[str, Any]:
             depthwise, "folded, no contexts", "two convolutions", best="folded, no contexts, compiled"
         ),
         "folded / two convolutions, grouped": mean(grouped, "folded", "two convolutions", best="folded, compiled"),
+        "contexts, folded / original, dense": mean(dense, "contexts, folded", "original"),
+        "branches, folded / original, dense": mean(dense, "branches, folded", "original"),
         "folded, compiled / two convolutions": mean(rows, "folded, compiled", "two convolutions"),
         "inference, published / folded, dense": mean(dense, "published", "folded"),
         "training, ours / two convolutions": mean(rows, "training, ours", "training, two convolutions"),

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from saconv_surgeon._version import __version__
 
 if TYPE_CHECKING:
-    from saconv_surgeon.api import convert, diff, fold, inspect, price, profile
+    from saconv_surgeon.api import convert, diff, fold, inspect, plan, price, profile
     from saconv_surgeon.convs.aws import ConvAWS2d
     from saconv_surgeon.convs.block import SAConvBlock
     from saconv_surgeon.convs.converted import ConvertedLayer
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from saconv_surgeon.surgery.rewriting import apply, revert
 
 _HOMES = {
-    "api": ("convert", "diff", "fold", "inspect", "price", "profile"),
+    "api": ("convert", "diff", "fold", "inspect", "plan", "price", "profile"),
     "convs.aws": ("ConvAWS2d",),
     "convs.block": ("SAConvBlock",),
     "convs.converted": ("ConvertedLayer",),
@@ -130,6 +130,7 @@ __all__ = [
     "load_published",
     "new_parameters",
     "parameter_groups",
+    "plan",
     "price",
     "profile",
     "published_state",

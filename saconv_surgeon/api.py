@@ -10,11 +10,11 @@ calls work outside of it: what they give can be trained.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from saconv_surgeon.comparing.diff import diff_models
 from saconv_surgeon.folding.fold import fold_model
@@ -22,9 +22,10 @@ from saconv_surgeon.folding.folded_model import Folding
 from saconv_surgeon.models.running.one_at_a_time import one_at_a_time
 from saconv_surgeon.models.running.trial_inputs import Redraw
 from saconv_surgeon.models.tree.recursion import with_room
+from saconv_surgeon.planning.plan import Asked, plan_model
 from saconv_surgeon.profiling.price import price_made
 from saconv_surgeon.profiling.profile import profile_model
-from saconv_surgeon.records import Base, Diff, Init, Mode, Plan, PlannedSite, Profile, Timing
+from saconv_surgeon.records import Base, BudgetedPlan, Diff, Init, Mode, Plan, PlannedSite, Profile, ScoreName, Timing
 from saconv_surgeon.records.progress import OnStep, silent
 from saconv_surgeon.surgery.convert import convert_model
 from saconv_surgeon.surgery.converted_model import Conversion
@@ -71,6 +72,80 @@ def inspect(
 
 @one_at_a_time
 @with_room
+def plan(
+    model: nn.Module,
+    example_inputs: Any | None = None,
+    *,
+    budgets: str | Sequence[str],
+    data: Iterable[Any] | None = None,
+    loss: Callable[[Any, Any], Tensor] | None = None,
+    step: Callable[[nn.Module, Any], Tensor] | None = None,
+    targets: Sequence[str] = ("saconv",),
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    min_stride: int | None = None,
+    allow_depthwise: bool = False,
+    absorb: bool = False,
+    options: Mapping[str, str] | None = None,
+    score: ScoreName | None = None,
+    scores: str | Path | None = None,
+    timing: Timing | None = Timing(),  # noqa: B008 - frozen
+    seed: int = 0,
+    mode: Mode = "eval",
+    base: Base | None = None,
+    on_step: OnStep = silent,
+) -> BudgetedPlan:
+    """Chooses which layers to convert, and to what, so that they gain most within ``budgets``; nothing is converted.
+
+    Every candidate of every layer is priced by timing its folded form in turn with its convolution. What was chosen is then
+    timed as a whole, and chosen again until the promise holds: the upper end of the interval within the budget, or at most 3 %
+    above. ``model`` is not modified. Give the result's ``plan`` to :func:`convert`.
+
+    Args:
+        model: Any module.
+        example_inputs: What latency and MACs are for; the first batch of ``data`` if it is None.
+        budgets: One or more, all of which have to hold: ``"latency<1.3x"`` (of the folded model), ``"trained_latency<1.5x"``,
+            ``"training<2x"`` (one step), ``"macs<1.25x"``, ``"parameters<+2M"``, ``"latency<20ms"``.
+        data: Batches, as a ``DataLoader`` gives them; the first sixteen are looked at.
+        loss: ``loss(output, batch)``, a scalar; ``batch`` is what ``data`` gave, its tensors on the device of the model.
+        step: ``step(model, batch)``, which returns the loss as in training; for the score ``"probe"``, instead of ``loss``.
+        targets: What a layer may become. ``"saconv"`` stands for its parts, contexts and branches, and for the whole layer.
+        include: See :func:`inspect`.
+        exclude: See :func:`inspect`.
+        min_stride: See :func:`inspect`.
+        allow_depthwise: See :func:`inspect`.
+        absorb: See :func:`convert`.
+        options: Of the targets; ``{"parts": "contexts"}`` leaves these parts only.
+        score: How gains are estimated: ``"promise"`` (a score test of the gradients at the start), ``"probe"`` (a short
+            training), or a baseline: ``"depth"``, ``"random"``, ``"stages"``. None for the default, ``"promise"``.
+        scores: A file that keeps scores and prices, so that another budget does not need them again.
+        timing: How time is measured; None measures none, and needs ``scores`` with prices if a budget is about time.
+        seed: Of everything that is drawn.
+        mode: See :func:`convert`.
+        base: See :func:`convert`.
+        on_step: See :func:`convert`.
+
+    Raises:
+        UsageError: A budget that cannot be read, or that nothing fits (says what would); data with one batch; a loss that is no
+            scalar, is not finite, or depends on no layer; scores of another model.
+        ModelError: The model cannot be copied, or run on the data.
+    """
+    asked = Asked.of(
+        budgets,
+        score,
+        targets=tuple(targets),
+        selection=Selection(tuple(include), tuple(exclude), min_stride, allow_depthwise, absorb, dict(options or {})),
+        scores_file=None if scores is None else Path(scores),
+        timing=timing,
+        seed=seed,
+        mode=mode,
+        base=base or Base(),
+    )
+    return plan_model(model, example_inputs, asked, data=data, loss=loss, step=step, on_step=on_step)
+
+
+@one_at_a_time
+@with_room
 def convert(
     model: nn.Module,
     example_inputs: Any,
@@ -85,6 +160,7 @@ def convert(
     init: Init | None = None,
     data: Iterable[Any] | None = None,
     plan: Plan | str | Path | None = None,
+    earlier: Plan | str | Path | None = None,
     trials: int = TRIALS,
     tolerance: float = TOLERANCE,
     seed: int = 0,
@@ -113,6 +189,8 @@ def convert(
         data: Batches, each what ``example_inputs`` may be, or as a ``DataLoader`` of images and labels gives them. A few are
             looked at: most of them to calibrate, the rest to say how much of the outputs is explained.
         plan: Decisions to follow instead of selecting: a plan, or a JSON file with one.
+        earlier: If ``model`` was converted before: the plan of that, or the folder. Layers that ``model`` has already stay, and
+            the new plan makes them too, with or without it; from it are known the original and its fingerprint.
         trials: On how many inputs the proof compares; the first is ``example_inputs``.
         tolerance: What passes as equal, relative to the largest output, if the outputs are not equal to the bit.
         seed: Of the random inputs.
@@ -140,6 +218,7 @@ def convert(
         init=init,
         data=data,
         plan=plan,
+        earlier=earlier,
         trials=trials,
         tolerance=tolerance,
         seed=seed,

@@ -20,18 +20,29 @@ def test_every_command_is_in_the_readme_and_has_help():
 
 
 def test_every_option_in_the_readme_exists():
-    known = {option for command in cli.commands.values() for p in command.params for option in p.opts}
+    known = {
+        option for command in cli.commands.values() for p in command.params for option in (*p.opts, *p.secondary_opts)
+    }
     for text in (
         README,
         *(
             (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
-            for name in ("commands", "library", "targets", "reports", "folding")
+            for name in ("commands", "library", "planning", "targets", "reports", "folding", "training")
         ),
     ):
         assert set(re.findall(r"(--[a-z][a-z-]+)", text)) <= known | {"--help"}
 
 
-@pytest.mark.parametrize(("file", "least"), [("README.md", 2), ("docs/library.md", 4), ("docs/targets.md", 2)])
+@pytest.mark.parametrize(
+    ("file", "least"),
+    [
+        ("README.md", 2),
+        ("docs/library.md", 4),
+        ("docs/targets.md", 2),
+        ("docs/training.md", 5),
+        ("docs/planning.md", 1),
+    ],
+)
 def test_python_blocks_run(file, least, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / file).read_text(encoding="utf-8"), re.DOTALL)

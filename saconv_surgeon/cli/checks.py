@@ -39,7 +39,7 @@ def check_plan_alone(plan_file: Path | None) -> None:
     """Checks that no option decides what a plan has decided already.
 
     Raises:
-        UsageError: One does.
+        UsageError: One does, or ``--to`` names another target than the plan.
     """
     context = click.get_current_context()
     decided = parameters_of(SelectionOptions) - {"target"}
@@ -48,6 +48,15 @@ def check_plan_alone(plan_file: Path | None) -> None:
         raise UsageError(
             f"--plan follows the decisions in {plan_file}; it does not go together with {chosen.opts[0]}: edit the plan instead"
         )
+    if plan_file is not None and is_given(context, "target"):
+        from saconv_surgeon.surgery.plan_file import read_plan
+
+        target, recorded = context.params["target"], read_plan(plan_file).target
+        if target != recorded:
+            raise UsageError(
+                f"--plan follows the decisions in {plan_file}, whose target is {recorded!r}, not {target!r}: leave --to out, or "
+                "edit the targets in the plan"
+            )
 
 
 def check_gates_alone(gates: tuple[Gate, ...], earlier: Path | None) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from saconv_surgeon.cli.streams import say
 from saconv_surgeon.errors import ArtefactError, ModelError, UntrustedError, UsageError, UserCodeError, first_line
 from saconv_surgeon.models.exported.read_program import Program, program_of_script
 from saconv_surgeon.models.loading.factories import is_place, split_factory
-from saconv_surgeon.models.loading.input_spec import are_sizes, make_inputs, offered_inputs
+from saconv_surgeon.models.loading.input_spec import NoInputsError, are_sizes, make_inputs, offered_inputs
 from saconv_surgeon.models.loading.libraries.known_libraries import split_library
 from saconv_surgeon.models.loading.model_spec import LoadedModel, is_data, load_model
 from saconv_surgeon.models.loading.offered_factories import offered_by
@@ -26,6 +27,7 @@ from saconv_surgeon.models.loading.users_code import process_kept
 from saconv_surgeon.models.loading.weight_files import read_weights
 from saconv_surgeon.models.loading.weight_fitting import fit_weights
 from saconv_surgeon.models.running.abstract import drop_weights, faked, is_abstract, without_weights
+from saconv_surgeon.models.running.data_batches import inputs_of_batch
 from saconv_surgeon.models.running.described_inputs import remade
 from saconv_surgeon.models.running.fitting_inputs import fitted
 from saconv_surgeon.models.running.inputs import Inputs
@@ -42,7 +44,10 @@ from saconv_surgeon.surgery.plan_file import PLAN, plan_of, read_plan_file
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """A model that has run once on its inputs; ``checkpoint`` and ``program`` are what it was found in, if anything."""
+    """A model that has run once on its inputs; ``checkpoint`` and ``program`` are what it was found in, if anything.
+
+    ``earlier`` is the plan of the conversion that it is, if it is one that was saved to a folder.
+    """
 
     model: nn.Module
     inputs: Inputs
@@ -50,6 +55,7 @@ class Opened:
     base: Base
     checkpoint: Mapping[str, Any] | None = None
     program: Program | None = None
+    earlier: Plan | None = None
 
 
 def open_model(
@@ -82,7 +88,32 @@ def open_model(
         model, inputs = _prepared(loaded, inputs, run_on, device, dtype, abstract=abstract)
         _check_runs(model, inputs, loaded, mode)
     base = Base(model=spec, weights=str(source.weights) if source.weights else None, inputs=run_on.inputs)
-    return Opened(model, inputs, loaded.name, base, loaded.checkpoint, loaded.program)
+    return Opened(model, inputs, loaded.name, base, loaded.checkpoint, loaded.program, loaded.earlier)
+
+
+def open_for_data(
+    spec: str,
+    source: ModelOptions,
+    run_on: InputOptions,
+    talk: TalkOptions,
+    data: Iterator[Any] | None,
+    *,
+    mode: Mode = "eval",
+) -> tuple[Opened, Iterator[Any] | None]:
+    """As :func:`open_model`; if nothing else says what the model is run on, it is the first batch of ``data``.
+
+    The batches are given back, the first among them.
+    """
+    try:
+        return open_model(spec, source, run_on, talk, mode=mode), data
+    except NoInputsError:
+        if data is None:
+            raise
+    first = next(data, None)
+    if first is None:
+        raise UsageError("data has no batches")
+    inputs = inputs_of_batch(first, None, None)
+    return open_model(spec, source, run_on, talk, mode=mode, inputs=inputs), chain([first], data)
 
 
 def _prepared(
@@ -152,7 +183,8 @@ def _load(spec: str, source: ModelOptions | TrainedModelOptions, seed: int) -> L
         fit_weights(converted, read_weights(source.weights, trust=source.trust), str(source.weights))
     plan = plan_of(content, folder / PLAN)
     axis = 0 if plan.inputs is None else plan.inputs.batch_axis or 0
-    return LoadedModel(converted, spec, _inputs_of(plan, original, folder, seed), batch_axis=axis)
+    earlier = replace(plan, base=replace(plan.base, model=base))
+    return LoadedModel(converted, spec, _inputs_of(plan, original, folder, seed), batch_axis=axis, earlier=earlier)
 
 
 def _inputs_of(plan: Plan, original: LoadedModel, folder: Path, seed: int) -> Callable[[], Any] | None:

@@ -10,6 +10,7 @@ import click
 
 from saconv_surgeon.cli.takes import Declared, option
 from saconv_surgeon.convs.targets.known_targets import TARGETS
+from saconv_surgeon.convs.targets.mixes import MIXES
 from saconv_surgeon.errors import UsageError
 from saconv_surgeon.records import Init
 
@@ -74,7 +75,8 @@ class SelectionOptions:
         default="saconv",
         show_default=True,
         metavar="TARGET",
-        help=f"What to convert to: {', '.join(TARGETS)}, or what another package offers.",
+        help=f"What to convert to: {', '.join(TARGETS)}, what another package offers, or a mix: "
+        f"{'; '.join(f'{mix.name}, {mix.summary}' for mix in MIXES.values())}.",
     )
     target_options: dict[str, str] = option(
         "--option",
@@ -82,7 +84,7 @@ class SelectionOptions:
         multiple=True,
         metavar="NAME=VALUE",
         callback=_from_pairs,
-        help="An option of the target, by name; repeatable.",
+        help="An option of the target, by name; repeatable. Of a mix, for those of its targets that have it.",
     )
     absorb: bool = option(
         "--absorb",
@@ -112,6 +114,20 @@ class SelectionOptions:
         return Selection(
             self.include, self.exclude, self.min_stride, self.allow_depthwise, self.absorb, self.target_options
         )
+
+
+@dataclass(frozen=True)
+class CandidateOptions(SelectionOptions):
+    """As :class:`SelectionOptions`, for a choice among several targets for every layer."""
+
+    target: str = option(
+        "--to",
+        default="saconv",
+        show_default=True,
+        metavar="TARGET,…",
+        help="What a layer may become, besides what it is: saconv stands for its parts (contexts, branches) and the whole; "
+        f"targets: {', '.join(TARGETS)}, or what other packages offer.",
+    )
 
 
 INEXACT = ", ".join(target.name for target in TARGETS.values() if target.inits)

@@ -62,6 +62,15 @@ class TimingOptions:
         help="Time every layer, in passes of their own.",
     )
 
+    @property
+    def seconds(self) -> float:
+        """How long to measure."""
+        return self.budget
+
+    def says_how_to_measure(self, field: str) -> bool:
+        """Whether the option of ``field`` is a setting of a measurement as it was given."""
+        return field in SETTINGS_OF_TIME
+
     def timing(self, *, abstract: bool = False) -> Timing | None:
         """The same for the library; None if time is not to be measured.
 
@@ -71,7 +80,7 @@ class TimingOptions:
         without = "--abstract" if abstract else None if self.latency else "--no-latency"
         if without is None:
             return Timing(
-                self.budget,
+                self.seconds,
                 self.batches,
                 self.autocast,
                 self.compiled,
@@ -80,7 +89,8 @@ class TimingOptions:
                 self.per_layer,
             )
         context = click.get_current_context()
-        asked = next((name for field, name in SETTINGS_OF_TIME.items() if is_given(context, field)), None)
+        fields = {field: name for field, name in SETTINGS_OF_TIME.items() if self.says_how_to_measure(field)}
+        asked = next((name for field, name in fields.items() if is_given(context, field)), None)
         if asked is not None:
             raise UsageError(f"{asked} says how to measure time; it does not go together with {without}")
         return None

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from saconv_surgeon.convs.saconv import SAConv2d
+from saconv_surgeon.convs.targets.recipe import Recipe
 from saconv_surgeon.models.running.inputs import Inputs
 from saconv_surgeon.models.running.layer_io import watched
 from saconv_surgeon.models.running.run import run
@@ -113,7 +114,7 @@ def _record(path: str, layer: SAConv2d, sums: _Sums) -> Freedom:
     mean = sums.switch / sums.positions if sums.positions else None
     spread = None if mean is None else math.sqrt(max(sums.switch_squared / sums.positions - mean * mean, 0.0))
     ran = sums.calls > 0
-    moved = _share(sums.moved, sums.output) if ran else None
+    moved, recipe = _share(sums.moved, sums.output) if ran else None, Recipe.of(layer)
     return Freedom(
         path=path,
         type=type(layer).__name__,
@@ -127,6 +128,8 @@ def _record(path: str, layer: SAConv2d, sums: _Sums) -> Freedom:
         moved=moved,
         use=_use(layer, ran, moved),
         offset=sums.offsets / sums.samples if sums.samples else None,
+        target=recipe.target,
+        options=recipe.options,
     )
 
 

@@ -28,7 +28,8 @@ class FoldedSAConv2d(WithoutWeight):
     * ``narrow`` or ``wide``, if the switch is 0 or 1.
     * ``switch_weight`` (1, C_in, 1, 1) and ``switch_bias`` (1,); without them the branches are added.
     * ``pre_context`` (1×1, C_in → C_in), or ``pre_shift`` (C_in, 1, 1) if the context does not depend on the input.
-    * ``post_context`` (1×1, C_out → C_out). It needs the blend before the norm, so the norm is not in the kernels then:
+    * ``post_context`` (1×1, C_out → C_out). It needs the mean of the blend before the norm, so the norm's shift is not in the
+      kernels then but in the context; its scale s is, and divided out of the mean by the context. If some s is almost 0,
       ``scale`` (C_out, 1, 1) is applied when the context is added.
     """
 
@@ -77,13 +78,16 @@ class FoldedSAConv2d(WithoutWeight):
         if input.dim() == 3:
             return self.forward(input.unsqueeze(0)).squeeze(0)
         has_run(self)
+        return self._computed(input)
+
+    def _computed(self, x: Tensor) -> Tensor:
         # nn.Module.__getattr__ takes a microsecond for each of the dozen parts
         parts, constants = self._modules, self._parameters
         after = parts["post_context"]
-        looks = can_look_at(input)
-        y, mean = self._before_post_context(input, guarded=not looks)
+        looks = can_look_at(x)
+        y, mean = self._before_post_context(x, guarded=not looks)
         if looks and self._carries_on() and not is_finite(y if mean is None else mean):  # see SAConv2d
-            y, mean = self._before_post_context(input, guarded=True)
+            y, mean = self._before_post_context(x, guarded=True)
         return y if after is None or mean is None else shifted(y, after(mean), constants["scale"])
 
     def _carries_on(self) -> bool:
@@ -173,9 +177,26 @@ def bias_through(then: Affine | None, parts: Iterable[Tensor | None]) -> Tensor 
     return total if then is None else then.bias(total)
 
 
-def context_through(then: Affine | None, context: nn.Conv2d) -> nn.Conv2d:
-    """A copy of a context whose output is added after the norm ``then`` instead of before it."""
+SMALLEST_SCALE = 1e-6
+"""Of a norm that is computed before a mean is taken: what it makes smaller is rounded more coarsely in the end."""
+
+
+def scale_inside(then: Affine | None, dtype: torch.dtype) -> Affine | None:
+    """The scale alone of the norm ``then``, if it can be computed before a post-context instead of after it."""
+    if then is None or dtype not in (torch.float32, torch.float64) or bool((then.scale.abs() < SMALLEST_SCALE).any()):
+        return None
+    return Affine(then.scale, torch.zeros_like(then.shift))
+
+
+def context_through(then: Affine | None, context: nn.Conv2d, inside: Affine | None = None) -> nn.Conv2d:
+    """A copy of a context whose output is added after the norm ``then`` instead of before it.
+
+    The copy gets the mean before the norm, or that after the scale ``inside``.
+    """
     copied = copy.deepcopy(context)
     if then is not None:
         then.into(copied)
+    if then is not None and inside is not None:
+        exact = context.weight.detach().double() * then.scale.reshape(-1, 1, 1, 1) / inside.scale.reshape(1, -1, 1, 1)
+        copied.weight = nn.Parameter(exact.to(context.weight.dtype), requires_grad=False)
     return copied

@@ -132,9 +132,11 @@ def can_look_at(x: Tensor) -> bool:
 
 
 def is_finite(t: Tensor) -> bool:
-    """Whether nothing in ``t`` is infinite or NaN. By comparisons, which count as no operations."""
-    t = t.detach()
-    return bool((t < math.inf).all()) and bool((t > -math.inf).all())
+    """Whether nothing in ``t`` is infinite or NaN. Comparisons, which no counter sees: they are no operations of the model."""
+    if t.numel() == 0:
+        return True
+    with torch._C._DisableTorchDispatch():
+        return all(math.isfinite(value) for value in torch.aminmax(t.detach()))  # a NaN is the least and the most
 
 
 def finite_or(t: Tensor, value: float) -> Tensor:
@@ -165,12 +167,17 @@ def _product(x: Tensor, weight: Tensor) -> Tensor:
 
 def _by_hand(*tensors: Tensor) -> bool:
     """Whether reverse-mode gradients of these tensors are needed, and nothing records the operations."""
-    return torch.is_grad_enabled() and any(t.requires_grad for t in tensors) and not _transformed()
+    return needs_gradients(*tensors) and not _transformed()
+
+
+def needs_gradients(*tensors: Tensor) -> bool:
+    """Whether operations on these tensors are kept for a backward pass."""
+    return torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
 
 
 def _recorded(*tensors: Tensor) -> bool:
     """Whether these tensors, or the operations on them, are kept for later, so that nothing may be overwritten."""
-    return (torch.is_grad_enabled() and any(t.requires_grad for t in tensors)) or _transformed()
+    return needs_gradients(*tensors) or _transformed()
 
 
 def _kept_for_later(grad: Tensor) -> bool:

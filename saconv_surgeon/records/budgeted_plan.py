@@ -113,3 +113,38 @@ class Solution:
     gain: float | None
     promises: tuple[Promise, ...] = ()
     rounds: int = 0
+
+
+@dataclass(frozen=True)
+class BudgetedPlan:
+    """Which layers to convert, and to what, for a budget, with everything that led to it.
+
+    ``gain`` is what all choices together promise, in ``unit``; ``everything`` what converting every layer whole would. None if
+    the score does not know. ``curve`` has the best choices for other prices, of ``curve_figure``. ``seconds`` says how long each
+    step took. ``notes`` are sentences about what could not be had.
+    """
+
+    plan: Plan
+    score: ScoreName
+    unit: str
+    budgets: tuple[Budget, ...]
+    layers: tuple[LayerOffers, ...]
+    gain: float | None = None
+    everything: float | None = None
+    promises: tuple[Promise, ...] = ()
+    rounds: int = 0
+    curve: tuple[CurvePoint, ...] = ()
+    curve_figure: str = "latency"
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def kept(self) -> bool:
+        """Whether every budget is kept."""
+        return all(promise.kept for promise in self.promises)
+
+    @property
+    def chosen(self) -> Mapping[str, Offer]:
+        """What is converted, and to what, by the paths of the layers."""
+        picked = {layer.path: [o for o in layer.offers if o.candidate.name == layer.chosen] for layer in self.layers}
+        return {path: offers[0] for path, offers in picked.items() if offers}

@@ -23,6 +23,8 @@ INIT_MEANING: Mapping[str, str] = {
 
 INSPECTION_SCHEMA = "saconv-surgeon/inspection/1"
 PLAN_SCHEMA = "saconv-surgeon/plan/1"
+MIXED = "mixed"
+"""The target of a plan whose convolutions become different things by no rule that has a name: each site has its own."""
 CONVERSION_SCHEMA = "saconv-surgeon/conversion/1"
 
 
@@ -60,7 +62,9 @@ class ConvSite:
 
     ``path`` is the dotted module path; ``aliases`` are the other paths of the same module. A functional call has the path of
     the module that made it, followed by ``::conv2d[i]``. ``norm`` and ``activation`` are what the convolution alone feeds,
-    as ``path (Type)``; None if there is none, or if no graph shows it (``found_by`` is then ``"census"``).
+    as ``path (Type)``; None if there is none, or if no graph shows it (``found_by`` is then ``"census"``). ``reaches_norm`` says
+    whether a norm sees its output, also after activations, sums or pooling, before the next layer that has weights; None if
+    no graph shows it.
     """
 
     path: str
@@ -73,6 +77,7 @@ class ConvSite:
     found_by: str = "census"
     norm: str | None = None
     activation: str | None = None
+    reaches_norm: bool | None = None
 
     IN_JSON: ClassVar = ("executed",)
 
@@ -88,7 +93,9 @@ class PlannedSite(ConvSite):
 
     ``absorbs`` has the paths of the norm (``bn``) and the activation (``act``) that become parts of the new layer;
     ``not_absorbed`` says why one that was asked for does not. ``target`` and ``options`` are what this convolution becomes;
-    None if that is the plan's own target with the plan's own options.
+    None if that is the plan's own target with the plan's own options. ``instead`` says why it is not what a mix has for it first.
+    ``note`` is what its target cannot do here, although it converts.
+    ``earlier`` says that the model that was converted had this layer already, from a conversion before.
     """
 
     decision: Decision = "refuse"
@@ -100,6 +107,9 @@ class PlannedSite(ConvSite):
     not_absorbed: str | None = None
     target: str | None = None
     options: Mapping[str, str] | None = None
+    instead: str | None = None
+    note: str | None = None
+    earlier: bool = False
 
     @classmethod
     def of(cls, site: ConvSite, decision: Decision, **rest: Any) -> PlannedSite:
@@ -144,9 +154,10 @@ class Base:
 class Plan:
     """The decision for every convolution, in the order of their first calls.
 
-    ``options`` are those of the target, as the user writes them. ``init`` says how layers are initialized that cannot equal
-    their convolutions; None for a target that preserves the function. ``inputs`` describes what the model was run on; None in
-    plans of older versions.
+    ``target`` is what the sites become that have no target of their own: the name of one, that of a mix of targets, which
+    decides by rules, or ``"mixed"``, which decides nothing. ``options`` are its options, as the user writes them. ``init`` says
+    how layers are initialized that cannot equal their convolutions; None if all preserve the function. ``inputs`` describes
+    what the model was run on; None in plans of older versions.
     """
 
     target: str
@@ -164,6 +175,15 @@ class Plan:
     def converted_paths(self) -> tuple[str, ...]:
         """The paths of the sites that are converted."""
         return tuple(s.path for s in self.sites if s.converts)
+
+    def target_of(self, site: PlannedSite) -> tuple[str, Mapping[str, str]]:
+        """What ``site`` becomes if it is converted: the name of its target, and the options as the user writes them.
+
+        A target of its own that is not the plan's has its own options only.
+        """
+        if site.target is None or site.target == self.target:
+            return self.target, self.options if site.options is None else site.options
+        return site.target, site.options or {}
 
     @property
     def ledger(self) -> Ledger:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from saconv_surgeon.records.profile import LatencyRatio, Priced, Profile
@@ -114,9 +115,11 @@ class Freedom:
     ``switch_*`` are of S over all positions. ``weight_diff`` is |Δw| / |w| in the 2-norm, w being the narrow branch's kernel.
     ``pre_context`` and ``post_context`` are the root mean squares of what the contexts add, relative to what they add it to;
     ``offset`` is the mean distance in pixels by which a deformable layer moves its samples. ``moved`` is |y - y0| / |y| of the
-    output y and the plain convolution's output y0 for the same input. None if a value is not finite.
+    output y and the plain convolution's output y0 for the same input. None if a value is not finite, or of a part that the layer
+    does not have.
     ``use`` is ``"at rest"`` (still the plain convolution, to the bit), ``"hardly used"`` (``moved`` below 0.1 %), or ``"used"``;
-    ``"never ran"`` or ``"not finite"`` if that is not known.
+    ``"never ran"`` or ``"not finite"`` if that is not known. ``target`` and ``options`` are by which the layer was made; None for
+    one of no target.
     """
 
     path: str
@@ -131,6 +134,8 @@ class Freedom:
     moved: float | None
     use: Use
     offset: float | None = None
+    target: str | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

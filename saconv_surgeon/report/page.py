@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from saconv_surgeon.records import LayerCost, LayerPair, PlannedSite
 from saconv_surgeon.report import human
 from saconv_surgeon.report.blocks import ROOT, Line, Table
+from saconv_surgeon.report.curve import Curve
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class Layer:
 class Page:
     """``sides`` are what the models are called: one or two.
 
-    ``sites`` are the convolutions of an inspection, which has no layers.
+    ``sites`` are the convolutions of an inspection, which has no layers. ``rows`` are what CSV has of a command that has neither.
     """
 
     command: str
@@ -99,6 +100,8 @@ class Page:
     tables: tuple[Table, ...] = ()
     notes: tuple[str, ...] = ()
     sites: tuple[PlannedSite, ...] = ()
+    curves: tuple[Curve, ...] = ()
+    rows: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def is_pair(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from torch import nn
@@ -16,14 +16,25 @@ from saconv_surgeon.records import ConvSite, PlannedSite
 
 
 def with_absorption(
-    model: nn.Module, census: Census, sites: Iterable[PlannedSite], in_training: Iterable[ConvSite] = ()
+    model: nn.Module,
+    census: Census,
+    sites: Iterable[PlannedSite],
+    able: Mapping[str, bool],
+    in_training: Iterable[ConvSite] = (),
 ) -> tuple[PlannedSite, ...]:
     """The sites, with what each that can be converted absorbs, or why it does not.
 
+    ``able`` says, by path, whether the layer that the site would become has a norm and an activation of its own.
     ``in_training`` are the same convolutions as a run in training shows them: what another part reads there stays too.
     """
     search = _Search(model, census, in_training)
-    return tuple(map(search.decide, sites))
+
+    def decide(site: PlannedSite) -> PlannedSite:
+        if able.get(site.path, True):
+            return search.decide(site)
+        return replace(site, not_absorbed=f"{site.target or 'its target'} has no norm and activation of its own")
+
+    return tuple(map(decide, sites))
 
 
 def followed_by_norm(model: nn.Module, census: Census, site: ConvSite) -> tuple[str | None, str | None]:

@@ -11,27 +11,25 @@ from typing import Any
 
 from torch import nn
 
-from saconv_surgeon.convs.targets.known_targets import find_target
-from saconv_surgeon.errors import ModelError, NoEffectWarning, first_line
+from saconv_surgeon.convs.targets.choices import goal_of, targets_in_use
+from saconv_surgeon.errors import NoEffectWarning
 from saconv_surgeon.models.loading.in_memory import opened
-from saconv_surgeon.models.running.borrowed import own_tensors_only
 from saconv_surgeon.models.running.described_inputs import described
 from saconv_surgeon.models.running.inputs import Inputs
-from saconv_surgeon.models.running.state import preserved_randomness, seed_all
 from saconv_surgeon.models.running.trial_inputs import Redraw
 from saconv_surgeon.models.tree.fingerprint import fingerprint
 from saconv_surgeon.records import Base, Equivalence, Mode, Plan
 from saconv_surgeon.records.progress import OnStep
 from saconv_surgeon.surgery.converted_model import Conversion
-from saconv_surgeon.surgery.decisions import Selection, refuse
-from saconv_surgeon.surgery.eligibility import HELD_OUTSIDE, USED_OTHERWISE
-from saconv_surgeon.surgery.equivalence import prove, unreached, worse_of
+from saconv_surgeon.surgery.decisions import Selection
+from saconv_surgeon.surgery.earlier import with_earlier
+from saconv_surgeon.surgery.equivalence import layer_differences, prove, worse_of
 from saconv_surgeon.surgery.fusing_methods import warn_of_fusing
 from saconv_surgeon.surgery.gradient_check import with_gradients
 from saconv_surgeon.surgery.inexact.initialization import chosen_init, initialize
 from saconv_surgeon.surgery.inspect import make_plan
 from saconv_surgeon.surgery.plan_file import read_plan
-from saconv_surgeon.surgery.rewriting import apply
+from saconv_surgeon.surgery.reached_layers import rewrite_reached
 
 
 def convert_model(
@@ -43,6 +41,7 @@ def convert_model(
     init: str | None,
     data: Iterable[Any] | None,
     plan: Plan | str | Path | None,
+    earlier: Plan | str | Path | None,
     trials: int,
     tolerance: float,
     seed: int,
@@ -64,10 +63,10 @@ def convert_model(
         base=base or Base(),
         on_step=on_step,
     )
-    goal = find_target(made.target)
-    if init is None and recorded is not None and not goal.preserves:
+    targets = targets_in_use(made)
+    if init is None and recorded is not None and not all(target.preserves for target in targets):
         init = recorded.init
-    init = chosen_init(goal, init, data is not None)
+    init = chosen_init(targets, init, data is not None)
     origin = replace(made.base, fingerprint=fingerprint(model))
     made = replace(made, base=origin, init=init, inputs=described(inputs))
     if not made.converted_paths:
@@ -75,44 +74,15 @@ def convert_model(
         warnings.warn(text, NoEffectWarning, stacklevel=5)
     warn_of_fusing(model, made.converted_paths)
     on_step("rewriting", 0.0)
-    converted, made = _rewrite(model, inputs, made, seed)
+    converted, made = rewrite_reached(model, inputs, made, seed)
     explained = None
     if init is not None:
         explained = initialize(model, converted, inputs, made, data, seed, on_step)
     equivalence = _prove(model, converted, inputs, made, trials, tolerance, seed, redraw, on_step)
-    return Conversion(converted, made, equivalence, explained=explained)
-
-
-def _rewrite(model: nn.Module, inputs: Inputs, plan: Plan, seed: int) -> tuple[nn.Module, Plan]:
-    """Applies ``plan``. Layers that turn out not to be called are refused, and the original is rewritten again without them."""
-    calls = {site.path: site.calls for site in plan.sites if site.converts}
-
-    def rewritten(plan: Plan) -> nn.Module:
-        with preserved_randomness():
-            seed_all(seed)  # for layers with random weights
-            return apply(model, plan)
-
-    def lost_in(converted: nn.Module) -> tuple[str, ...]:
-        with own_tensors_only(model, converted):
-            return unreached(converted, inputs, calls, plan.mode)
-
-    converted = rewritten(plan)
-    try:
-        lost = lost_in(converted)
-    except ModelError:
-        raise
-    except Exception as error:
-        others = [path for path in calls if type(model.get_submodule(path)) is not nn.Conv2d]
-        if others:  # the model uses more of their classes than a call
-            return _rewrite(model, inputs, refuse(plan, others, USED_OTHERWISE), seed)
-        raise ModelError(
-            f"the converted {type(model).__name__} cannot be run, although the original can ({type(error).__name__}: "
-            f"{first_line(error)}); does it look for nn.Conv2d among its modules? Leave such layers out with exclude"
-        ) from error
-    if not lost:
-        return converted, plan
-    plan = refuse(plan, lost, HELD_OUTSIDE)
-    return rewritten(plan), plan
+    before = read_plan(Path(earlier)) if isinstance(earlier, (str, Path)) else earlier
+    conversion = Conversion(converted, made, equivalence, explained=explained)
+    conversion = _with_proof_of_others(model, conversion, inputs, seed, tolerance)
+    return replace(conversion, plan=with_earlier(model, made, before))
 
 
 def _prove(
@@ -137,5 +107,31 @@ def _prove(
     if equivalence.bit_equal and equivalence.deterministic:
         equivalence = with_gradients(equivalence, model, converted, inputs, plan.converted_paths, seed, plan.mode)
     if not equivalence.bit_equal and plan.converted_paths:
-        equivalence = replace(equivalence, note=find_target(plan.target).inexact)
+        notes = dict.fromkeys(target.inexact for target in targets_in_use(plan) if target.inexact is not None)
+        equivalence = replace(equivalence, note="; ".join(notes) or None)
     return equivalence
+
+
+def _with_proof_of_others(
+    model: nn.Module, made: Conversion, inputs: Inputs, seed: int, tolerance: float
+) -> Conversion:
+    """``made`` with what is known of the layers that do equal their convolutions, beside others that cannot: each by itself."""
+    plan = made.plan
+    exact = [s.path for s in plan.sites if s.converts and goal_of(plan, s).target.preserves]
+    if made.explained is None or not exact:
+        return made
+    found = layer_differences(model, made.model, inputs, exact, seed, plan.mode)
+    moved = {path: difference for path, difference in found.items() if not difference.within(tolerance)}
+    if moved:
+        first, difference = next(iter(moved.items()))
+        problem = f"{first!r} should equal its convolution and moves by {difference.max_rel:.1e} relative, by itself"
+        problems = (*made.explained.problems, problem)
+        return replace(made, explained=replace(made.explained, problems=problems))
+    how = "to the bit" if all(each.bit_equal for each in found.values()) else f"within {tolerance:g} relative"
+    layers = (
+        "the other layer equals its convolution"
+        if len(found) == 1
+        else f"the other {len(found)} layers equal their convolutions"
+    )
+    notes = [note for note in (made.equivalence.note, f"{layers}, taken alone, {how}") if note]
+    return replace(made, equivalence=replace(made.equivalence, note="; ".join(notes)))

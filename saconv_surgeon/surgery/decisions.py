@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from saconv_surgeon._version import __version__
-from saconv_surgeon.convs.targets.known_targets import find_target
+from saconv_surgeon.convs.targets.choices import Choices
+from saconv_surgeon.convs.targets.goal import Goal
 from saconv_surgeon.convs.targets.target import Reason
 from saconv_surgeon.errors import UsageError
 from saconv_surgeon.models.census.census import Census
@@ -42,8 +43,8 @@ def plan_sites(
     model: nn.Module,
     sites: Sequence[ConvSite],
     census: Census,
+    choices: Choices,
     *,
-    target: str = "saconv",
     selection: Selection = Selection(),
     image_size: tuple[int, int] | None = None,
     base: Base = Base(),  # noqa: B008 - frozen
@@ -55,50 +56,77 @@ def plan_sites(
         model: The model that the census was taken of.
         sites: Its convolutions.
         census: The run that found them.
-        target: What to convert to.
+        choices: What they may become.
         selection: The user's choice among the eligible ones.
         image_size: (H, W) that ``min_stride`` is measured from; the largest convolution input if it is None.
         base: Where the model came from, for the record.
         in_training: The convolutions as a run in training shows them, for what may be absorbed.
 
     Raises:
-        UsageError: A pattern matches no convolution, there is no such target, or it does not have an option.
+        UsageError: A pattern matches no convolution.
     """
     _check_patterns((*selection.include, *selection.exclude), sites)
-    goal = find_target(target)
-    if selection.absorb and not goal.absorbs:
-        raise UsageError(f"the target {target!r} has no norm and activation of its own; leave --absorb out")
-    options = goal.parse(selection.options)
-    eligibility = Eligibility(model, census, goal, options)
+    eligibility = Eligibility(model, census)
     size = image_size or _largest_input(sites)
 
-    def decide(site: ConvSite) -> PlannedSite:
-        reason = eligibility.why_not(site, allow_depthwise=selection.allow_depthwise) or _not_selected(
-            site, selection, size
+    def decide(site: ConvSite) -> tuple[PlannedSite, Goal | None]:
+        stride = _output_stride(site, size)
+        tried = _tried(
+            choices.of(site, stride),
+            lambda goal: eligibility.why_not(site, goal, allow_depthwise=selection.allow_depthwise),
         )
+        if not tried:
+            return _planned(site, Reason("refused-in-plan", "its plan names no target for it")), None
+        goal, reason = tried[-1]
+        reason = reason or _not_selected(site, selection, stride)
+        planned = _planned(site, reason)
         if site.arguments is None or (reason is not None and reason.code not in SOFT_CODES):
-            return _planned(site, reason)
-        cost = goal.added(site.arguments, site.shapes, {**options, "allow_depthwise": True})
-        return replace(_planned(site, reason), added_parameters=cost.parameters, added_macs=cost.macs)
+            return planned, None
+        cost = goal.target.added(site.arguments, site.shapes, {**goal.options, "allow_depthwise": True})
+        planned = replace(
+            planned,
+            added_parameters=cost.parameters,
+            added_macs=cost.macs,
+            note=goal.target.note(site, goal.options),
+        )
+        if (goal.target.name, goal.written) != (choices.name, choices.options):
+            better = [f"{g.target.name}: {why.text}" for g, why in tried[:-1] if why is not None]
+            instead = better[0] if better else None
+            planned = replace(planned, target=goal.target.name, options=goal.written, instead=instead)
+        return planned, goal
 
-    decided = tuple(map(decide, sites))
-    return Plan(
-        target,
-        with_absorption(model, census, decided, in_training) if selection.absorb else decided,
-        base,
-        __version__,
-        torch.__version__,
-        options={name: str(value) for name, value in options.items()},
-    )
+    decided = [decide(site) for site in sites]
+    planned = tuple(site for site, _ in decided)
+    if selection.absorb:
+        able = {site.path: goal.target.absorbs for site, goal in decided if goal is not None}
+        planned = with_absorption(model, census, planned, able, in_training)
+    return Plan(choices.name, planned, base, __version__, torch.__version__, options=choices.options)
 
 
-def replay(recorded: Plan, fresh: Plan, refusal: Callable[[ConvSite], Reason | None]) -> Plan:
+def _tried(goals: Iterable[Goal], why_not: Callable[[Goal], Reason | None]) -> list[tuple[Goal, Reason | None]]:
+    """The goals, each with the reason against it, up to the first that has none."""
+    tried: list[tuple[Goal, Reason | None]] = []
+    for goal in goals:
+        tried.append((goal, why_not(goal)))
+        if tried[-1][1] is None:
+            break
+    return tried
+
+
+def replay(
+    recorded: Plan,
+    fresh: Plan,
+    refusal: Callable[[PlannedSite], Reason | None],
+    is_made: Callable[[PlannedSite], bool] = lambda choice: False,
+) -> Plan:
     """``fresh`` with the decisions of ``recorded``, which a user may have edited.
 
     Args:
         recorded: The plan to follow.
-        fresh: A plan just made for the model at hand, without a selection, in which everything is absorbed that can be.
-        refusal: Why a site cannot be converted at all (depthwise allowed), or None.
+        fresh: A plan just made for the model at hand and for the targets of ``recorded``, without a selection, in which
+            everything is absorbed that can be.
+        refusal: Why a site of ``fresh`` cannot become its target at all (depthwise allowed), or None.
+        is_made: Whether the model has the layer already that a site of ``recorded`` asks for: it stays, refused.
 
     Raises:
         UsageError: The recorded plan names convolutions that the model does not have, or wants one that is not eligible.
@@ -118,13 +146,20 @@ def replay(recorded: Plan, fresh: Plan, refusal: Callable[[ConvSite], Reason | N
             return _refused(site, Reason("not-in-plan", "not in the plan"))
         if not choice.converts:
             code, text = choice.reason_code or "refused-in-plan", choice.reason or "refused in the plan"
-            return site if not site.converts else _refused(site, Reason(code, text))
-        hard = refusal(site)
+            is_hard = not site.converts and site.reason_code not in SOFT_CODES
+            return site if is_hard else _refused(site, Reason(code, text))
+        if site.reason_code == "already-converted" and is_made(choice):
+            return site
+        hard = refusal(site) if site.reason_code is None or site.reason_code in SOFT_CODES else _reason_of(site)
         if hard is not None:
             raise UsageError(f"the plan converts {site.path!r}, but that cannot be done: {hard.text}")
         return replace(_absorbing(site, choice), decision="convert", reason=None, reason_code=None)
 
-    return replace(fresh, sites=tuple(map(follow, fresh.sites)), target=recorded.target)
+    return replace(fresh, sites=tuple(map(follow, fresh.sites)))
+
+
+def _reason_of(site: PlannedSite) -> Reason:
+    return Reason(site.reason_code or "", site.reason or "")
 
 
 def _absorbing(site: PlannedSite, choice: PlannedSite) -> PlannedSite:
@@ -152,18 +187,23 @@ def _refused(site: PlannedSite, reason: Reason) -> PlannedSite:
     return replace(site, decision="refuse", reason=reason.text, reason_code=reason.code)
 
 
-def _not_selected(site: ConvSite, selection: Selection, size: tuple[int, int] | None) -> Reason | None:
+def _not_selected(site: ConvSite, selection: Selection, stride: int | None) -> Reason | None:
     paths = (site.path, *site.aliases)
     for pattern in selection.exclude:
         if _matches(pattern, paths):
             return Reason("excluded", f"excluded by {pattern!r}")
     if selection.include and not any(_matches(pattern, paths) for pattern in selection.include):
         return Reason("not-included", "matched by no --include pattern")
-    if selection.min_stride is not None and size is not None:
-        stride = min(_stride_of(shape.output[-2:], size) for shape in site.shapes)
-        if stride < selection.min_stride:
-            return Reason("min-stride", f"its output is at stride {stride}, below {selection.min_stride}")
+    if selection.min_stride is not None and stride is not None and stride < selection.min_stride:
+        return Reason("min-stride", f"its output is at stride {stride}, below {selection.min_stride}")
     return None
+
+
+def _output_stride(site: ConvSite, size: tuple[int, int] | None) -> int | None:
+    """The smallest of its calls; None if it never ran, or the image's size is not known."""
+    if size is None:
+        return None
+    return min((_stride_of(shape.output[-2:], size) for shape in site.shapes if len(shape.output) >= 2), default=None)
 
 
 def _stride_of(output: Sequence[int], size: tuple[int, int]) -> int:

@@ -9,7 +9,8 @@ from torch.nn.utils import parametrize
 
 from saconv_surgeon.convs.aws import ConvAWS2d
 from saconv_surgeon.convs.converted import ConvertedLayer
-from saconv_surgeon.convs.targets.target import Options, Reason, Target
+from saconv_surgeon.convs.targets.goal import Goal
+from saconv_surgeon.convs.targets.target import Reason
 from saconv_surgeon.models.census.census import QUANTISED, Census
 from saconv_surgeon.models.tree.kernel_shape import by_kernel
 from saconv_surgeon.models.tree.writes import written_by_runs
@@ -27,25 +28,23 @@ USED_OTHERWISE = Reason("subclass", "a subclass of Conv2d of which the model use
 class Eligibility:
     """Answers for one model and its census; the questions that need the whole model are worked out once."""
 
-    def __init__(self, model: nn.Module, census: Census, target: Target, options: Options) -> None:
+    def __init__(self, model: nn.Module, census: Census) -> None:
         self.model = model
         self.census = census
-        self.target = target
-        self.options = options
         self.written = {id(p) for p in written_by_runs(model)}
         self.holders = Counter(
             _memory(tensor) for m in model.modules() for tensor in m._parameters.values() if tensor is not None
         )
 
-    def why_not(self, site: ConvSite, *, allow_depthwise: bool) -> Reason | None:
-        """The reason to refuse, the most fundamental first; None if the convolution can be converted."""
+    def why_not(self, site: ConvSite, goal: Goal, *, allow_depthwise: bool) -> Reason | None:
+        """The reason not to convert to ``goal``, the most fundamental first; None if that can be done."""
         if "::" in site.path:
             return Reason("functional", f"{site.type}, a functional call: no module to replace")
         if site.type.startswith(QUANTISED):
             return Reason("quantised", f"{site.type}: quantised already, it has no float kernel")
         module = self.model.get_submodule(site.path)
         own = recognised(module)
-        wrong = self._cannot_become(own) if own is not None else _wrong_kind(module)
+        wrong = _cannot_become(goal, own) if own is not None else _wrong_kind(module)
         if wrong is not None or not isinstance(module, nn.Conv2d):
             return wrong
         return (
@@ -53,20 +52,7 @@ class Eligibility:
             or (changed_by_hand(module) if own is None else patched(module))
             or self._written(module)
             or self._shared_weight(site, module)
-            or self.target.refuses(by_kernel(module), site.shapes, {**self.options, "allow_depthwise": allow_depthwise})
-        )
-
-    def _cannot_become(self, own: OwnConvolution) -> Reason | None:
-        """Why the target has no layer for a convolution of another class."""
-        kind = self.target.layer
-        if own.published is not None and not issubclass(kind, own.published):
-            return Reason("published-layer", f"{own.what}, which only a target that is one too can take over")
-        if own.published not in (None, ConvAWS2d) and self.options.get("parts", "all") != "all":
-            return Reason("published-layer", f"{own.what}, which has all parts already (--parts all takes it over)")
-        if own.inside and not self.target.absorbs:
-            return Reason("parts-inside", f"{own.what}, which {self.target.name} has no place for (--to saconv has)")
-        return (
-            None if issubclass(kind, ConvAWS2d) else Reason("subclass", f"{own.what}, which {kind.__name__} cannot be")
+            or goal.target.refuses(by_kernel(module), site.shapes, {**goal.options, "allow_depthwise": allow_depthwise})
         )
 
     def _not_called(self, site: ConvSite) -> Reason | None:
@@ -95,6 +81,18 @@ class Eligibility:
         if any(self.holders[_memory(p)] > 1 for p in module._parameters.values() if p is not None):
             return Reason("tied-weight", "its weight or bias is tied to another module's")
         return None
+
+
+def _cannot_become(goal: Goal, own: OwnConvolution) -> Reason | None:
+    """Why the target has no layer for a convolution of another class."""
+    kind = goal.target.layer
+    if own.published is not None and not issubclass(kind, own.published):
+        return Reason("published-layer", f"{own.what}, which only a target that is one too can take over")
+    if own.published not in (None, ConvAWS2d) and goal.options.get("parts", "all") != "all":
+        return Reason("published-layer", f"{own.what}, which has all parts already (--parts all takes it over)")
+    if own.inside and not goal.target.absorbs:
+        return Reason("parts-inside", f"{own.what}, which {goal.target.name} has no place for (--to saconv has)")
+    return None if issubclass(kind, ConvAWS2d) else Reason("subclass", f"{own.what}, which {kind.__name__} cannot be")
 
 
 def _wrong_kind(module: nn.Module) -> Reason | None:

@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import nn
 
-from saconv_surgeon.convs.targets.known_targets import find_target
+from saconv_surgeon.convs.targets.choices import Choices, choices_in, choices_of, goal_of
+from saconv_surgeon.errors import UsageError
 from saconv_surgeon.models.census.census import Census, take_census
 from saconv_surgeon.models.census.followers import add_context
 from saconv_surgeon.models.loading.in_memory import check_weights, opened
@@ -16,6 +17,7 @@ from saconv_surgeon.models.tree.recursion import with_room
 from saconv_surgeon.records import Base, ConvSite, Mode, Plan
 from saconv_surgeon.records.progress import OnStep, silent
 from saconv_surgeon.surgery.decisions import Selection, plan_sites, replay
+from saconv_surgeon.surgery.earlier import is_made_so
 from saconv_surgeon.surgery.eligibility import Eligibility
 
 
@@ -39,15 +41,17 @@ def make_plan(
     """
     model, inputs = opened(model, example_inputs)
     census, sites = _look(model, inputs, mode, on_step)
-    goal = find_target(target if recorded is None else recorded.target)
+    choices = choices_of(target, selection.options) if recorded is None else choices_in(recorded)
     if recorded is not None:
-        selection = Selection(absorb=goal.absorbs, options=recorded.options)
+        selection = Selection(absorb=any(goal.target.absorbs for goal in choices.goals))
+    elif selection.absorb:
+        _check_absorbs(choices)
     absorbs = selection.absorb if recorded is None else any(site.absorbs for site in recorded.sites)
     made = plan_sites(
         model,
         sites,
         census,
-        target=goal.name,
+        choices,
         selection=selection,
         image_size=inputs.image_size,
         base=base,
@@ -56,8 +60,18 @@ def make_plan(
     made = replace(made, mode=mode)
     if recorded is None:
         return made
-    eligibility = Eligibility(model, census, goal, goal.parse(recorded.options))
-    return replay(recorded, made, lambda site: eligibility.why_not(site, allow_depthwise=True))
+    eligibility = Eligibility(model, census)
+    return replay(
+        recorded,
+        made,
+        lambda site: eligibility.why_not(site, goal_of(made, site), allow_depthwise=True),
+        lambda choice: is_made_so(model, recorded, choice),
+    )
+
+
+def _check_absorbs(choices: Choices) -> None:
+    if not any(goal.target.absorbs for goal in choices.goals):
+        raise UsageError(f"the target {choices.name!r} has no norm and activation of its own; leave --absorb out")
 
 
 def _look(model: nn.Module, inputs: Inputs, mode: Mode, on_step: OnStep) -> tuple[Census, tuple[ConvSite, ...]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -10,7 +9,15 @@ from torch import Tensor, nn
 
 from saconv_surgeon.errors import UsageError
 from saconv_surgeon.models.running.one_at_a_time import one_at_a_time
-from saconv_surgeon.models.tree.parameter_kinds import KINDS, NEW_LR, NEW_PARTS, NEW_WEIGHT_DECAY, parameter_kinds
+from saconv_surgeon.models.tree.parameter_kinds import (
+    KINDS,
+    NEW_LR,
+    NEW_PARTS,
+    NEW_WEIGHT_DECAY,
+    check_new_lr,
+    is_number,
+    parameter_kinds,
+)
 from saconv_surgeon.models.tree.recursion import with_room
 from saconv_surgeon.models.tree.wrappers import unwrapped
 
@@ -59,7 +66,7 @@ def parameter_groups(
     check_new_lr(new_lr)
     _check_rate(lr)
     for option, value in (("weight_decay", weight_decay), ("new_weight_decay", new_weight_decay)):
-        if not (value is None and option == "weight_decay") and not _is_number(value, lowest=0.0):
+        if not (value is None and option == "weight_decay") and not is_number(value, lowest=0.0):
             raise UsageError(f"{option} is {value!r}; give a finite number that is not negative, such as 1e-4")
     lr = lr if isinstance(lr, Tensor) else float(lr)
     rates: dict[str, Any] = {NEW_PARTS: lr * float(new_lr)}
@@ -86,29 +93,9 @@ def parameter_groups(
     return groups
 
 
-def check_new_lr(new_lr: Any) -> None:
-    """Refuses a ratio that is not a finite number above zero.
-
-    Raises:
-        UsageError: It is not.
-    """
-    if not _is_number(new_lr, lowest=0.0) or new_lr == 0:
-        raise UsageError(
-            f"new_lr is {new_lr!r}; give a finite number above 0: the learning rate of new parts is this many times lr "
-            "(to hold them still, set requires_grad=False on surgeon.new_parameters(model))"
-        )
-
-
 def _check_rate(lr: Any) -> None:
     one = isinstance(lr, Tensor) and lr.numel() == 1 and lr.is_floating_point()
     if one and (lr.is_meta or bool(torch.isfinite(lr).all() & (lr >= 0).all())):
         return
-    if isinstance(lr, Tensor) or not _is_number(lr, lowest=0.0):
+    if isinstance(lr, Tensor) or not is_number(lr, lowest=0.0):
         raise UsageError(f"lr is {lr!r}; give a finite number that is not negative, such as 1e-3, or a tensor with one")
-
-
-def _is_number(value: Any, lowest: float) -> bool:
-    plain = isinstance(value, (int, float)) or hasattr(value, "__float__")
-    if isinstance(value, (bool, str, Tensor)) or not plain:
-        return False
-    return math.isfinite(value) and value >= lowest

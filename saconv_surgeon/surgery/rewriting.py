@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 from torch import nn
 
 from saconv_surgeon.convs.converted import ACTIVATION, NORM, ConvertedLayer
 from saconv_surgeon.convs.kernel_guard import guard
 from saconv_surgeon.convs.parameter_extras import carry_to_layer
-from saconv_surgeon.convs.targets.known_targets import find_target
+from saconv_surgeon.convs.targets.choices import goal_of
+from saconv_surgeon.convs.targets.goal import Goal
 from saconv_surgeon.convs.targets.target import Target
 from saconv_surgeon.errors import ArtefactError, ModelError
 from saconv_surgeon.models.census.conv_arguments import conv_arguments
@@ -24,6 +24,7 @@ from saconv_surgeon.models.tree.recursion import with_room
 from saconv_surgeon.models.tree.wrappers import rebind, unwrapped
 from saconv_surgeon.records import Plan, PlannedSite
 from saconv_surgeon.surgery.changed_by_hand import CARRIED_HOOKS, carry_hooks, hooks_on, patched_methods
+from saconv_surgeon.surgery.earlier import check_made_before
 from saconv_surgeon.surgery.own_convolutions import layer_of, recognised
 
 
@@ -36,22 +37,24 @@ def apply(model: nn.Module, plan: Plan) -> nn.Module:
 
     A convolution registered under several names is replaced once and stays shared. If the model itself is the
     convolution, the new layer is returned. What a layer absorbs becomes a part of it and leaves an ``nn.Identity`` behind.
+    A plan of several conversions, one after the other, can be applied to the original and to what the earlier ones gave.
 
     Raises:
         ArtefactError: The plan does not fit the model; nothing was changed.
+        UsageError: It names a target that there is not, or options that the target does not have.
     """
     model = unwrapped(model)
-    sites = [site for site in plan.sites if site.converts]
-    for site in sites:
+    to_make = [(site, goal_of(plan, site)) for site in plan.sites if site.converts]
+    to_make = [(site, goal) for site, goal in to_make if not _is_made(model, site, goal)]
+    for site, goal in to_make:
         _check_fits(model, site)
-    target = find_target(plan.target)
-    _check_absorbs(target, sites)
-    options: dict[str, Any] = target.parse(plan.options)
-    if not target.preserves:
-        options["init"] = "random" if plan.init == "random" else "project"
+        _check_absorbs(site, goal.target)
+    init = "random" if plan.init == "random" else "project"
     copied = copy_model(model)
     with preserved_randomness():
-        layer = _replace(copied, sites, target, options)
+        layer = _replace(
+            copied, [(site, goal if goal.target.preserves else goal.started(init)) for site, goal in to_make]
+        )
     if layer is not None:
         return layer
     rebind(copied)
@@ -59,20 +62,18 @@ def apply(model: nn.Module, plan: Plan) -> nn.Module:
     return copied
 
 
-def _replace(
-    copied: nn.Module, sites: Iterable[PlannedSite], target: Target, options: Mapping[str, Any]
-) -> ConvertedLayer | None:
+def _replace(copied: nn.Module, sites: Iterable[tuple[PlannedSite, Goal]]) -> ConvertedLayer | None:
     """Puts the new layers into ``copied``; if that is the convolution itself, its new layer is returned."""
     paths = paths_of(copied)
-    for site in sites:
+    for site, goal in sites:
         conv = copied.get_submodule(site.path)
         assert isinstance(conv, nn.Conv2d)
         set_by_kernel(conv)  # it is a copy already
         try:
-            own, kind = recognised(conv), target.layer
-            layer = kind.taking(conv, **options) if own is None else layer_of(conv, own, kind, **options)
+            own, kind = recognised(conv), goal.target.layer
+            layer = kind.taking(conv, **goal.options) if own is None else layer_of(conv, own, kind, **goal.options)
         except ValueError as error:
-            raise ArtefactError(f"{site.path!r} cannot become a {target.layer.__name__}: {error}") from error
+            raise ArtefactError(f"{site.path!r} cannot become a {goal.target.layer.__name__}: {error}") from error
         layer.path = site.path or type(layer).__name__
         carry_to_layer(conv, layer, layer.path)
         if conv is copied:
@@ -161,10 +162,18 @@ def unprotect(model: nn.Module) -> None:
         ultralytics.unprotect(model)
 
 
-def _check_absorbs(target: Target, sites: Iterable[PlannedSite]) -> None:
-    for site in sites:
-        if site.absorbs and not (target.absorbs and set(site.absorbs) <= {NORM, ACTIVATION}):
-            raise ArtefactError(f"the plan lets {site.path!r} absorb {dict(site.absorbs)}, which {target.name} cannot")
+def _is_made(model: nn.Module, site: PlannedSite, goal: Goal) -> bool:
+    """Whether ``model`` has the layer already, from a conversion before."""
+    layer = dict(model.named_modules(remove_duplicate=False)).get(site.path)
+    if not isinstance(layer, ConvertedLayer):
+        return False
+    check_made_before(site, layer, goal)
+    return True
+
+
+def _check_absorbs(site: PlannedSite, target: Target) -> None:
+    if site.absorbs and not (target.absorbs and set(site.absorbs) <= {NORM, ACTIVATION}):
+        raise ArtefactError(f"the plan lets {site.path!r} absorb {dict(site.absorbs)}, which {target.name} cannot")
 
 
 def _check_fits(model: nn.Module, site: PlannedSite) -> None:
@@ -184,8 +193,6 @@ def _check_fits(model: nn.Module, site: PlannedSite) -> None:
             f"the plan converts {site.path!r}, which {type(model).__name__} does not have; "
             "build the model with the same code and arguments as for the conversion"
         ) from None
-    if isinstance(conv, ConvertedLayer):
-        raise ArtefactError(f"{site.path!r} is converted already; give the original model")
     if not isinstance(conv, nn.Conv2d) or (type(conv) is not nn.Conv2d and recognised(conv) is None):
         raise ArtefactError(f"the plan converts {site.path!r}, but that is a {type(conv).__name__}, not an nn.Conv2d")
     wanted, found = site.arguments, conv_arguments(conv)

@@ -108,6 +108,10 @@ def test_absent_operator_leaves_nothing_to_convert(monkeypatch):
     [
         (("--to", "nothing"), 2, "no conversion target 'nothing'; there is: aws, saconv, saconv-deform, spconv"),
         (("--ratio", "1/2"), 2, "the target 'saconv' has no option 'ratio'"),
+        (("--parts", "context"), 2, "there is: all, contexts, branches; needed: contexts (global context alone"),
+        (("--to", "aws", "--parts", "contexts"), 2, "the target 'aws' has no option 'parts'"),
+        (("--parts", "contexts", "--option", "parts=all"), 2, "--parts and --option parts=… were both given"),
+        (("--plan", "x.json", "--parts", "all"), 2, "does not go together with --parts"),
         (("--to", "spconv", "--ratio", "2"), 2, "it is not between 0 and 1; needed: the share α"),
         (("--to", "spconv", "--ratio", "1/2", "--option", "ratio=1/4"), 2, "--ratio and --option ratio=… were both given"),
         (("--to", "spconv", "--option", "ratio"), 2, "'ratio' is not of the form name=value"),
@@ -167,3 +171,13 @@ def test_broken_outputs_of_a_changed_function_are_not_saved(tmp_path, monkeypatc
     assert result.exit_code == 1
     assert "not usable" in result.stdout
     assert not (tmp_path / "out").exists()
+
+
+def test_parts_are_an_option_and_a_flag(tmp_path):
+    for given in (("--parts", "contexts"), ("--option", "parts=contexts")):
+        result = convert(*given, "--dry-run", "--json", "-")
+        assert result.exit_code == 0, result.stderr
+        record = json.loads(result.stdout)
+        assert record["options"] == {"parts": "contexts"}
+        assert record["equivalence"]["bit_equal"] is True
+        assert sum(site["added_macs"] for site in record["sites"]) < 100_000

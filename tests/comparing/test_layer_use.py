@@ -114,3 +114,32 @@ def test_offsets_of_a_deformable_layer():
     found = look(made, torch.randn(1, 4, 9, 9))
     assert found.offset == pytest.approx(2.5)  # those of the wide branch stay
     assert found.use == "used"
+
+
+def test_what_a_layer_does_not_have_is_none():
+    """Not 0: there is no switch that would be 1, and no context that adds nothing."""
+    x = torch.randn(2, 4, 9, 9)
+    contexts, branches = (surgeon.SAConv2d(4, 6, 3, padding=1, parts=parts) for parts in ("contexts", "branches"))
+    with torch.no_grad():
+        contexts.pre_context.bias.fill_(0.5)
+        branches.switch.bias.fill_(0.25)
+        branches.weight_diff.copy_(0.1 * branches.standardised_weight())
+    found = look(contexts, x)
+    assert (found.switch_mean, found.switch_std, found.switch_min, found.switch_max, found.weight_diff) == (None,) * 5
+    assert found.pre_context == pytest.approx(0.5 / float(x.double().square().mean().sqrt()), rel=1e-6)
+    assert found.post_context == 0
+    contexts.requires_grad_(False)
+    plain = F.conv2d(x, contexts.weight, contexts.bias, padding=1)
+    wanted = F.conv2d(x + 0.5, contexts.weight, contexts.bias, padding=1)
+    assert found.moved == pytest.approx(float((wanted - plain).norm() / wanted.norm()), rel=1e-4)
+    assert found.use == "used"
+    found = look(branches, x)
+    assert (found.pre_context, found.post_context) == (None, None)
+    assert found.switch_mean == pytest.approx(0.25)
+    assert found.weight_diff == pytest.approx(0.1, rel=1e-6)
+    assert found.use == "used"
+    for parts in ("contexts", "branches"):
+        assert look(surgeon.SAConv2d(4, 6, 3, parts=parts), x).use == "at rest"
+        unused = nn.ModuleList([oracle.shake(surgeon.SAConv2d(4, 6, 3, parts=parts)), nn.Identity()])
+        unused.forward = unused[1].forward
+        assert layer_use(unused, Inputs.of(x))[0].use == "never ran"

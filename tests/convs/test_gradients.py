@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.autograd import forward_ad, gradcheck, gradgradcheck
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from saconv_surgeon import ConvAWS2d, SAConv2d
 from saconv_surgeon.convs import gradients
@@ -193,3 +194,26 @@ def test_a_bare_switch_is_a_plain_convolution():
     for layout in (torch.contiguous_format, torch.channels_last):
         found = gradients.projected(x.to(memory_format=layout), weight)
         assert torch.allclose(found, nn.functional.conv2d(x, weight), atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_a_look_at_values_finds_every_kind_and_is_not_counted(dtype):
+    t = torch.randn(3, 5, 7, generator=torch.Generator().manual_seed(0)).to(dtype)
+    seen = []
+
+    class Recorded(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            seen.append(str(func))
+            return func(*args, **(kwargs or {}))
+
+    others = []
+    for bad in (float("inf"), -float("inf"), float("nan")):
+        others += [t.clone(), t.clone().requires_grad_()]
+        for other in others[-2:]:
+            other.data[1, 2, 3] = bad
+    views = [t, t[:0], t.transpose(0, 2)]
+    with Recorded():
+        assert all(map(gradients.is_finite, views))
+        assert not any(map(gradients.is_finite, others))
+        t + t
+    assert [name for name in seen if "detach" not in name] == ["aten.add.Tensor"]

@@ -10,8 +10,9 @@ from torch import nn
 
 import saconv_surgeon as surgeon
 from saconv_surgeon import DeformableSAConv2d, SAConv2d, SAConvBlock
+from saconv_surgeon.convs.targets.recipe import Recipe
 from saconv_surgeon.errors import UsageError
-from tests import oracle
+from tests import oracle, published
 from tests.convs.test_saconv import GEOMETRIES
 from tests.oracle import relative_error
 
@@ -313,3 +314,53 @@ def test_loads_onto_the_meta_device_and_in_half_precision(parts):
     half, whole = copy.deepcopy(layer).bfloat16(), SAConv2d(4, 8, 3, padding=1, dtype=torch.bfloat16)
     whole.load_state_dict(half.state_dict())
     assert torch.equal(whole(X.bfloat16()), half(X.bfloat16()))
+
+
+# ------------------------------------------------------------------ how a layer was made
+
+
+@pytest.mark.parametrize("parts", KEYS)
+def test_recipe_makes_the_same_parts_again(parts):
+    layer = layer_of(parts)[1]
+    recipe = Recipe.of(layer)
+    assert recipe.written() == ("saconv" if parts == "all" else {"target": "saconv", "options": {"parts": parts}})
+    assert Recipe.read(recipe.written()).make(nn.Conv2d(3, 5, 3)).parts == parts
+    with pytest.raises(UsageError, match=r"parts 'contexts, branches'"):
+        Recipe.read({"target": "saconv", "options": {"parts": "contexts, branches"}})
+
+
+@each
+def test_converts_absorbs_and_reverts(parts):
+    model = nn.Sequential(nn.Conv2d(4, 8, 3, padding=1), nn.BatchNorm2d(8), nn.SiLU(), nn.Conv2d(8, 4, 3)).eval()
+    conversion = surgeon.convert(model, X, options={"parts": parts}, absorb=True)
+    assert conversion.equivalence.bit_equal
+    assert type(conversion.model[0].bn) is nn.BatchNorm2d
+    back = surgeon.revert(conversion.model)
+    assert all(torch.equal(back.state_dict()[key], value) for key, value in model.state_dict().items())
+    folding = surgeon.fold(conversion.model, X)
+    assert torch.equal(folding.model(X), model(X))
+
+
+class Pasted(nn.Conv2d):
+    """A published layer that was pasted into a model."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        state = published.random_state(self.in_channels, self.out_channels, bias=True)
+        self.weight.data = state["weight"]
+        for name in ("weight_gamma", "weight_beta"):
+            self.register_buffer(name, state[name])
+        self.weight_diff = nn.Parameter(state["weight_diff"])
+        self.switch = nn.Conv2d(self.in_channels, 1, 1)
+        self.pre_context = nn.Conv2d(self.in_channels, self.in_channels, 1)
+        self.post_context = nn.Conv2d(self.out_channels, self.out_channels, 1)
+
+    def forward(self, x):
+        return published.saconv(self.state_dict(keep_vars=True), x)
+
+
+def test_pasted_layer_is_not_taken_apart():
+    pasted = Pasted(4, 8, 3, padding=1).eval()
+    for parts, code in (("all", None), ("contexts", "published-layer"), ("branches", "published-layer")):
+        (site, *_) = surgeon.inspect(nn.Sequential(pasted), X, options={"parts": parts})
+        assert site.reason_code == code, site.reason

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import saconv_surgeon as surgeon
-from saconv_surgeon.convs import saconv
+from saconv_surgeon.convs import foldable
 from saconv_surgeon.errors import ModelError, UsageError
 from tests import oracle
 from tests.folding.models import Pair, Reader, X, assert_equal, trained
@@ -143,8 +143,8 @@ def test_models_that_differ_from_run_to_run_and_wrapped_ones():
 def test_wrong_folding_is_seen(monkeypatch):
     """A kernel that is a thousandth too large: the proof says so, and which layer it was."""
     model = trained(Pair())
-    right = saconv.kernel_through
-    monkeypatch.setattr(saconv, "kernel_through", lambda *arguments: 1.001 * right(*arguments))
+    right = foldable.kernel_through
+    monkeypatch.setattr(foldable, "kernel_through", lambda *arguments: 1.001 * right(*arguments))
     folding = surgeon.fold(model, X)
     assert not folding.equivalence.passed
     assert folding.equivalence.first_moved == "conv1"
@@ -167,19 +167,19 @@ def test_rounding_that_a_model_magnifies_is_told_from_a_mistake(monkeypatch):
     assert "in float64 nothing moves" in folding.equivalence.note
     assert folding.ledger.norms == 2
     assert surgeon.fold(model, X, allowed=1e-5).ledger.norms == 0  # a stricter proof than rounding lets through
-    right = saconv.kernel_through
-    monkeypatch.setattr(saconv, "kernel_through", lambda *arguments: (1 + 1e-5) * right(*arguments))
+    right = foldable.kernel_through
+    monkeypatch.setattr(foldable, "kernel_through", lambda *arguments: (1 + 1e-5) * right(*arguments))
     assert not surgeon.fold(model, X).equivalence.passed
 
 
 def test_float64_excuses_no_half_precision_and_no_large_movement(monkeypatch):
-    right = saconv.kernel_through
+    right = foldable.kernel_through
 
     def in_low_precision(layer, *rest):
         kernel = right(layer, *rest)
         return kernel if kernel.dtype == torch.float64 else kernel * 1.1
 
-    monkeypatch.setattr(saconv, "kernel_through", in_low_precision)
+    monkeypatch.setattr(foldable, "kernel_through", in_low_precision)
     assert not surgeon.fold(trained(Pair()), X).equivalence.passed
     assert not surgeon.fold(trained(Pair()).half(), X.half()).equivalence.passed
 

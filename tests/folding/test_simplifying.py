@@ -92,3 +92,17 @@ def test_tolerance_counts_everything_that_was_taken_out_together():
     folding = surgeon.fold(model, X, tolerance=1.2 * alone)
     assert folding.layers[0].cost <= 1.2 * alone
     assert len(folding.layers[0].removed) == 1
+
+
+def test_layers_without_some_parts_lose_what_they_can_do_without():
+    for parts, gone in (("contexts", ("post-context", "pre-context")), ("branches", ("wide branch",))):
+        model = trained(Pair(), options={"parts": parts})
+        with torch.no_grad():
+            for name, parameter in model.conv1.named_parameters():
+                if model.conv1.is_new(name):
+                    parameter.sub_(float(name == "switch.bias")).mul_(1e-5).add_(float(name == "switch.bias"))
+        folding = surgeon.fold(model, X, tolerance=1e-3)
+        first, second = folding.layers
+        assert (first.removed, first.parts) == (gone, ())
+        assert (second.removed, len(second.parts)) == ((), 3)
+        assert oracle.relative_error(folding.model(X), outputs(model).double()) < 1e-3

@@ -20,6 +20,8 @@ pytestmark = [pytest.mark.zoo, pytest.mark.filterwarnings("default")]
 TARGETS = {
     "saconv": {},
     "aws": {"target": "aws"},
+    "contexts": {"options": {"parts": "contexts"}},
+    "branches": {"options": {"parts": "branches"}},
     "spconv": {"target": "spconv", "options": {"ratio": "1/4"}},
     "absorbed": {"absorb": True},
 }
@@ -38,9 +40,27 @@ def saconv_by_hand(c_in, c_out, k, pixels_in, pixels_out):
     return products + means
 
 
+def contexts_by_hand(c_in, c_out, k, pixels_in, pixels_out):
+    """One convolution, two contexts, two global means."""
+    products = c_in * c_out * k * k * pixels_out + c_in**2 + c_out**2
+    return products + c_in * (pixels_in + 1) + c_out * (pixels_out + 1)
+
+
+def branches_by_hand(c_in, c_out, k, pixels_in, pixels_out):
+    """Two convolutions, the switch's projection of every input pixel and its 5x5 mean."""
+    return 2 * c_in * c_out * k * k * pixels_out + c_in * pixels_in + 26 * pixels_out
+
+
 def aws_by_hand(c_in, c_out, k, pixels_in, pixels_out):
     """One convolution, with another kernel."""
     return c_in * c_out * k * k * pixels_out
+
+
+def hand_of(options):
+    if options.get("target") == "aws":
+        return aws_by_hand
+    parts = options.get("options", {}).get("parts", "all")
+    return {"contexts": contexts_by_hand, "branches": branches_by_hand, "all": saconv_by_hand}[parts]
 
 
 def added_by_hand(model, height, width=None, by_hand=saconv_by_hand):
@@ -82,7 +102,7 @@ def test_what_conversion_adds(options, size):
     """By hand, from the sizes of each layer on the full image. Everything else is as Ultralytics counts it, norms too."""
     plain, model = built("yolov8n.yaml"), shaken(converted("yolov8n.yaml", **options))
     if options.get("target") != "spconv":
-        added = added_by_hand(model, size, by_hand=aws_by_hand if options.get("target") == "aws" else saconv_by_hand)
+        added = added_by_hand(model, size, by_hand=hand_of(options))
         assert get_flops(model, size) - get_flops(plain, size) == pytest.approx(added, rel=1e-9, abs=1e-9)
     if size == 640:  # this package's own counter, which counts element-wise operations, but fewer for a norm
         flops = surgeon.profile(model, torch.rand(1, 3, size, size), timing=None).flops

@@ -28,6 +28,8 @@ pytestmark = [pytest.mark.zoo, pytest.mark.filterwarnings("default")]
 TARGETS = {
     "saconv": {},
     "aws": {"target": "aws"},
+    "contexts": {"options": {"parts": "contexts"}},
+    "branches": {"options": {"parts": "branches"}},
     "spconv": {"target": "spconv", "options": {"ratio": "1/4"}},
     "absorbed": {"absorb": True},
 }

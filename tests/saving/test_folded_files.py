@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import saconv_surgeon as surgeon
-from saconv_surgeon.convs import saconv
+from saconv_surgeon.convs import foldable
 from saconv_surgeon.errors import ModelError, NotEquivalentError, UsageError
 from saconv_surgeon.saving import export_engines, folded_files
 from tests import oracle
@@ -44,8 +44,8 @@ def test_refusals(folding, tmp_path, monkeypatch):
 
 
 def test_unequal_folding_is_saved_by_force_only(model, tmp_path, monkeypatch):
-    right = saconv.kernel_through
-    monkeypatch.setattr(saconv, "kernel_through", lambda *arguments: 1.001 * right(*arguments))
+    right = foldable.kernel_through
+    monkeypatch.setattr(foldable, "kernel_through", lambda *arguments: 1.001 * right(*arguments))
     folding = surgeon.fold(model, X)
     assert not folding.equivalence.passed
     with pytest.raises(NotEquivalentError):

@@ -137,3 +137,14 @@ def test_another_architecture_is_refused(tmp_path):
     wider = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3))
     with pytest.raises(surgeon.ArtefactError, match="do not fit Sequential"):
         surgeon.restore(wider, tmp_path / "out")
+
+
+@pytest.mark.parametrize("parts", ["contexts", "branches"])
+def test_layers_without_some_parts_come_back_without_them(tmp_path, parts):
+    conversion = surgeon.convert(nets.chain(), nets.X, options={"parts": parts})
+    for layer in (conversion.model[0], conversion.model[2]):
+        oracle.shake(layer)
+    surgeon.save(conversion, tmp_path / "out")
+    restored = surgeon.restore(nets.chain(), tmp_path / "out").eval()
+    assert {m.parts for m in restored if isinstance(m, surgeon.SAConv2d)} == {parts}
+    assert torch.equal(restored(nets.X), conversion.model.eval()(nets.X))

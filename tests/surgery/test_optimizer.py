@@ -374,3 +374,22 @@ def test_kernel_and_bias_in_different_groups_and_neither_left():
     surgeon.carry_optimizer(optimizer, model, operated)
     held = [id(p) for group in optimizer.param_groups for p in group["params"]]
     assert sorted(held) == sorted(id(p) for p in operated.parameters())
+
+
+@pytest.mark.parametrize("parts", ["contexts", "branches"])
+def test_layers_without_some_parts_keep_the_optimisers_state(parts):
+    model = make()
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    model(X).sum().backward()
+    optimiser.step()
+    kept = {name: optimiser.state[p]["exp_avg"].clone() for name, p in model.named_parameters()}
+    converted = convert(model, options={"parts": parts}).model.train()
+    surgeon.carry_optimizer(optimiser, model, converted)
+    held = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    assert list(map(id, held)) == list(map(id, converted.parameters()))
+    named = dict(converted.named_parameters())
+    assert all(torch.equal(optimiser.state[named[name]]["exp_avg"], value) for name, value in kept.items())
+    optimiser.zero_grad()
+    converted(X).sum().backward()
+    optimiser.step()
+    assert all(p.grad is not None for p in converted.parameters())

@@ -47,6 +47,13 @@ two batches.
 """
 
 
+TRAINED = """## Trained weights that packages bring along
+
+Converted (depthwise ones too) without a change in any output; folded back to the original, to the bit; folded after every part of
+every layer was moved; told apart by `diff`. `tests/zoo/trained_models.py` says which packages to install.
+"""
+
+
 def main(results, target):
     rows, exported = rows_of(results, "models"), rows_of(results, "programs")
     if not rows:
@@ -58,6 +65,7 @@ def main(results, target):
         summary(good, rows),
         *problems(rows + exported),
         *programs(exported),
+        *trained(rows_of(results, "trained")),
         details(good),
     ]
     Path(target).parent.mkdir(parents=True, exist_ok=True)
@@ -152,6 +160,18 @@ def programs(rows):
     for row in sorted(good, key=lambda r: (list(PACKAGES).index(r["library"]), r["model"])):
         cells = [row["library"], f"`{row['model']}`", row["executed"], row["converted"], row["open_sizes"] or "none"]
         lines.append(line(cells))
+    yield "\n".join(lines) + "\n"
+
+
+def trained(rows):
+    if not rows:
+        return
+    yield TRAINED
+    lines = [line(["model", "executed", "converted", "bit-identical", "folded after moving, largest error"])]
+    lines += [line(["---", "---:", "---:", "---", "---:"])]
+    for row in rows:
+        cells = [row["model"], row["executed"], row["converted"], "yes" if row["bit_equal"] else "no"]
+        lines.append(line([*cells, f"{row['folded_max_rel'] or 0:.1e}"]))
     yield "\n".join(lines) + "\n"
 
 

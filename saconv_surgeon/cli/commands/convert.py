@@ -12,11 +12,12 @@ import click
 from saconv_surgeon.cli.checks import check_outputs, check_plan_alone
 from saconv_surgeon.cli.model_and_input_options import InputOptions, ModelOptions, mode_option
 from saconv_surgeon.cli.output import check_destinations, conclude, deliver, judge, save_accepted
+from saconv_surgeon.cli.plan_options import BudgetedTimingOptions, GainOptions
+from saconv_surgeon.cli.planned import check_budget_alone, plan_for_budgets, planned_record
 from saconv_surgeon.cli.result_options import ResultOptions, TalkOptions
 from saconv_surgeon.cli.selection_options import InitOptions, ProofOptions, SelectionOptions, overwrite_option
-from saconv_surgeon.cli.streams import EXIT_NOTHING_ELIGIBLE, fail, progress
+from saconv_surgeon.cli.streams import EXIT_CHECK_FAILED, EXIT_NOTHING_ELIGIBLE, fail, progress
 from saconv_surgeon.cli.takes import finite, takes
-from saconv_surgeon.cli.timing_options import TimingOptions
 from saconv_surgeon.errors import NoEffectWarning
 from saconv_surgeon.records import Mode, to_dict
 
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
     help="Largest relative movement.",
 )
 @overwrite_option
-@takes(measured=TimingOptions, result=ResultOptions, talk=TalkOptions)
+@takes(learnt=GainOptions, measured=BudgetedTimingOptions, result=ResultOptions, talk=TalkOptions)
 def convert(
     model: str,
     outputs: tuple[Path, ...],
@@ -65,17 +66,22 @@ def convert(
     proof: ProofOptions,
     tolerance: float,
     overwrite: bool,
-    measured: TimingOptions,
+    learnt: GainOptions,
+    measured: BudgetedTimingOptions,
     result: ResultOptions,
     talk: TalkOptions,
 ) -> None:
-    """Convert MODEL, prove that its outputs did not move (or say how far they did), price it, and save it."""
+    """Convert MODEL, prove that its outputs did not move (or say how far they did), price it, and save it.
+
+    With a condition as --budget, the layers are chosen as ``plan`` chooses them, from --data and --loss.
+    """
     check_outputs(outputs, proof.dry_run, overwrite, model=model)
     check_plan_alone(plan_file)
+    check_budget_alone(measured, learnt, plan_file)
     check_destinations(result, outputs)
     timing = measured.timing()
     from saconv_surgeon import api
-    from saconv_surgeon.cli.opening import open_model
+    from saconv_surgeon.cli.opening import open_for_data
     from saconv_surgeon.models.loading.in_memory import check_finite
     from saconv_surgeon.models.loading.input_spec import make_data, make_redraw
     from saconv_surgeon.report.commands.convert import conversion_report
@@ -84,16 +90,19 @@ def convert(
 
     redraw = None if proof.redraw is None else make_redraw(proof.redraw)
     data = None if start.data is None else make_data(start.data)
-    opened = open_model(model, source, run_on, talk, mode=mode)
+    opened, batches = open_for_data(model, source, run_on, talk, data, mode=mode)
     check_finite(opened.model, opened.name)
     if any(path.suffix not in FILES for path in outputs) and not proof.dry_run:
         check_storable(opened.model)
     with progress(talk.quiet) as on_step, warnings.catch_warnings():
         warnings.simplefilter("ignore", NoEffectWarning)  # the report and the exit code say so
+        planned = None
+        if measured.conditions:
+            planned = plan_for_budgets(opened, chosen, learnt, measured, batches, run_on.seed, mode, on_step)
         conversion = api.convert(
             opened.model,
             opened.inputs,
-            target=chosen.target,
+            target="saconv" if planned else chosen.target,
             include=chosen.include,
             exclude=chosen.exclude,
             min_stride=chosen.min_stride,
@@ -101,8 +110,9 @@ def convert(
             absorb=chosen.absorb,
             options=chosen.target_options,
             init=start.init,
-            data=data,
-            plan=plan_file,
+            data=None if planned else batches,
+            plan=planned.plan if planned else plan_file,
+            earlier=opened.earlier,
             trials=proof.trials,
             tolerance=tolerance,
             seed=run_on.seed,
@@ -115,16 +125,22 @@ def convert(
             conversion = api.price(
                 conversion, opened.model, opened.inputs, name=opened.name, timing=timing, on_step=on_step
             )
-    gates = judge(result.gates, conversion.to_dict()) if conversion.converted else ()
-    report = conversion_report(conversion, opened.name, gates, every_site=talk.verbose or not conversion.converted)
+    record = conversion.to_dict()
+    if planned is not None:
+        record["planning"] = planned_record(planned, opened.name)["planning"]
+    gates = judge(result.gates, record) if conversion.converted else ()
+    every_site = talk.verbose or not conversion.converted
+    report = conversion_report(conversion, opened.name, gates, every_site=every_site, planned=planned)
     places = outputs if conversion.converted else ()
     saved = save_accepted(conversion, opened, places, gates, proof=proof, overwrite=overwrite)
-    deliver(result, talk, conversion.to_dict() | {"gates": to_dict(gates)}, report)
+    deliver(result, talk, record | {"gates": to_dict(gates)}, report)
     if not conversion.converted:
         refused = conversion.plan.ledger.refused
         fail(f"nothing to convert in {opened.name}: all {refused} convolutions are refused", EXIT_NOTHING_ELIGIBLE)
     hints = tuple(_hints(conversion, outputs))
     conclude(conversion, saved, gates, proof=proof, strict=measured.strict, quiet=talk.quiet, hints=hints)
+    if planned is not None and not planned.kept:
+        fail("a budget is not kept; see the report", EXIT_CHECK_FAILED)
 
 
 def _hints(conversion: Conversion, outputs: Sequence[Path]) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from saconv_surgeon.convs.targets.mixes import MIXES
 from saconv_surgeon.convs.targets.target import Target
 from saconv_surgeon.convs.targets.to_aws import AWS
 from saconv_surgeon.convs.targets.to_saconv import SACONV
@@ -28,9 +29,14 @@ def find_target(name: str) -> Target:
     """
     if name in TARGETS:
         return TARGETS[name]
+    if name in MIXES:
+        targets = ", ".join(rule.target for rule in MIXES[name].rules)
+        raise UsageError(f"{name!r} is a mix of targets ({targets}), and one layer becomes one of them")
     offered = offered_targets()
     if name not in offered:
-        raise UsageError(f"no conversion target {name!r}; there is: {', '.join(sorted({*TARGETS, *offered}))}")
+        raise UsageError(
+            f"no conversion target {name!r}; there is: {', '.join([*sorted({*TARGETS, *offered}), *MIXES])}"
+        )
     return _loaded(offered[name])
 
 
@@ -38,7 +44,7 @@ def offered_targets() -> dict[str, EntryPoint]:
     """The targets of other packages by name, not imported yet."""
     from importlib.metadata import entry_points  # takes a sixth of the time that --help has
 
-    return {entry.name: entry for entry in entry_points(group=ENTRY_POINTS) if entry.name not in TARGETS}
+    return {entry.name: entry for entry in entry_points(group=ENTRY_POINTS) if entry.name not in {*TARGETS, *MIXES}}
 
 
 def _loaded(entry: EntryPoint) -> Target:

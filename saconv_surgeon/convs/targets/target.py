@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from saconv_surgeon.errors import UsageError
-from saconv_surgeon.records import CallShape, ConvArguments
+from saconv_surgeon.records import CallShape, ConvArguments, ConvSite
 
 if TYPE_CHECKING:
     from torch import nn
@@ -51,6 +51,10 @@ Options = Mapping[str, Any]
 """Parsed options by name. ``refuses`` and ``added`` get ``allow_depthwise`` as well."""
 
 
+def _nothing_to_note(site: ConvSite, options: Options) -> str | None:
+    return None
+
+
 @dataclass(frozen=True)
 class Target:
     """A layer that can take the place of an ``nn.Conv2d``.
@@ -66,6 +70,7 @@ class Target:
             first; ``from_conv2d`` gets one as ``init``: ``"project"`` if ``fit`` follows.
         absorbs: Whether the layer can take the norm and the activation after it as ``bn`` and ``act``.
         inexact: Why a new layer equals its convolution only up to rounding, if so.
+        note: ``note(site, options)`` says what the layer cannot do in this place, although it is not refused; or None.
     """
 
     name: str
@@ -77,6 +82,7 @@ class Target:
     inits: tuple[str, ...] = ()
     absorbs: bool = False
     inexact: str | None = None
+    note: Callable[[ConvSite, Options], str | None] = _nothing_to_note
 
     @property
     def preserves(self) -> bool:

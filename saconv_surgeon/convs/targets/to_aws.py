@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from saconv_surgeon.convs.targets.target import Cost, Options, Reason, Target, imported_later
-from saconv_surgeon.records import CallShape, ConvArguments
+from saconv_surgeon.records import CallShape, ConvArguments, ConvSite
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,10 +22,22 @@ def _adds(conv: ConvArguments, shapes: Iterable[CallShape], options: Options) ->
     return Cost(0, 0)
 
 
+def fixed_filters(site: ConvSite) -> str | None:
+    """What a standardised kernel cannot do without a norm after it; None if one follows, or if that is not known."""
+    if site.reaches_norm is not False:
+        return None
+    return "no norm follows: training cannot change the scale and mean of its filters (gamma and beta are not trained)"
+
+
+def _notes(site: ConvSite, options: Options) -> str | None:
+    return fixed_filters(site)
+
+
 AWS = Target(
     "aws",
     imported_later("saconv_surgeon.convs.aws:ConvAWS2d"),
     "a convolution with a standardised kernel, which DetectoRS puts everywhere else",
     _refuses,
     _adds,
+    note=_notes,
 )

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from saconv_surgeon.convs.geometry import smallest_map
 from saconv_surgeon.convs.saconv_parts import has_branches, has_contexts, parse_parts
 from saconv_surgeon.convs.targets.target import Cost, Option, Options, Reason, Target, imported_later
-from saconv_surgeon.records import CallShape, ConvArguments
+from saconv_surgeon.convs.targets.to_aws import fixed_filters
+from saconv_surgeon.records import CallShape, ConvArguments, ConvSite
 
 if TYPE_CHECKING:
     from torch import nn
@@ -54,6 +55,17 @@ def saconv_adds(conv: ConvArguments, shapes: Iterable[CallShape], options: Optio
     return Cost(parameters, macs)
 
 
+def saconv_notes(site: ConvSite, options: Options) -> str | None:
+    """What the standardised kernel cannot do without a norm after it, and which parts can."""
+    fixed = fixed_filters(site)
+    if fixed is None:
+        return None
+    parts = options.get("parts", "all")
+    wide = ["the wide branch can, by its weight_diff"] if has_branches(parts) else []
+    shifts = ["contexts shift whole channels"] if has_contexts(parts) else []
+    return "; ".join([fixed, *wide, *shifts])
+
+
 SACONV = Target(
     "saconv",
     imported_later("saconv_surgeon.convs.saconv:SAConv2d"),
@@ -68,4 +80,5 @@ SACONV = Target(
         )
     },
     absorbs=True,
+    note=saconv_notes,
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from saconv_surgeon.convs.geometry import TAPS, offsets_line_up
 from saconv_surgeon.convs.targets.target import Cost, Options, Reason, Target, imported_later
-from saconv_surgeon.convs.targets.to_saconv import saconv_adds, saconv_refuses
+from saconv_surgeon.convs.targets.to_saconv import saconv_adds, saconv_notes, saconv_refuses
 from saconv_surgeon.records import CallShape, ConvArguments
 
 if TYPE_CHECKING:
@@ -53,4 +53,5 @@ SACONV_DEFORM = Target(
     _adds,
     absorbs=True,
     inexact="torchvision's deform_conv2d adds in another order than a convolution",
+    note=saconv_notes,
 )

@@ -30,7 +30,8 @@ class _SurgicalModel:
     def train(self, trainer: Any = None, **kwargs: Any) -> Any:
         """Trains as Ultralytics' ``train`` does, and keeps converted layers.
 
-        A model that was converted in memory (``yolo.model = …``) is trained as it is.
+        A model that was converted in memory (``yolo.model = …``) is trained as it is. ``new_lr=`` is the learning rate of
+        what the conversion added, relative to that of the rest; 3 by default.
 
         Raises:
             UsageError: ``trainer`` would drop the converted layers.

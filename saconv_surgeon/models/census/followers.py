@@ -14,13 +14,12 @@ from torch import fx, nn
 
 from saconv_surgeon.convs.known_norms_and_activations import (
     ACTIVATION_FUNCTIONS,
-    NORM_FUNCTIONS,
     is_activation,
-    is_norm,
 )
 from saconv_surgeon.errors import ModelError
 from saconv_surgeon.models.census.census import CONVOLUTIONS, Census, Given
 from saconv_surgeon.models.census.fx_tracers import ConvTracer, SizedTracer
+from saconv_surgeon.models.census.norm_reach import function_name, is_norm_node, module_of, norms_in_reach
 from saconv_surgeon.models.running.state import preserved, preserved_randomness
 from saconv_surgeon.models.running.user_gradients import gradients_kept
 from saconv_surgeon.models.tree.copying import copy_model
@@ -42,6 +41,7 @@ class Traced:
 
     path: str
     context: Context
+    reaches_norm: bool | None
     root: str
     calls: int
 
@@ -91,10 +91,16 @@ def census_of_trace(model: nn.Module) -> Census | None:
 
 def _with_context(site: ConvSite, seen: Sequence[Traced]) -> ConvSite:
     """``site`` with what follows it in every call; nothing if calls differ, or some were in parts that cannot be traced."""
-    agreed = len({traced.context for traced in seen}) == 1 and sum(traced.calls for traced in seen) == site.calls
+    all_seen = sum(traced.calls for traced in seen) == site.calls
+    agreed = all_seen and len({traced.context for traced in seen}) == 1
+    reaches = {traced.reaches_norm for traced in seen}
     context, root = seen[0].context if agreed else Context(None, None), seen[0].root
     return replace(
-        site, norm=context.norm, activation=context.activation, found_by=f"fx, traced from {root!r}" if root else "fx"
+        site,
+        norm=context.norm,
+        activation=context.activation,
+        reaches_norm=reaches.pop() if all_seen and len(reaches) == 1 else None,
+        found_by=f"fx, traced from {root!r}" if root else "fx",
     )
 
 
@@ -107,9 +113,10 @@ def _traced_contexts(model: nn.Module, census: Census, mode: Mode) -> Iterator[T
     first = {path: names[0] for names in paths_of(model).values() for path in names}
     for root, graph in _graphs(skeleton, census):
         part = skeleton.get_submodule(root)
+        reach = norms_in_reach(graph, part, is_whole=not root)
         for node in _conv_nodes(graph, part):
             path = first[joined(root, str(node.target))]
-            yield Traced(path, _context_of(node, part, root), root, census.calls[root])
+            yield Traced(path, _context_of(node, part, root), reach[node], root, census.calls[root])
 
 
 def _graphs(skeleton: nn.Module, census: Census) -> Iterator[tuple[str, fx.Graph]]:
@@ -173,7 +180,7 @@ def _conv_nodes(graph: fx.Graph, module: nn.Module) -> Iterator[fx.Node]:
 def _context_of(node: fx.Node, part: nn.Module, root: str) -> Context:
     norm = activation = None
     follower = _only_user(node, part)
-    if follower is not None and _is_norm(follower, part):
+    if follower is not None and is_norm_node(follower, part):
         norm = _describe(follower, part, root)
         follower = _only_user(follower, part)
     if follower is not None and _is_activation(follower, part):
@@ -185,7 +192,7 @@ def _only_user(node: fx.Node, part: nn.Module) -> fx.Node | None:
     if len(node.users) != 1:
         return None
     user = next(iter(node.users))
-    module = _module_of(user, part)
+    module = module_of(user, part)
     if type(module) is nn.Identity and not (
         module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
     ):
@@ -193,30 +200,13 @@ def _only_user(node: fx.Node, part: nn.Module) -> fx.Node | None:
     return user
 
 
-def _is_norm(node: fx.Node, part: nn.Module) -> bool:
-    module = _module_of(node, part)
-    if module is None:
-        return _function_name(node) in NORM_FUNCTIONS
-    return is_norm(module)
-
-
 def _is_activation(node: fx.Node, part: nn.Module) -> bool:
-    module = _module_of(node, part)
+    module = module_of(node, part)
     if module is None:
-        return _function_name(node) in ACTIVATION_FUNCTIONS
+        return function_name(node) in ACTIVATION_FUNCTIONS
     return is_activation(module)
 
 
-def _module_of(node: fx.Node, part: nn.Module) -> nn.Module | None:
-    return part.get_submodule(str(node.target)) if node.op == "call_module" else None
-
-
-def _function_name(node: fx.Node) -> str:
-    if node.op == "call_method":
-        return str(node.target)
-    return getattr(node.target, "__name__", "") if node.op == "call_function" else ""
-
-
 def _describe(node: fx.Node, part: nn.Module, root: str) -> str:
-    module = _module_of(node, part)
-    return _function_name(node) if module is None else f"{joined(root, str(node.target))} ({type(module).__name__})"
+    module = module_of(node, part)
+    return function_name(node) if module is None else f"{joined(root, str(node.target))} ({type(module).__name__})"

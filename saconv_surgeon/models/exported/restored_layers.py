@@ -12,10 +12,11 @@ import torch
 from torch import fx, nn
 from torch.export.unflatten import InterpreterModule
 
-from saconv_surgeon.convs.targets.known_targets import find_target
+from saconv_surgeon.convs.targets.choices import goal_of
+from saconv_surgeon.convs.targets.goal import Goal
 from saconv_surgeon.convs.targets.target import Target
 from saconv_surgeon.errors import SurgeonError
-from saconv_surgeon.records import ConvArguments, Plan, from_dict
+from saconv_surgeon.records import ConvArguments, Plan, PlannedSite, from_dict
 
 ATEN = torch.ops.aten
 CONV2D = {
@@ -43,24 +44,26 @@ def restore_layers(module: nn.Module, plan: str) -> None:
     """Puts the layers that surgery made back where they were, with their state; what does not fit is left as it is."""
     try:
         recorded = from_dict(Plan, json.loads(plan))
-        target = find_target(recorded.target)
-        options = target.parse(recorded.options)
-    except (ValueError, RecursionError, SurgeonError):
+    except (ValueError, RecursionError):
         return
     parts = dict(module.named_modules(remove_duplicate=False))
     for site in recorded.sites:
         part = parts.get(site.path)
+        goal = _goal_of(recorded, site)
         # one part for each call of a module
         calls = [path for path in parts if path == site.path or path.startswith(f"{site.path}@")]
         if (
             not site.converts
             or site.arguments is None
             or part is None
-            or not all(_maps_one_tensor(parts[c]) and _convolves_like(parts[c], site.arguments, target) for c in calls)
+            or goal is None
+            or not all(
+                _maps_one_tensor(parts[c]) and _convolves_like(parts[c], site.arguments, goal.target) for c in calls
+            )
         ):
             continue
         try:
-            layer: Any = target.layer(**_constructor_arguments(site.arguments), **options, device="meta")
+            layer: Any = goal.target.layer(**_constructor_arguments(site.arguments), **goal.options, device="meta")
             for name in site.absorbs:
                 if not _maps_one_tensor(part.get_submodule(name)):
                     raise ValueError("what was absorbed is not known")
@@ -73,6 +76,13 @@ def restore_layers(module: nn.Module, plan: str) -> None:
             _call_with_tensor_only(module, parts[path])
         for path in calls:
             module.set_submodule(path, layer.eval())
+
+
+def _goal_of(plan: Plan, site: PlannedSite) -> Goal | None:
+    try:
+        return goal_of(plan, site)
+    except SurgeonError:  # the file may say anything
+        return None
 
 
 def _maps_one_tensor(part: nn.Module) -> bool:

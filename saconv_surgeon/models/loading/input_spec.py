@@ -57,11 +57,18 @@ def make_redraw(spec: str) -> Callable[[Any, int], Any]:
     Raises:
         UsageError: Not of that form, or not a function.
     """
+    return make_function("--redraw", spec, "file.py:make, a function make(inputs, trial) that returns inputs")
+
+
+def make_function(option: str, spec: str, form: str) -> Callable[..., Any]:
+    """The function that an option names; ``form`` says what is needed.
+
+    Raises:
+        UsageError: Not of that form, or not a function.
+    """
     factory = split_factory(spec)
     if factory is None:
-        raise UsageError(
-            f"--redraw {spec!r} is not of the form file.py:make, a function make(inputs, trial) that returns inputs"
-        )
+        raise UsageError(f"{option} {spec!r} is not of the form {form}{_functions_in(spec)}")
     return named_by(*factory, spec)
 
 

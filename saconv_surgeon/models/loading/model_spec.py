@@ -18,6 +18,7 @@ from saconv_surgeon.models.loading.model_files import read_model_file
 from saconv_surgeon.models.loading.offered_factories import listed, source_of
 from saconv_surgeon.models.loading.weight_files import read_weights
 from saconv_surgeon.models.loading.weight_fitting import fit_weights
+from saconv_surgeon.records import Plan
 
 FORMS = (
     "MODEL is file.py:factory, package.module:factory(arguments), a library's name for a model ("
@@ -32,7 +33,8 @@ class LoadedModel:
     """A module, the name that the user gave it, and what came with it.
 
     ``example_inputs`` gives inputs that its source offers, if any; ``checkpoint`` is the dict that the module was found in, and
-    ``program`` the exported program that it was made from. ``batch_axis`` is that of the inputs of an earlier conversion.
+    ``program`` the exported program that it was made from. ``earlier`` is the plan of an earlier conversion, ``batch_axis``
+    that of its inputs.
     """
 
     module: nn.Module
@@ -41,6 +43,7 @@ class LoadedModel:
     checkpoint: Mapping[str, Any] | None = None
     program: Program | None = None
     batch_axis: int = 0
+    earlier: Plan | None = None
 
 
 def load_model(spec: str, *, weights: Path | None = None, trust: bool = False, pretrained: bool = False) -> LoadedModel:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator
-from typing import Literal
+from typing import Any, Literal
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.parameter import UninitializedParameter
 
 from saconv_surgeon.convs.converted import ConvertedLayer
 from saconv_surgeon.convs.known_norms_and_activations import is_norm
+from saconv_surgeon.errors import UsageError
 
 Kind = Literal["kernels", "norms", "new parts"]
 KINDS: tuple[Kind, ...] = ("kernels", "norms", "new parts")
@@ -76,3 +78,24 @@ def _is_undecayed(module: nn.Module, name: str, parameter: nn.Parameter) -> bool
     if name == "weight":
         return parameter.dim() <= 1
     return sum(size > 1 for size in parameter.shape) <= 1  # such as the scale of a layer, (C, 1, 1)
+
+
+def check_new_lr(new_lr: Any) -> None:
+    """Refuses a ratio that is not a finite number above zero.
+
+    Raises:
+        UsageError: It is not.
+    """
+    if not is_number(new_lr, lowest=0.0) or new_lr == 0:
+        raise UsageError(
+            f"new_lr is {new_lr!r}; give a finite number above 0: the learning rate of new parts is this many times lr "
+            "(to hold them still, set requires_grad=False on surgeon.new_parameters(model))"
+        )
+
+
+def is_number(value: Any, *, lowest: float) -> bool:
+    """Whether ``value`` is one finite real number, of Python or of an array library, not below ``lowest``."""
+    plain = isinstance(value, (int, float)) or hasattr(value, "__float__")
+    if isinstance(value, (bool, str, Tensor)) or not plain:
+        return False
+    return math.isfinite(value) and value >= lowest

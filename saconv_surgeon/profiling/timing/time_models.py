@@ -55,7 +55,7 @@ def time_models(
         share = replace(timing, budget_s=timing.budget_s / len(batches))
         with torch.no_grad():
             samples = time_alternately(
-                models, sized, device, share, _forward, "eval", _part_of(on_run, i, len(batches))
+                models, sized, device, share, forward_run, "eval", _part_of(on_run, i, len(batches))
             )
         for cell, model, found in zip(cells, models, samples, strict=True):
             cell.append(described(latency_of(found, device), found, model, sized, timing))
@@ -162,7 +162,8 @@ def described(latency: Latency, samples: Samples, model: nn.Module, inputs: Inpu
     )
 
 
-def _forward(called: Callable[..., Any], model: nn.Module, inputs: FreshInputs) -> Run:
+def forward_run(called: Callable[..., Any], model: nn.Module, inputs: FreshInputs) -> Run:
+    """One forward pass: for :func:`time_alternately`."""
     return Run([lambda: inputs.run(called)], prepare=inputs.renew)
 
 

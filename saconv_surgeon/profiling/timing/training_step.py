@@ -53,8 +53,8 @@ def price_training(
         stack.enter_context(torch.enable_grad())
         for model in models:
             _check(model, inputs, device, timing)
-        samples = time_alternately(models, inputs, device, timing, _step, "train", on_run)
-        memory = [_memory(model, inputs, device, timing) for model in models]
+        samples = time_alternately(models, inputs, device, timing, step_run, "train", on_run)
+        memory = [training_memory(model, inputs, device, timing) for model in models]
     costs = [
         TrainingCost(
             step=described(latency_of(found, device), found, model, inputs, timing),
@@ -90,7 +90,8 @@ def saved_bytes(model: nn.Module, inputs: Inputs) -> int:
     return total
 
 
-def _step(called: Callable[..., Any], model: nn.Module, inputs: FreshInputs) -> Run:
+def step_run(called: Callable[..., Any], model: nn.Module, inputs: FreshInputs) -> Run:
+    """Forward, then backward from the sum of the outputs: for :func:`time_alternately`."""
     parameters = list(model.parameters())
     losses: list[Tensor] = []
 
@@ -107,7 +108,7 @@ def _step(called: Callable[..., Any], model: nn.Module, inputs: FreshInputs) -> 
 
 def _once(called: Callable[..., Any], model: nn.Module, inputs: FreshInputs) -> Callable[[], None]:
     """One step, whole."""
-    run = _step(called, model, inputs)
+    run = step_run(called, model, inputs)
     assert run.prepare is not None
     run.prepare()
 
@@ -125,7 +126,7 @@ def _loss(output: Any) -> Tensor:
     return torch.stack(sums).sum()
 
 
-def _memory(model: nn.Module, inputs: Inputs, device: torch.device, timing: Timing) -> tuple[int, int | None]:
+def training_memory(model: nn.Module, inputs: Inputs, device: torch.device, timing: Timing) -> tuple[int, int | None]:
     """Saved bytes, and the most that is in memory during a step; None if that step cannot be followed.
 
     Compiled parts run as Python, unless they can only be trained compiled, as branches of ``torch.cond``.

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from saconv_surgeon.records import GateResult, Plan
+from saconv_surgeon.records import GateResult, Plan, PlannedSite
 from saconv_surgeon.report.blocks import BLANK, Block, line
 from saconv_surgeon.report.page import Page
 from saconv_surgeon.report.report import Report, visible
-from saconv_surgeon.report.sections.convolution_table import convolution_table, decisions, ledger, target_of
+from saconv_surgeon.report.sections.convolution_table import convolution_table, decisions, ledger
 from saconv_surgeon.report.sections.gate_lines import gate_blocks, gate_lines
+from saconv_surgeon.report.sections.targets_in_words import advice, targets_in_use
 
 
 def inspection_report(plan: Plan, name: str, gates: Sequence[GateResult] = ()) -> Report:
@@ -19,16 +21,23 @@ def inspection_report(plan: Plan, name: str, gates: Sequence[GateResult] = ()) -
 
 
 def _blocks(plan: Plan, gates: Sequence[GateResult]) -> list[Block]:
-    return [convolution_table(plan.sites, target_of(plan)), BLANK, *ledger(plan), *gate_blocks(gates)]
+    said = [*targets_in_use(plan), *ledger(plan), *advice(plan)]
+    return [convolution_table(plan), BLANK, *said, *gate_blocks(gates)]
 
 
 def _page(plan: Plan, name: str, gates: Sequence[GateResult]) -> Page:
-    found = [line(each.text) for each in ledger(plan)]
+    found = [*(line(each.text) for each in ledger(plan)), *targets_in_use(plan), *advice(plan)]
     return Page(
         "inspect",
         name,
         models=(name,),
         verdicts=(*found, *gate_lines(gates)),
         tables=(decisions(plan),),
-        sites=plan.sites,
+        sites=tuple(_with_target(plan, site) for site in plan.sites),
     )
+
+
+def _with_target(plan: Plan, site: PlannedSite) -> PlannedSite:
+    """``site`` with what it becomes, also if that is the plan's own; without, if it stays."""
+    target, options = plan.target_of(site)
+    return replace(site, target=target, options=options) if site.converts else replace(site, target=None, options=None)

@@ -1,9 +1,10 @@
-"""The layers of a report, or the convolutions of an inspection, as CSV: one row each, numbers as they are."""
+"""The layers of a report, the convolutions of an inspection, or the candidates of a plan, as CSV: numbers as they are."""
 
 from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Mapping
 from dataclasses import fields
 
 from saconv_surgeon.records import LayerCost
@@ -13,7 +14,7 @@ NUMBERS = tuple(f.name for f in fields(LayerCost) if f.name not in ("path", "typ
 
 SITE = (
     *("path", "type", "decision", "reason", "calls", "parameters", "added_parameters", "added_macs"),
-    *("norm", "activation", "found_by"),
+    *("norm", "activation", "found_by", "target", "options", "instead"),
 )
 """What is written of a convolution in an inspection."""
 
@@ -24,7 +25,10 @@ def render(report: Report) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     if page.sites:
-        writer.writerows([SITE, *([getattr(site, name) for name in SITE] for site in page.sites)])
+        writer.writerows([SITE, *([_written(getattr(site, name)) for name in SITE] for site in page.sites)])
+        return out.getvalue()
+    if page.rows:
+        writer.writerows([list(page.rows[0]), *(list(row.values()) for row in page.rows)])
         return out.getvalue()
     sides = [f"_{side}" for side in page.sides] if page.is_pair else [""]
     described = [f"{name}{side}" for side in sides for name in ("path", "type", "settings")]
@@ -36,3 +40,8 @@ def render(report: Report) -> str:
         numbers = [None if row is None else getattr(row, name) for name in NUMBERS for row in rows]
         writer.writerow([*said, *([layer.change] if page.is_pair else []), layer.converted, *numbers])
     return out.getvalue()
+
+
+def _written(value: object) -> object:
+    """Options as ``ratio=1/4``, the rest as it is."""
+    return " ".join(f"{name}={text}" for name, text in value.items()) if isinstance(value, Mapping) else value

@@ -16,6 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from saconv_surgeon.report.formats.html_charts import CHARTS, chart
+from saconv_surgeon.report.formats.html_curve import drawn
 from saconv_surgeon.report.formats.html_map import kind_of, macs_of, map_of, width_of
 from saconv_surgeon.report.page import Page
 from saconv_surgeon.report.report import Report
@@ -38,6 +39,7 @@ def render(report: Report) -> str:
             script=Markup(script),
             digest=digest,
             charts=[c for c in (chart(page, name) for name in CHARTS) if c is not None],
+            curves=[drawn(each) for each in page.curves],
             map=map_of(page),
             largest=max((macs_of(layer) for layer in page.layers), default=0),
             data=Markup(_data(page)),

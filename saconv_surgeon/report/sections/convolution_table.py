@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from saconv_surgeon.records import Plan, PlannedSite
 from saconv_surgeon.report import human
 from saconv_surgeon.report.blocks import BLANK, ROOT, Block, Cell, Column, Line, Span, Table, line, table
+from saconv_surgeon.report.sections.targets_in_words import becomes
 
 MEDIUM, WIDE = 110, 150
 COLUMNS = (
@@ -22,7 +23,7 @@ COLUMNS = (
 )
 
 
-def convolution_table(sites: Sequence[PlannedSite], target: str) -> Table:
+def convolution_table(plan: Plan, *, only_converted: bool = False) -> Table:
     """One row for each convolution."""
     rows = tuple(
         (
@@ -31,37 +32,41 @@ def convolution_table(sites: Sequence[PlannedSite], target: str) -> Table:
             str(site.calls),
             site.found_by,
             *_added(site),
-            _decision(site, target),
+            _decision(plan, site),
         )
-        for site in sites
+        for site in plan.sites
+        if site.converts or not only_converted
     )
     return Table("", COLUMNS, rows)
 
 
 def decisions(plan: Plan) -> Table:
     """The same for a page."""
-    rows = [
-        (site.path or ROOT, *_described(site), *_added(site), _decision(site, target_of(plan))) for site in plan.sites
-    ]
+    rows = [(site.path or ROOT, *_described(site), *_added(site), _decision(plan, site)) for site in plan.sites]
     columns = ("convolution", "kind", "map", "feeds", "+params", "+MACs", "decision")
     return table("Convolutions and decisions", columns, rows)
 
 
 def ledger(plan: Plan) -> list[Line]:
-    """Every convolution accounted for, then how they were found."""
-    count = plan.ledger
+    """Every convolution accounted for, then how they were found, and what their targets cannot do in some places."""
+    count, before = plan.ledger, sum(site.earlier for site in plan.sites)
     first = (
         Span(human.plural(len(plan.sites), "convolution"), "strong"),
         Span(f": {count.executed} executed, {count.never_ran} never ran · "),
         Span(f"{count.converted} converted", "good" if count.converted else "warn"),
+        Span(f" ({before} of them before)" if before else ""),
         Span(f", {count.refused} refused"),
     )
-    return [Line(first), line(f"how they were found: {_witnesses(plan.sites)}", "dim")]
+    return [Line(first), line(f"how they were found: {_witnesses(plan.sites)}", "dim"), *notes(plan.sites)]
 
 
-def target_of(plan: Plan) -> str:
-    """What convolutions become, with its options: ``spconv ratio=1/4``."""
-    return " ".join([plan.target, *(f"{name}={value}" for name, value in plan.options.items())])
+def notes(sites: Iterable[PlannedSite]) -> list[Line]:
+    """What is to be known of convolutions that are converted, one line for each kind of thing."""
+    groups: dict[str, list[str]] = {}
+    for site in sites:
+        if site.converts and site.note:
+            groups.setdefault(site.note, []).append(site.path or ROOT)
+    return [line(f"{len(paths)} × {note} ({human.names(paths)})", "warn") for note, paths in groups.items()]
 
 
 def refusals(sites: Iterable[PlannedSite]) -> list[Block]:
@@ -111,8 +116,9 @@ def _added(site: PlannedSite) -> tuple[str, str]:
     return parameters, macs
 
 
-def _decision(site: PlannedSite, target: str) -> Cell:
+def _decision(plan: Plan, site: PlannedSite) -> Cell:
     if not site.converts:
         return Cell(site.reason or "refused", "dim")
-    note = f" ({site.not_absorbed})" if site.not_absorbed else ""
-    return Cell(" + ".join([f"→ {target}", *site.absorbs]), "good", note)
+    said = [site.not_absorbed, "converted before" if site.earlier else None]
+    note = "".join(f" ({each})" for each in said if each)
+    return Cell(" + ".join([f"→ {becomes(plan, site)}", *site.absorbs]), "good", note)

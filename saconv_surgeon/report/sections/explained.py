@@ -21,6 +21,8 @@ def summary(record: Explained, equivalence: Equivalence) -> list[Line]:
             indent=2,
         ),
     ]
+    if equivalence.note is not None:
+        lines.append(line(equivalence.note, indent=2))
     if record.not_compared:
         names = human.names(record.not_compared)
         lines.append(line(f"not compared, as they have other sizes: {names}", indent=2))

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from saconv_surgeon.records import Diff, Freedom
 from saconv_surgeon.report import human
-from saconv_surgeon.report.blocks import BLANK, ROOT, Block, Column, Table, line, table
+from saconv_surgeon.report.blocks import BLANK, ROOT, Block, Cell, Column, Table, line, table
+from saconv_surgeon.report.sections.targets_in_words import in_words
 
 COLUMNS = ("layer", "use", "output moved by", "switch", "|Δw|/|w|", "pre-context", "post-context", "offsets")
 SHORT = ("moved", "switch", "Δw/w", "pre", "post", "offsets")
@@ -26,8 +27,8 @@ def use_of_layers(record: Diff) -> list[Block]:
         numbers = (Column(title, right=True, whole=True) for title in titles)
         columns = (Column("layer", least=12), Column("use"), *numbers)
         moved.sort(key=lambda layer: layer.moved or 0.0, reverse=True)
-        rows = tuple((layer.path or ROOT, *_cells(layer))[: len(columns)] for layer in moved)
-        blocks.append(Table("", columns, rows))
+        rows: list[tuple[Cell | str, ...]] = [(_named(layer, found), *_cells(layer)) for layer in moved]
+        blocks.append(Table("", columns, tuple(row[: len(columns)] for row in rows)))
     return blocks
 
 
@@ -37,7 +38,7 @@ def use_pages(record: Diff) -> list[Table]:
         table(
             f"What surgery has become in {side}",
             COLUMNS,
-            [(layer.path or ROOT, *_cells(layer)) for layer in found],
+            [(_named(layer, found), *_cells(layer)) for layer in found],
             _summary(found),
         )
         for side, found in (("A", record.freedom_a), ("B", record.freedom_b))
@@ -45,12 +46,19 @@ def use_pages(record: Diff) -> list[Table]:
     ]
 
 
+def _named(layer: Freedom, among: Sequence[Freedom]) -> Cell:
+    """Its path, and what it is if the others are not all the same."""
+    kinds = {each.path: in_words(each.target or each.type, each.options) for each in among}
+    return Cell(layer.path or ROOT, note=f" ({kinds[layer.path]})" if len(set(kinds.values())) > 1 else "")
+
+
 def _cells(layer: Freedom) -> tuple[str, ...]:
     """Use, how far the output moved, the switch, and the size of the rest."""
     mean, spread = (human.UNKNOWN if v is None else f"{v:.3f}" for v in (layer.switch_mean, layer.switch_std))
     offset = "" if layer.offset is None else f"{layer.offset:.2g} px"
     sizes = map(human.share, (layer.weight_diff, layer.pre_context, layer.post_context))
-    return layer.use, human.share(layer.moved), f"{mean} ± {spread}", *sizes, offset
+    switch = human.UNKNOWN if layer.switch_mean is None else f"{mean} ± {spread}"
+    return layer.use, human.share(layer.moved), switch, *sizes, offset
 
 
 def _summary(layers: Sequence[Freedom]) -> str:

@@ -140,3 +140,20 @@ def test_a_plan_that_does_not_fit_its_program(tmp_path, change):
         module = program_of(program, plan=text).module
         assert type(module.get_submodule("0")) is not surgeon.SAConv2d
         assert torch.equal(module(x), net(x))
+
+
+@pytest.mark.parametrize("parts", ["contexts", "branches"])
+def test_layers_without_some_parts_are_shown_again_without_them(tmp_path, parts):
+    torch.manual_seed(1)
+    model, x = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU()).eval(), torch.randn(1, 3, 17, 13)
+    torch.export.save(torch.export.export(model, (x,)), tmp_path / "m.pt2")
+    opened = read_program(tmp_path / "m.pt2")
+    conversion = surgeon.convert(opened.module, opened.inputs, options={"parts": parts})
+    (layer,) = (m for m in conversion.model.modules() if isinstance(m, surgeon.SAConv2d))
+    oracle.shake(layer)
+    surgeon.save(conversion, tmp_path / "o.pt2", example_inputs=opened.inputs, program=opened)
+    again = read_program(tmp_path / "o.pt2").module
+    (found,) = (m for m in again.modules() if isinstance(m, surgeon.SAConv2d))
+    assert found.parts == parts
+    with torch.no_grad():
+        assert oracle.relative_error(found(x), oracle.saconv(layer, x)) < 1e-5

@@ -8,10 +8,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import saconv_surgeon as surgeon
-from saconv_surgeon.models.running.inputs import Inputs
 from saconv_surgeon.records import Plan, from_dict, to_dict
-from saconv_surgeon.surgery.inexact.initialization import BATCHES, batches_of
-from tests import nets
 from tests.surgery.inexact.models import X, net, to_spconv
 
 
@@ -68,36 +65,10 @@ def test_targets_that_preserve_the_function_need_no_start(options):
         surgeon.convert(net(), X, **options)
 
 
-def test_batches_of_a_data_loader_with_labels():
+def test_data_from_a_data_loader_with_labels():
     loader = DataLoader(TensorDataset(X.repeat(8, 1, 1, 1), torch.arange(32)), batch_size=4)
-    batches = batches_of(loader, Inputs.of(X), net())
-    assert [batch.shapes for batch in batches] == [((4, 8, 12, 12),)] * 8
     found = to_spconv(data=loader).explained
     assert (found.calibrated_on, found.samples) == (24, 8)
-
-
-def test_endless_data_is_not_read_to_its_end():
-    def endless():
-        while True:
-            yield X, "label"
-
-    assert len(batches_of(endless(), Inputs.of(X), net())) == BATCHES
-
-
-def test_batches_follow_the_example():
-    example = Inputs.of(X.double().to(memory_format=torch.channels_last))
-    (batch,) = batches_of([X], example, net().double())
-    assert batch.tensors[0].dtype == torch.float64
-    assert batch.tensors[0].is_contiguous(memory_format=torch.channels_last)
-
-
-def test_models_of_several_inputs_take_whole_batches():
-    model = nets.TwoInputs()
-    example = (
-        Inputs.of(nets.example(model)[0]) if isinstance(nets.example(model), list) else Inputs.of(nets.example(model))
-    )
-    (batch,) = batches_of([example.args or dict(example.kwargs)], example, model)
-    assert batch.shapes == example.shapes
 
 
 def test_a_single_batch_is_divided_by_samples():

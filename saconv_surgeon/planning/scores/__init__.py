@@ -1,0 +1,1 @@
+"""What each candidate of each layer promises: scores from the data, from a short training, and baselines without either."""
