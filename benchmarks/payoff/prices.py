@@ -87,7 +87,10 @@ def _inputs(model: nn.Module, paths: list[str], example: Tensor) -> dict[str, Te
     seen: dict[str, Tensor] = {}
 
     def keep(path: str) -> Callable[..., None]:
-        return lambda module, inputs, output: seen.setdefault(path, inputs[0].clone())
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            seen.setdefault(path, inputs[0].clone())  # what a hook returns takes the output's place
+
+        return hook
 
     hooks = [model.get_submodule(path).register_forward_hook(keep(path)) for path in paths]
     with torch.no_grad():
