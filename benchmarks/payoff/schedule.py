@@ -44,8 +44,9 @@ RATES: Arms = [
 ]
 SINGLE: Arms = [("adamw-x3", f"only-{i}") for i in range(8)]
 WHAT: list[tuple[tuple[str, ...], Arms]] = [
-    (("dense", "classify"), [*FIRST, *OTHER_MODELS]),
+    (("dense", "classify"), FIRST),
     (("dense", "classify"), BUDGET),
+    (("dense", "classify"), OTHER_MODELS),
     (("detect",), [*FIRST, OTHER_MODELS[1]]),
     (("dense",), SINGLE),
     (("dense", "classify"), RATES),

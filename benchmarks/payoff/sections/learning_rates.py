@@ -33,8 +33,8 @@ def learning_rates(results: Results) -> list[str]:
     return [
         "## At which rate?",
         "SAConv everywhere, each against the untouched model trained with the same optimizer. The rate of everything else is the "
-        "same in all rows of an optimizer: for AdamW that of the first training, for SGD the best of several for the untouched model, "
-        "on a seed that is not among these (`benchmarks/results/payoff/*/rates.json`).",
+        "same in all rows of an optimizer: for AdamW that of the first training, for SGD the best of several for the untouched "
+        "model, on a seed that is not among these (`benchmarks/results/payoff/*/rates.json`).",
         markdown(["recipe", *(f"{TASK_WORDS[task].heading}, Δ {TASK_WORDS[task].measure}" for task in tasks)], rows),
         bullets(*said),
     ]
