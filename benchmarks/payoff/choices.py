@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from benchmarks.payoff.arms import Situation, eligible
+from benchmarks.payoff.planned import planned
 from benchmarks.payoff.prices import CANDIDATES, prices
 
 SHARE = 0.25
@@ -61,10 +62,20 @@ def _stages(s: Situation, paths: Sequence[str]) -> list[Pair]:
     return [(path, "all") for path in reversed(paths) if path in within]
 
 
+def _planned(name: str) -> Choice:
+    def choose(s: Situation) -> dict[str, str]:
+        costs = priced(s)
+        return planned(name, s, costs, budget(costs))
+
+    return choose
+
+
+PLANNED = ("plan", "promise", "plan-probe", "probe", "prior", "split-fisher", "gradient", "probe-spread")
 CHOICES: dict[str, Choice] = {
     "contexts-only": _in_order(lambda s, paths: [(path, "contexts") for path in reversed(paths)]),
     "random": _in_order(lambda s, paths: _shuffled([(path, "all") for path in paths], s.seed)),
     "random-parts": _in_order(lambda s, paths: _shuffled([(p, name) for p in paths for name in CANDIDATES], s.seed)),
     "depth": _in_order(lambda s, paths: [(path, "all") for path in reversed(paths)]),
     "stages": _in_order(_stages),
+    **{name: _planned(name) for name in PLANNED},
 }

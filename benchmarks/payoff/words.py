@@ -77,8 +77,13 @@ ARM_WORDS = {
 }
 CHOICE_WORDS = {
     "plan": "`plan`, its default",
-    "promise": "`plan --score promise`",
-    "probe": "`plan --score probe`",
+    "plan-probe": "`plan --score probe`",
+    "promise": "promise without the prior",
+    "probe": "probe without the prior",
+    "prior": "the prior alone",
+    "split-fisher": "split-half score with the diagonal Fisher matrix",
+    "gradient": "squared gradient",
+    "probe-spread": "probe by the spread of the switch",
     "contexts-only": "contexts only, the deepest first",
     "random": "random, whole layers",
     "random-parts": "random, layers and parts",

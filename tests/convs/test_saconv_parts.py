@@ -364,3 +364,11 @@ def test_pasted_layer_is_not_taken_apart():
     for parts, code in (("all", None), ("contexts", "published-layer"), ("branches", "published-layer")):
         (site, *_) = surgeon.inspect(nn.Sequential(pasted), X, options={"parts": parts})
         assert site.reason_code == code, site.reason
+
+
+@pytest.mark.parametrize("parts", KEYS)
+def test_plans_name_parts_only_if_not_all(parts):
+    """So that plans of whole layers are what they were before there was a choice."""
+    plan = surgeon.convert(nn.Conv2d(4, 8, 3), X, options={"parts": parts}).plan
+    assert plan.options == ({} if parts == "all" else {"parts": parts})
+    assert surgeon.apply(nn.Conv2d(4, 8, 3), plan).parts == parts

@@ -34,4 +34,4 @@ class Goal:
     @property
     def written(self) -> dict[str, str]:
         """All options as a plan records them."""
-        return {name: str(value) for name, value in self.options.items()}
+        return self.target.written(self.options)

@@ -39,12 +39,14 @@ class Cost:
 class Option:
     """An option of a target. ``parse`` makes a value of what the user typed, or raises ``ValueError``.
 
-    A plan records ``str`` of the value, which must parse to the same value. ``help`` says what is needed.
+    A plan records ``str`` of the value, which must parse to the same value. ``help`` says what is needed. ``unwritten`` leaves
+    the default out of plans: they mean what they meant before there was this option.
     """
 
     default: str
     parse: Callable[[str], Any]
     help: str
+    unwritten: bool = False
 
 
 Options = Mapping[str, Any]
@@ -109,6 +111,13 @@ class Target:
                     f"{name} {text!r} of the target {self.name!r}: {error}; needed: {option.help}"
                 ) from error
         return values
+
+    def written(self, values: Options) -> dict[str, str]:
+        """The values of all options as a plan records them; :meth:`parse` reads them again."""
+        texts = {name: str(values[name]) for name in self.options}
+        return {
+            n: text for n, text in texts.items() if not (self.options[n].unwritten and text == self.options[n].default)
+        }
 
 
 class _Later(str):

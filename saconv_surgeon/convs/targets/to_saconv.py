@@ -77,6 +77,7 @@ SACONV = Target(
             "all",
             parse_parts,
             "contexts (global context alone, almost no time or MACs: try it first), branches (wide branch and switch), or all",
+            unwritten=True,
         )
     },
     absorbs=True,

@@ -43,5 +43,5 @@ def targets_in_use(plan: Plan) -> list[Line]:
 
 def advice(plan: Plan) -> list[Line]:
     """What to try first, if whole switchable layers were asked for."""
-    whole = plan.target == "saconv" and plan.options.get("parts") == "all"
+    whole = plan.target == "saconv" and plan.options.get("parts", "all") == "all"
     return [line(CONTEXTS_FIRST, "dim")] if whole and plan.converted_paths else []
