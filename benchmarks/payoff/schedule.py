@@ -20,7 +20,8 @@ FIRST: Arms = [
 ]
 OTHER_MODELS: Arms = [("adamw-x1", "wider"), ("adamw-x1", "zero-branch")]
 BUDGET: Arms = [
-    ("adamw-x3", f"{name}-quarter") for name in ("random", "depth", "stages", "random-parts", "contexts-only")
+    ("adamw-x3", f"{name}-quarter")
+    for name in ("plan", "random", "depth", "stages", "plan-probe", "random-parts", "contexts-only")
 ]
 CONTROLS: Arms = [
     ("adamw-x3", "branches"),
