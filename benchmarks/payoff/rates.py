@@ -7,18 +7,31 @@ from __future__ import annotations
 
 import copy
 import sys
+from pathlib import Path
 
 import torch
 
-from benchmarks.payoff.cells import RESULTS, write_json
+from benchmarks.payoff.cells import RESULTS, claimed, write_json
 from benchmarks.payoff.recipes import Recipe
 from benchmarks.payoff.tasks import TASKS
-from benchmarks.payoff.tasks.task import Task
+from benchmarks.payoff.tasks.task import CACHE, Task
 from benchmarks.payoff.train import base, train
 
 SCHEMA = "saconv-surgeon/payoff-rates/1"
 SEED = 100
 TRIED = {"adamw": (3e-4, 1e-3, 3e-3), "sgd": (3e-3, 1e-2, 3e-2, 1e-1)}
+
+
+def try_missing() -> None:
+    """For every task of which nothing was kept."""
+    for task in TASKS.values():
+        with claimed(CACHE / "claims" / f"{task.name}-rates.lock") as ours:
+            if ours and not _path(task).exists():
+                try_rates(task)
+
+
+def _path(task: Task) -> Path:
+    return RESULTS / task.name / "rates.json"
 
 
 def try_rates(task: Task) -> None:
@@ -41,7 +54,7 @@ def try_rates(task: Task) -> None:
         "after": found,
         "used": dict(task.rates),
     }
-    write_json(RESULTS / task.name / "rates.json", record)
+    write_json(_path(task), record)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from torch import nn
 import saconv_surgeon as surgeon
 from benchmarks.payoff.arms import Situation, arm, why_not
 from benchmarks.payoff.cells import Cell, claimed
+from benchmarks.payoff.rates import try_missing
 from benchmarks.payoff.recipes import parsed
 from benchmarks.payoff.schedule import cells
 from benchmarks.payoff.tasks import TASKS
@@ -103,6 +104,8 @@ def main() -> None:
     command = [sys.executable, "-m", "benchmarks.payoff.run", "--processes", "1", "--only", options.only]
     others = [subprocess.Popen(command) for _ in range(options.processes - 1)]
     work(options.only)
+    if not options.only:
+        try_missing()
     if any(other.wait() for other in others):
         raise SystemExit(1)
 

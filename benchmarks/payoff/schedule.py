@@ -20,7 +20,8 @@ FIRST: Arms = [
 ]
 OTHER_MODELS: Arms = [("adamw-x1", "wider"), ("adamw-x1", "zero-branch")]
 BUDGET: Arms = [
-    ("adamw-x3", f"{name}-quarter") for name in ("random", "depth", "stages", "random-parts", "contexts-only")
+    ("adamw-x3", f"{name}-quarter")
+    for name in ("plan", "random", "depth", "stages", "plan-probe", "random-parts", "contexts-only")
 ]
 CONTROLS: Arms = [
     ("adamw-x3", "branches"),
@@ -44,8 +45,9 @@ RATES: Arms = [
 ]
 SINGLE: Arms = [("adamw-x3", f"only-{i}") for i in range(8)]
 WHAT: list[tuple[tuple[str, ...], Arms]] = [
-    (("dense", "classify"), [*FIRST, *OTHER_MODELS]),
+    (("dense", "classify"), FIRST),
     (("dense", "classify"), BUDGET),
+    (("dense", "classify"), OTHER_MODELS),
     (("detect",), [*FIRST, OTHER_MODELS[1]]),
     (("dense",), SINGLE),
     (("dense", "classify"), RATES),

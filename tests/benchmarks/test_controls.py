@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from benchmarks.payoff.arms import eligible
-from benchmarks.payoff.choices import taken_in_order
+from benchmarks.payoff.arms import Situation, eligible, layers_converted
+from benchmarks.payoff.choices import CHOICES, budget, priced, taken_in_order
 from benchmarks.payoff.controls import ZeroBranch, widened, wider, with_layers
 from benchmarks.payoff.tasks.classify import Classify, largest
 from benchmarks.payoff.tasks.dense import Dense, mean_iou
@@ -70,6 +70,19 @@ def test_choices_stay_within_the_price():
     order = [("b", "all"), ("a", "all"), ("a", "contexts"), ("c", "all"), ("c", "contexts")]
     assert taken_in_order(order, costs, 4.0) == {"a": "all", "c": "all"}
     assert taken_in_order(order, costs, 1.6) == {"a": "contexts", "c": "contexts"}
+
+
+@pytest.mark.parametrize("name", ["random", "random-parts", "depth", "stages", "contexts-only"])
+def test_a_quarter_of_the_price(name):
+    task = Dense()
+    s = Situation(task, 0, moved(task.new_model()))
+    costs = priced(s)
+    chosen = CHOICES[name](s)
+    assert chosen and sum(costs[path][parts] for path, parts in chosen.items()) <= budget(costs)
+    assert budget(costs) == pytest.approx(sum(own["all"] for own in costs.values()) / 4)
+    model = layers_converted(s.model, task, chosen)
+    assert {path for path, module in model.named_modules() if type(module).__name__ == "SAConv2d"} == set(chosen)
+    assert torch.equal(model(task.example()), s.model(task.example()))
 
 
 def test_mean_iou_by_hand():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from benchmarks.payoff.sections.wording import TWIN
 from benchmarks.payoff.tables import PERCENT, Results, markdown
+from benchmarks.payoff.tasks import TASKS
 from benchmarks.payoff.words import TASK_WORDS, run_tasks
 
 WHAT = """\
@@ -26,15 +27,15 @@ def introduction(results: Results) -> list[str]:
         words, records = TASK_WORDS[task], list(results.cells[task, *TWIN].values())
         accuracy = PERCENT * sum(r["metric"] for r in records) / len(records)
         parameters = f"{records[0]['parameters']:,}"
-        rows.append(
-            [f"**{words.heading}**: {words.about}", words.measure, f"{accuracy:.1f}", parameters, str(len(records))]
-        )
+        steps = f"{TASKS[task].base_steps:,} + {TASKS[task].steps}"
+        name = f"**{words.heading}**: {words.about}"
+        rows.append([name, words.measure, f"{accuracy:.1f}", parameters, steps, str(len(records))])
     devices = sorted({str(r["device"]) for seeds in results.cells.values() for r in seeds.values()})
     return [
         "# Does converting pay?",
         WHAT,
         HOW,
-        markdown(["task", "measure", "untouched, %", "parameters", "seeds"], rows),
+        markdown(["task", "measure", "untouched, %", "parameters", "steps, first and then", "seeds"], rows),
         f"Device: {', '.join(devices)}; one thread.",
         "![gain by task and arm](pictures/payoff.svg)",
     ]

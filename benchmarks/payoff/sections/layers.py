@@ -12,6 +12,10 @@ from benchmarks.payoff.tables import PERCENT, Results, markdown, text
 from benchmarks.payoff.words import CHOICE_WORDS, PLANS, TASK_WORDS, run_tasks
 
 RECIPE = "adamw-x3"
+QUARTER = """\
+Layers and parts are chosen so that the folded layers add at most a quarter of the latency that converting all of them adds; new
+parts at ×3. On maps as small as these a layer's latency is mostly the number of its operations, so contexts are not as cheap here
+as on larger maps ([performance.md](performance.md)). *Lead* is how much the first row gains over the others."""
 
 
 def single_layers(results: Results) -> list[str]:
@@ -73,8 +77,7 @@ def budgets(results: Results) -> list[str]:
         return []
     return [
         "## For a quarter of the price",
-        "Layers and parts are chosen so that the folded layers add at most a quarter of the latency that converting all adds; "
-        "new parts at ×3. *Lead* is how much the first row gains over the others.",
+        QUARTER,
         *blocks,
     ]
 

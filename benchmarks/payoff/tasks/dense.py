@@ -52,7 +52,7 @@ class Dense(Task):
     base_steps: int = 2000
     base_rate: float = 3e-3
     steps: int = 300
-    rates: dict[str, float] = field(default_factory=lambda: {"adamw": 3e-3, "sgd": 3e-2})
+    rates: dict[str, float] = field(default_factory=lambda: {"adamw": 3e-3, "sgd": 3e-2}, hash=False)
 
     def new_model(self) -> nn.Module:
         """The labeller."""

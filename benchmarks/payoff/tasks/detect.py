@@ -57,7 +57,7 @@ class Detect(Task):
     base_steps: int = 1200
     base_rate: float = 3e-3
     steps: int = 300
-    rates: dict[str, float] = field(default_factory=lambda: {"adamw": 3e-3, "sgd": 1e-2})
+    rates: dict[str, float] = field(default_factory=lambda: {"adamw": 3e-3, "sgd": 1e-2}, hash=False)
 
     def new_model(self) -> nn.Module:
         """A YOLO with the settings that its loss asks for."""

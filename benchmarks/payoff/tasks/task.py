@@ -40,7 +40,7 @@ class Task:
     base_steps: int
     base_rate: float
     steps: int
-    rates: Mapping[str, float] = field(default_factory=dict)
+    rates: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     def pictures(self, seed: int, *, test: bool) -> Pictures:
         """Those of a seed."""
