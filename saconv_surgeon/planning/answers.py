@@ -71,7 +71,7 @@ def _why(
     if all(any(load is None for load in own) for own in loads):
         return "its price is not known"
     fits = any(all(load is not None and load <= most for load, most in zip(own, left, strict=True)) for own in loads)
-    return "gains too little to be worth another round" if fits else "others gain more for the price"
+    return "gains next to nothing beside what was chosen" if fits else "others gain more for the price"
 
 
 def _taken(priced: Priced, chosen: Choice) -> list[float]:

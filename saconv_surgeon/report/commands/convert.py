@@ -15,7 +15,7 @@ from saconv_surgeon.report.sections.chosen_layers import summary as chosen_summa
 from saconv_surgeon.report.sections.convolution_table import convolution_table, decisions, ledger, notes, refusals
 from saconv_surgeon.report.sections.cost_of_two import cost_of_two, with_price
 from saconv_surgeon.report.sections.explained import explained_page, explained_table, summary
-from saconv_surgeon.report.sections.gain_curve import gain_chart, gain_curve
+from saconv_surgeon.report.sections.gain_curve import gain_chart, gain_page
 from saconv_surgeon.report.sections.gate_lines import gate_blocks
 from saconv_surgeon.report.sections.proof import proof
 from saconv_surgeon.report.sections.targets_in_words import advice, targets_in_use
@@ -86,7 +86,7 @@ def _page(told: Told, gates: Gates) -> Page:
         *(advice(plan) if planned is None else chosen_summary(planned)),
         *notes(plan.sites),
     ]
-    choices = () if planned is None else (chosen_page(planned), gain_curve(planned), offers_page(planned))
+    choices = () if planned is None else (chosen_page(planned), gain_page(planned), offers_page(planned))
     tables = (*(() if explained is None else (explained_page(explained),)), *choices, decisions(plan))
     chart = None if planned is None else gain_chart(planned)
     curves = () if chart is None else (chart,)

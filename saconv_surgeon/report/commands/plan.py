@@ -10,7 +10,7 @@ from saconv_surgeon.report.blocks import BLANK, Block, line
 from saconv_surgeon.report.page import Page
 from saconv_surgeon.report.report import Report, visible
 from saconv_surgeon.report.sections.chosen_layers import chosen_layers, chosen_page, offers_page, summary
-from saconv_surgeon.report.sections.gain_curve import gain_chart, gain_curve
+from saconv_surgeon.report.sections.gain_curve import gain_chart, gain_curve, gain_page
 from saconv_surgeon.report.sections.gate_lines import gate_blocks, gate_lines
 
 Gates = Sequence[GateResult]
@@ -37,7 +37,7 @@ def _page(planned: BudgetedPlan, name: str, gates: Gates) -> Page:
         name,
         models=(name,),
         verdicts=(*summary(planned), *gate_lines(gates)),
-        tables=(chosen_page(planned), gain_curve(planned), offers_page(planned)),
+        tables=(chosen_page(planned), gain_page(planned), offers_page(planned)),
         curves=() if chart is None else (chart,),
         rows=tuple(_rows(planned)),
     )

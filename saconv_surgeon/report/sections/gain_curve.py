@@ -33,6 +33,12 @@ def gain_curve(planned: BudgetedPlan) -> Table:
     return Table(TITLE, columns, rows)
 
 
+def gain_page(planned: BudgetedPlan) -> Table:
+    """The same for a page, which draws the curve."""
+    shown = gain_curve(planned)
+    return Table(shown.title, shown.columns[:-1], tuple(row[:-1] for row in shown.rows))
+
+
 def gain_chart(planned: BudgetedPlan) -> Curve | None:
     """The same as a line, for a page; None if there are fewer than two points."""
     if len(planned.curve) < 2:
