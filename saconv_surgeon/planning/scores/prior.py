@@ -1,6 +1,7 @@
 """A score of one model's data, drawn towards what parts bring on average: few batches say little about single layers.
 
-The score says **where** a part is worth having, and of that only half: the other half is shared out evenly over the layers.
+The score says **where** a part is worth having: a third by what layers gain together, a third by what each gains alone, since the
+steps of a training overlap less than first steps do. The last third is shared out evenly over the layers.
 **Which** part is worth having is known from experiments with controls, since scores at the start rate the wide branch too high:
 there it counts as if it were switched on already.
 """
@@ -14,7 +15,7 @@ from typing import Any, Self
 from saconv_surgeon.planning.scores.gains import Gains
 from saconv_surgeon.records.budgeted_plan import Candidate, ScoreName
 
-WEIGHT = 0.5
+EVEN = 1 / 3
 CONTEXTS, BRANCHES, WHOLE = "contexts", "branches", "all"
 SHARES: Mapping[str, float] = {CONTEXTS: 0.84, BRANCHES: 0.35, WHOLE: 1.0}
 """Of what whole layers bring, by their parts: the mean of two tasks, dense labelling and classification of digits on photos."""
@@ -24,10 +25,11 @@ SHARES: Mapping[str, float] = {CONTEXTS: 0.84, BRANCHES: 0.35, WHOLE: 1.0}
 class DrawnToPrior:
     """With E what the score promises of all layers whole, and n the number of layers,
 
-        E Σ share f(layers with the part),   f(S) = (1 - w) score(S) / score(all layers) + w |S| / n,
+        E Σ share f(layers with the part),
+        f(S) = (1 - w) (score(S) / score(all) + Σ score(p) / Σ score(q)) / 2 + w |S| / n,
 
-    summed over contexts, branches, and what branches add to contexts in whole layers; score(S) is that of the part alone, so
-    gains overlap within each. Candidates without parts of their own, as other targets, are as the score has them.
+    summed over contexts, branches, and what branches add to contexts in whole layers; score is that of the part alone, p in S
+    and q in all layers. Candidates without parts of their own, as other targets, are as the score has them.
 
     Args:
         score: The score.
@@ -41,7 +43,7 @@ class DrawnToPrior:
     parts: Mapping[str, Mapping[str, str]]
     names: Mapping[str, Mapping[str, str]]
     everything: float
-    weight: float = WEIGHT
+    weight: float = EVEN
 
     @classmethod
     def of_candidates(cls, score: Gains, candidates: Mapping[str, Sequence[Candidate]]) -> Self:
@@ -107,9 +109,11 @@ class DrawnToPrior:
         known = self.names[part]
         count = max(len(known), len(self.names[WHOLE]), 1)
         even = len(paths) / count
-        most = self.score.of(known)
-        if not most > 0:
+        alone = {path: max(self.score.of({path: name}), 0.0) for path, name in known.items()}
+        most, total = self.score.of(known), sum(alone.values())
+        if not (most > 0 and total > 0):
             return even
-        told = self.score.of({path: known[path] for path in paths if path in known}) / most
+        together = self.score.of({path: known[path] for path in paths if path in known}) / most
+        apart = sum(alone.get(path, 0.0) for path in paths) / total
         unknown = sum(path not in known for path in paths) / count
-        return (1 - self.weight) * (told + unknown) + self.weight * even
+        return (1 - self.weight) * ((together + apart) / 2 + unknown) + self.weight * even

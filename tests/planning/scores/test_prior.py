@@ -33,8 +33,8 @@ def test_the_score_says_where_and_the_prior_which_part():
     assert drawn.of(dict.fromkeys(OFFERED, "all")) == pytest.approx(everything)
     assert drawn.of(dict.fromkeys(OFFERED, "contexts")) == pytest.approx(SHARES["contexts"] * everything)
     assert drawn.of(dict.fromkeys(OFFERED, "branches")) == pytest.approx(SHARES["branches"] * everything)
-    assert drawn.of({"a": "contexts"}) == pytest.approx(SHARES["contexts"] * everything * (0.5 * 3 / 4 + 0.5 / 4))
-    assert drawn.beside({"a": "all"}, "c", "contexts") == pytest.approx(SHARES["contexts"] * everything * 0.5 / 4)
+    assert drawn.of({"a": "contexts"}) == pytest.approx(SHARES["contexts"] * everything * (2 / 3 * 3 / 4 + 1 / 3 / 4))
+    assert drawn.beside({"a": "all"}, "c", "contexts") == pytest.approx(SHARES["contexts"] * everything / 3 / 4)
     assert drawn.of({}) == 0.0
 
 
@@ -76,3 +76,17 @@ def test_other_targets_are_as_the_score_has_them():
     offered = {"a": [*PARTS, Candidate("aws", "aws")]}
     known = SumOfGains("probe", "share", {"a": {"contexts": 0.1, "branches": 0.1, "all": 0.2, "aws": 0.5}})
     assert DrawnToPrior.of_candidates(known, offered).beside({}, "a", "aws") == pytest.approx(0.5)
+
+
+def test_half_of_what_overlaps_counts_all_the_same():
+    class Twins(SumOfGains):
+        """Two layers that do the same."""
+
+        def of(self, chosen):
+            return max((super(Twins, self).of({path: name}) for path, name in chosen.items()), default=0.0)
+
+    twins = Twins("promise", "nats", {p: {"contexts": 1.0, "branches": 1.0, "all": 2.0} for p in ("a", "b")})
+    drawn = DrawnToPrior.of_candidates(twins, {"a": PARTS, "b": PARTS})
+    one, both = drawn.of({"a": "contexts"}), drawn.of({"a": "contexts", "b": "contexts"})
+    assert both == pytest.approx(2.0 * SHARES["contexts"])
+    assert one == pytest.approx(both * (1 / 3 * 1 + 1 / 3 * 1 / 2 + 1 / 3 * 1 / 2))
