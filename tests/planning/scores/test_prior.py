@@ -4,7 +4,7 @@ import pytest
 
 from saconv_surgeon.planning.choosing import Problem, choose
 from saconv_surgeon.planning.scores.gains import SumOfGains
-from saconv_surgeon.planning.scores.prior import SHARES, DrawnToPrior
+from saconv_surgeon.planning.scores.prior import EVEN, SHARES, DrawnToPrior
 from saconv_surgeon.records.budgeted_plan import Candidate
 
 PARTS = [Candidate(name, "saconv", {"parts": name}) for name in ("contexts", "branches", "all")]
@@ -33,8 +33,10 @@ def test_the_score_says_where_and_the_prior_which_part():
     assert drawn.of(dict.fromkeys(OFFERED, "all")) == pytest.approx(everything)
     assert drawn.of(dict.fromkeys(OFFERED, "contexts")) == pytest.approx(SHARES["contexts"] * everything)
     assert drawn.of(dict.fromkeys(OFFERED, "branches")) == pytest.approx(SHARES["branches"] * everything)
-    assert drawn.of({"a": "contexts"}) == pytest.approx(SHARES["contexts"] * everything * (2 / 3 * 3 / 4 + 1 / 3 / 4))
-    assert drawn.beside({"a": "all"}, "c", "contexts") == pytest.approx(SHARES["contexts"] * everything / 3 / 4)
+    assert drawn.of({"a": "contexts"}) == pytest.approx(
+        SHARES["contexts"] * everything * ((1 - EVEN) * 3 / 4 + EVEN / 4)
+    )
+    assert drawn.beside({"a": "all"}, "c", "contexts") == pytest.approx(SHARES["contexts"] * everything * EVEN / 4)
     assert drawn.of({}) == 0.0
 
 
@@ -89,4 +91,4 @@ def test_half_of_what_overlaps_counts_all_the_same():
     drawn = DrawnToPrior.of_candidates(twins, {"a": PARTS, "b": PARTS})
     one, both = drawn.of({"a": "contexts"}), drawn.of({"a": "contexts", "b": "contexts"})
     assert both == pytest.approx(2.0 * SHARES["contexts"])
-    assert one == pytest.approx(both * (1 / 3 * 1 + 1 / 3 * 1 / 2 + 1 / 3 * 1 / 2))
+    assert one == pytest.approx(both * ((1 - EVEN) * (1 + 1 / 2) / 2 + EVEN / 2))
