@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -46,7 +47,7 @@ def planned(name: str, s: Situation, costs: Costs, most: float) -> dict[str, str
 
 def _drawn(gains: Gains, candidates: Mapping[str, Sequence[Candidate]], *, alone: bool) -> Gains:
     drawn = DrawnToPrior.of_candidates(gains, candidates)
-    return DrawnToPrior(drawn.score, drawn.shares, drawn.everything, 1.0) if alone else drawn
+    return replace(drawn, weight=1.0) if alone else drawn
 
 
 def _inputs(batch: Pictures) -> Inputs:

@@ -1,7 +1,9 @@
 """A score of one model's data, drawn towards what parts bring on average: few batches say little about single layers.
 
-On the tasks of ``docs/payoff.md`` no score ranks single layers reliably, while the share of the whole gain that contexts bring is
-much the same everywhere. So half of what is promised is shared out by the score, and half evenly over the layers.
+The score says **where** a part is worth having: a third by what layers gain together, a third by what each gains alone, since the
+steps of a training overlap less than first steps do. The last third is shared out evenly over the layers.
+**Which** part is worth having is known from experiments with controls, since scores at the start rate the wide branch too high:
+there it counts as if it were switched on already.
 """
 
 from __future__ import annotations
@@ -10,44 +12,55 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from saconv_surgeon.planning.scores.baselines import is_whole
 from saconv_surgeon.planning.scores.gains import Gains
 from saconv_surgeon.records.budgeted_plan import Candidate, ScoreName
 
-WEIGHT = 0.5
-SHARES: Mapping[str, float] = {"contexts": 0.7, "branches": 0.4, "all": 1.0}
-"""Of what a whole layer brings, by its parts: see ``docs/payoff.md``."""
+EVEN = 1 / 3
+CONTEXTS, BRANCHES, WHOLE = "contexts", "branches", "all"
+SHARES: Mapping[str, float] = {CONTEXTS: 0.84, BRANCHES: 0.35, WHOLE: 1.0}
+"""Of what whole layers bring, by their parts: the mean of two tasks, dense labelling and classification of digits on photos."""
 
 
 @dataclass(frozen=True)
 class DrawnToPrior:
-    """``(1 - w) score + w E Σ share / layers``, with E what the score promises of all layers whole.
+    """With E what the score promises of all layers whole, and n the number of layers,
 
-    Candidates without parts of their own, as other targets, are as the score has them. ``shares`` is by path and candidate.
+        E Σ share f(layers with the part),
+        f(S) = (1 - w) (score(S) / score(all) + Σ score(p) / Σ score(q)) / 2 + w |S| / n,
+
+    summed over contexts, branches, and what branches add to contexts in whole layers; score is that of the part alone, p in S
+    and q in all layers. Candidates without parts of their own, as other targets, are as the score has them.
+
+    Args:
+        score: The score.
+        parts: By path and candidate, the part: ``"contexts"``, ``"branches"`` or ``"all"``.
+        names: By part and path, the candidate that the score knows for it.
+        everything: E.
+        weight: w.
     """
 
     score: Gains
-    shares: Mapping[str, Mapping[str, float]]
+    parts: Mapping[str, Mapping[str, str]]
+    names: Mapping[str, Mapping[str, str]]
     everything: float
-    weight: float = WEIGHT
+    weight: float = EVEN
 
     @classmethod
     def of_candidates(cls, score: Gains, candidates: Mapping[str, Sequence[Candidate]]) -> Self:
         """The prior for what is offered; layers whose gain the score does not know have none."""
-        known = {
-            path: [c for c in own if score.beside({}, path, c.name) is not None] for path, own in candidates.items()
+        parts = {
+            path: {
+                c.name: c.options["parts"]
+                for c in own
+                if c.options.get("parts") in SHARES and score.beside({}, path, c.name) is not None
+            }
+            for path, own in candidates.items()
         }
-        whole = {
-            path: next((c.name for c in own if is_whole(c) and "parts" in c.options), None)
-            for path, own in known.items()
-        }
-        everything = score.of({path: name for path, name in whole.items() if name is not None})
-        layers = max(1, sum(name is not None for name in whole.values()))
-        shares = {
-            path: {c.name: SHARES[c.options["parts"]] / layers for c in own if c.options.get("parts") in SHARES}
-            for path, own in known.items()
-        }
-        return cls(score, shares, max(everything, 0.0))
+        names: dict[str, dict[str, str]] = {part: {} for part in SHARES}
+        for path, own in parts.items():
+            for name, part in own.items():
+                names[part].setdefault(path, name)
+        return cls(score, parts, names, max(score.of(names[WHOLE]), 0.0))
 
     @property
     def name(self) -> ScoreName:
@@ -61,16 +74,27 @@ class DrawnToPrior:
 
     def of(self, chosen: Mapping[str, str]) -> float:
         """See :class:`Gains`."""
-        even = sum(self.shares.get(path, {}).get(name, 0.0) for path, name in chosen.items())
-        return (1 - self.weight) * self.score.of(chosen) + self.weight * self.everything * even
+        having: dict[str, list[str]] = {part: [] for part in SHARES}
+        others = {}
+        for path, name in chosen.items():
+            part = self.parts.get(path, {}).get(name)
+            if part is None:
+                others[path] = name
+            else:
+                having[part].append(path)
+        share = (
+            SHARES[CONTEXTS] * self._share(CONTEXTS, [*having[CONTEXTS], *having[WHOLE]])
+            + SHARES[BRANCHES] * self._share(BRANCHES, having[BRANCHES])
+            + (SHARES[WHOLE] - SHARES[CONTEXTS]) * self._share(BRANCHES, having[WHOLE])
+        )
+        return self.everything * share + (self.score.of(others) if others else 0.0)
 
     def beside(self, chosen: Mapping[str, str], path: str, name: str) -> float | None:
         """See :class:`Gains`."""
-        found = self.score.beside(chosen, path, name)
-        if found is None:
+        if self.score.beside({}, path, name) is None:
             return None
-        even = self.shares.get(path, {}).get(name, 0.0)
-        return (1 - self.weight) * found + self.weight * self.everything * even
+        others = {p: n for p, n in chosen.items() if p != path}
+        return self.of(others | {path: name}) - self.of(others)
 
     def why_unknown(self, path: str, name: str) -> str | None:
         """See :class:`Gains`."""
@@ -79,3 +103,17 @@ class DrawnToPrior:
     def to_dict(self) -> dict[str, Any]:
         """See :class:`Gains`: those of the score alone, since the prior follows from them."""
         return self.score.to_dict()
+
+    def _share(self, part: str, paths: Sequence[str]) -> float:
+        """f of layers that have a part. A layer of which the part alone is not offered counts as an average one."""
+        known = self.names[part]
+        count = max(len(known), len(self.names[WHOLE]), 1)
+        even = len(paths) / count
+        alone = {path: max(self.score.of({path: name}), 0.0) for path, name in known.items()}
+        most, total = self.score.of(known), sum(alone.values())
+        if not (most > 0 and total > 0):
+            return even
+        together = self.score.of({path: known[path] for path in paths if path in known}) / most
+        apart = sum(alone.get(path, 0.0) for path in paths) / total
+        unknown = sum(path not in known for path in paths) / count
+        return (1 - self.weight) * ((together + apart) / 2 + unknown) + self.weight * even
