@@ -44,14 +44,19 @@ RATES: Arms = [
     ("sgd-x3", "contexts"),
 ]
 SINGLE: Arms = [("adamw-x3", f"only-{i}") for i in range(8)]
+OTHER_SCORES: Arms = [
+    ("adamw-x3", f"{name}-quarter")
+    for name in ("promise", "prior", "probe", "split-fisher", "gradient", "probe-spread")
+]
 WHAT: list[tuple[tuple[str, ...], Arms]] = [
     (("dense", "classify"), FIRST),
     (("dense", "classify"), BUDGET),
     (("dense", "classify"), OTHER_MODELS),
     (("detect",), [*FIRST, OTHER_MODELS[1]]),
-    (("dense",), SINGLE),
     (("dense", "classify"), RATES),
+    (("dense", "classify"), OTHER_SCORES),
     (("dense", "classify"), CONTROLS),
+    (("dense",), SINGLE),
     (("detect",), [*BUDGET, *CONTROLS[:4], *RATES[:3]]),
 ]
 

@@ -67,6 +67,18 @@ class Results:
         """Against the untouched model with the same optimizer."""
         return self.between(task, (parsed(recipe).plain.name, "twin"), (recipe, arm), size)
 
+    def share(self, task: str, part: tuple[str, str], whole: tuple[str, str]) -> float | None:
+        """The gain of ``part`` as a share of that of ``whole``, for seeds that both have; None if that is not positive."""
+        common = self.metric(task, *part).keys() & self.metric(task, *whole).keys()
+        twin = self.metric(task, parsed(part[0]).plain.name, "twin")
+        gains = []
+        for recipe, arm in (part, whole):
+            own = self.metric(task, recipe, arm)
+            gains.append(difference(twin, {seed: own[seed] for seed in common}))
+        if gains[0] is None or gains[1] is None or gains[1].mean <= 0:
+            return None
+        return gains[0].mean / gains[1].mean
+
     def between(self, task: str, a: tuple[str, str], b: tuple[str, str], size: str | None = None) -> Difference | None:
         """Of ``b`` against ``a``, each a recipe and an arm."""
         return difference(self.metric(task, *a, size), self.metric(task, *b, size))

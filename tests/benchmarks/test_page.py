@@ -56,6 +56,14 @@ def test_budgets_are_shares_of_the_whole_gain():
     assert "| `plan`, its default | **+3.0 ± 0.2** | 75 % | – | ×1.50 | 3 |" in text
 
 
+def test_a_share_is_of_the_seeds_that_both_have():
+    rows = [record("adamw-x1", "twin", s, 0.5) for s in range(2)]
+    rows += [record("adamw-x3", "all", 0, 0.6), record("adamw-x3", "all", 1, 0.9)]
+    rows += [record("adamw-x3", "depth-quarter", 0, 0.55)]
+    share = Results.of(rows).share("dense", ("adamw-x3", "depth-quarter"), ("adamw-x3", "all"))
+    assert share == pytest.approx(0.5)
+
+
 def test_single_layers_have_their_share_of_the_price():
     assert "| `stem` | **+3.0 ± 0.0** | ×1.50 | 25 % | 3 |" in page(results())
 

@@ -71,7 +71,7 @@ def budgets(results: Results) -> list[str]:
             whole = results.gain(task, *ALL_3)
             blocks += [
                 f"### {TASK_WORDS[task].heading}: everything brings {text(whole)}",
-                _choices(results, task, names, whole),
+                _choices(results, task, names),
             ]
     if not blocks:
         return []
@@ -82,12 +82,12 @@ def budgets(results: Results) -> list[str]:
     ]
 
 
-def _choices(results: Results, task: str, names: list[str], whole: Difference | None) -> str:
+def _choices(results: Results, task: str, names: list[str]) -> str:
     best = next((name for name in PLANS if name in names), None)
     rows = []
     for name in names:
         gain = results.gain(task, RECIPE, f"{name}-quarter")
-        of_all = f"{PERCENT * gain.mean / whole.mean:.0f} %" if gain and whole and whole.mean > 0 else "–"
+        of_all = _share(results.share(task, (RECIPE, f"{name}-quarter"), ALL_3))
         leads = best is not None and name not in PLANS
         lead = results.between(task, (RECIPE, f"{name}-quarter"), (RECIPE, f"{best}-quarter")) if leads else None
         macs = results.mean(task, RECIPE, f"{name}-quarter", "macs_ratio")

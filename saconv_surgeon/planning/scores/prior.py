@@ -1,9 +1,9 @@
 """A score of one model's data, drawn towards what parts bring on average: few batches say little about single layers.
 
-**Which** part is worth having is known from experiments with controls, since scores at the start rate the wide branch too high: there
-it counts as if it were switched on already. **Where** it is worth having no score told better than an even spread over the layers,
-on the tasks of ``docs/payoff.md``; so the score has a fifth of the say: half by what layers gain together, half by what each gains
-alone, since the steps of a training overlap less than first steps do.
+**Which** part is worth having is known from experiments with controls, since scores at the start rate the wide branch too high:
+there it counts as if it were switched on already. **Where** it is worth having no score told better than an even spread over the
+layers, on the tasks of ``docs/payoff.md``; so the score has a fifth of the say: half by what layers gain together, half by what
+each gains alone, since the steps of a training overlap less than first steps do.
 """
 
 from __future__ import annotations
