@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from benchmarks.payoff.cells import Cell
 
 SEEDS = range(5)
+FRESH = range(5, 10)
+"""Seeds that nobody had looked at when the default of ``plan`` was settled: it is judged by these alone."""
 Arms = list[tuple[str, str]]
 
 FIRST: Arms = [
@@ -21,7 +23,13 @@ FIRST: Arms = [
 OTHER_MODELS: Arms = [("adamw-x1", "wider"), ("adamw-x1", "zero-branch")]
 BUDGET: Arms = [
     ("adamw-x3", f"{name}-quarter")
-    for name in ("plan", "random", "depth", "stages", "plan-probe", "random-parts", "contexts-only")
+    for name in ("random", "depth", "stages", "plan-probe", "random-parts", "contexts-only")
+]
+JUDGED: Arms = [
+    ("adamw-x1", "twin"),
+    ("adamw-x3", "all"),
+    ("adamw-x3", "contexts"),
+    *(("adamw-x3", f"{name}-quarter") for name in ("plan", "random", "depth", "stages", "contexts-only")),
 ]
 CONTROLS: Arms = [
     ("adamw-x3", "branches"),
@@ -63,6 +71,10 @@ WHAT: list[tuple[tuple[str, ...], Arms]] = [
 
 def cells() -> Iterator[Cell]:
     """All of them."""
+    for task in ("dense", "classify"):
+        for seed in FRESH:
+            for recipe, arm in JUDGED:
+                yield Cell(task, recipe, arm, seed)
     for tasks, arms in WHAT:
         for task in tasks:
             for seed in SEEDS:
