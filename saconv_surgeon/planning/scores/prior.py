@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
 from saconv_surgeon.planning.scores.gains import Gains
@@ -106,14 +107,35 @@ class DrawnToPrior:
 
     def _share(self, part: str, paths: Sequence[str]) -> float:
         """f of layers that have a part. A layer of which the part alone is not offered counts as an average one."""
+        if not paths:
+            return 0.0
         known = self.names[part]
         count = max(len(known), len(self.names[WHOLE]), 1)
         even = len(paths) / count
-        alone = {path: max(self.score.of({path: name}), 0.0) for path, name in known.items()}
-        most, total = self.score.of(known), sum(alone.values())
+        alone, most = self._known[part]
+        total = sum(alone.values())
         if not (most > 0 and total > 0):
             return even
-        together = self.score.of({path: known[path] for path in paths if path in known}) / most
+        together = self._together(part, frozenset(path for path in paths if path in known)) / most
         apart = sum(alone.get(path, 0.0) for path in paths) / total
         unknown = sum(path not in known for path in paths) / count
         return (1 - self.weight) * ((together + apart) / 2 + unknown) + self.weight * even
+
+    @cached_property
+    def _known(self) -> dict[str, tuple[dict[str, float], float]]:
+        """By part, what each layer gains by it alone, and all together."""
+        return {
+            part: ({p: max(self.score.of({p: n}), 0.0) for p, n in names.items()}, self.score.of(names))
+            for part, names in self.names.items()
+        }
+
+    @cached_property
+    def _seen(self) -> dict[tuple[str, frozenset[str]], float]:
+        """What was asked of the score: swaps of layers ask the same again and again."""
+        return {}
+
+    def _together(self, part: str, paths: frozenset[str]) -> float:
+        key = (part, paths)
+        if key not in self._seen:
+            self._seen[key] = self.score.of({path: self.names[part][path] for path in paths}) if paths else 0.0
+        return self._seen[key]
