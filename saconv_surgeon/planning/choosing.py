@@ -19,7 +19,7 @@ KEPT = 0.5
 """How much of the gains of the round before is kept: without it two layers that stand in for each other swap for ever."""
 GAP = 1e-3
 """Of the solutions after the first, whose gains are an approximation anyway."""
-MOST_SCORED = 30_000
+MOST_SCORED = 5_000
 """How often candidates are scored beside a choice before swaps end."""
 
 
