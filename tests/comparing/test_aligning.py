@@ -9,6 +9,7 @@ from torch import nn
 
 from saconv_surgeon.comparing import aligning
 from saconv_surgeon.comparing.aligning import align
+from saconv_surgeon.comparing.part_distance import DIFFERENT, SIMILAR
 from saconv_surgeon.comparing.part_tree import tree_of
 from saconv_surgeon.comparing.parts_of_model import tree
 from saconv_surgeon.comparing.structure_changes import changes_of, layer_pairs
@@ -155,7 +156,18 @@ def test_every_part_of_both_has_one_place(a, b):
     assert sorted(m.a.path for m in matches if m.a) == sorted(p.path for p in left.walk())
     assert sorted(m.b.path for m in matches if m.b) == sorted(p.path for p in right.walk())
     assert not changes_of(align(left, left))
-    assert len(changes_of(matches)) <= edits(a, b)  # moved parts count once, and less than two edits
+    # three replacements of a like kind cost 1.2 and come before an insertion and a deletion, which cost 2
+    assert SIMILAR * len(changes_of(matches)) <= DIFFERENT * edits(a, b)
+    assert bool(changes_of(matches)) == bool(edits(a, b))
+
+
+def test_three_small_changes_come_before_one_removed_and_one_added():
+    """An example that hypothesis found."""
+    like, other = ("Conv2d", "8, 8"), ("Conv2d", "8, 16")
+    a, b = [like, like, other, like], [like, other, like, other]
+    found = changes_of(align(sequence(a), sequence(b)))
+    assert [change.change for change in found] == ["changed"] * 3
+    assert edits(a, b) == 2
 
 
 def edits(a, b):
