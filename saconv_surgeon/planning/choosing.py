@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
 from saconv_surgeon.planning.knapsack import Item, solve
+from saconv_surgeon.planning.scores.gains import Gains
 
 Choice = Mapping[str, str]
 """By path, the name of the candidate; layers that stay as they are have none."""
@@ -21,16 +21,6 @@ GAP = 1e-3
 """Of the solutions after the first, whose gains are an approximation anyway."""
 MOST_SCORED = 5_000
 """How often candidates are scored beside a choice before swaps end."""
-
-
-class Gains(Protocol):
-    """What choices gain, in the units of one score."""
-
-    def of(self, chosen: Mapping[str, str]) -> float:
-        """What all of ``chosen`` gain together."""
-
-    def beside(self, chosen: Mapping[str, str], path: str, name: str) -> float | None:
-        """What candidate ``name`` of ``path`` adds beside ``chosen``; None if nothing is known about it."""
 
 
 @dataclass(frozen=True)

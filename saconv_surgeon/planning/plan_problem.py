@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from saconv_surgeon.planning.budgets import TIMED, Allowance, allowances
-from saconv_surgeon.planning.calibration import Calibration, WholeTiming
 from saconv_surgeon.planning.choosing import Problem
 from saconv_surgeon.planning.figures import Measuring, loads_of
+from saconv_surgeon.planning.price_calibration import Calibration, WholeTiming
 from saconv_surgeon.records.budgeted_plan import Budget, Price
 
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 from saconv_surgeon.errors import UsageError
 from saconv_surgeon.planning.budgets import TIMED, TOLERATED, Allowance, written
-from saconv_surgeon.planning.calibration import Calibration
-from saconv_surgeon.planning.choosing import Choice, Gains, choose
+from saconv_surgeon.planning.choosing import Choice, choose
 from saconv_surgeon.planning.figures import Found, Measuring
 from saconv_surgeon.planning.knapsack import Item, nearest
 from saconv_surgeon.planning.plan_problem import Priced
+from saconv_surgeon.planning.price_calibration import Calibration
+from saconv_surgeon.planning.scores.gains import Gains
 from saconv_surgeon.planning.whole_models import whole_timing
 from saconv_surgeon.records.budgeted_plan import Promise
 from saconv_surgeon.records.progress import OnStep, silent

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from saconv_surgeon.planning.budgets import TIMED
-from saconv_surgeon.planning.calibration import WholeTiming
 from saconv_surgeon.planning.choosing import Choice
 from saconv_surgeon.planning.figures import Found, Measuring
+from saconv_surgeon.planning.price_calibration import WholeTiming
 from saconv_surgeon.planning.prices import WholeModel
 from saconv_surgeon.records.budgeted_plan import Budget
 

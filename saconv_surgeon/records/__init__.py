@@ -14,7 +14,6 @@ from saconv_surgeon.records.budgeted_plan import (
     Price,
     Promise,
     ScoreName,
-    Solution,
 )
 from saconv_surgeon.records.conversion import (
     CONVERSION_SCHEMA,
@@ -128,7 +127,6 @@ __all__ = [
     "RecordedInputs",
     "ScoreName",
     "Shape",
-    "Solution",
     "StructureChange",
     "TensorInput",
     "Timing",

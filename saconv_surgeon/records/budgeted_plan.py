@@ -101,21 +101,6 @@ class CurvePoint:
 
 
 @dataclass(frozen=True)
-class Solution:
-    """The answer to one set of budgets: the plan, what it promises, and how the promise was checked.
-
-    ``rounds`` is how often the plan was solved and timed until the promise held.
-    """
-
-    budgets: tuple[Budget, ...]
-    plan: Plan
-    layers: tuple[LayerOffers, ...]
-    gain: float | None
-    promises: tuple[Promise, ...] = ()
-    rounds: int = 0
-
-
-@dataclass(frozen=True)
 class BudgetedPlan:
     """Which layers to convert, and to what, for a budget, with everything that led to it.
 

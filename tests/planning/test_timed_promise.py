@@ -4,9 +4,9 @@ import pytest
 
 from saconv_surgeon.errors import UsageError
 from saconv_surgeon.planning.budgets import parse_budget
-from saconv_surgeon.planning.calibration import WholeTiming
 from saconv_surgeon.planning.figures import Found
 from saconv_surgeon.planning.plan_problem import Priced
+from saconv_surgeon.planning.price_calibration import WholeTiming
 from saconv_surgeon.planning.timed_promise import MOST_ROUNDS, solve_promised
 from saconv_surgeon.records import LatencyRatio
 from saconv_surgeon.records.budgeted_plan import Price

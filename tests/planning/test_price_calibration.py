@@ -2,7 +2,7 @@
 
 import pytest
 
-from saconv_surgeon.planning.calibration import Calibration, WholeTiming
+from saconv_surgeon.planning.price_calibration import Calibration, WholeTiming
 
 PRICES = {f"l{i}": {"contexts": 0.001, "all": 0.004 + 0.001 * i} for i in range(8)}
 
