@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -32,3 +33,10 @@ class GlobalContext(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         """(N, C, 1, 1) → (N, C, 1, 1)."""
         return F.linear(input.flatten(1), self.weight.flatten(1), self.bias)[..., None, None]
+
+    def of_sum(self, total: Tensor, count: int) -> Tensor:
+        """A g + a for the sum of ``count`` pixels, (N, C) → (N, C), in one operation instead of six."""
+        kernel = self.weight.flatten(1)
+        if self.bias is None:
+            return F.linear(total / count, kernel)
+        return torch.addmm(self.bias, total, kernel.t(), alpha=1.0 / count)

@@ -8,15 +8,16 @@ of the rows at its border.
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from saconv_surgeon.convs.folded import FoldedSAConv2d
 from saconv_surgeon.convs.geometry import narrow_padding, pair
-from saconv_surgeon.convs.gradients import can_look_at, is_finite, needs_gradients, spatial_mean
+from saconv_surgeon.convs.gradients import can_look_at, needs_gradients
 
 DTYPES = (torch.float32, torch.float64)
 """In half precision conv(x) and conv(p) would each be rounded to three digits."""
@@ -48,16 +49,20 @@ class FoldedContexts(FoldedSAConv2d):
 
     def _apart(self, x: Tensor) -> Tensor | None:
         """The output; None if something is infinite or NaN, and has to be kept where it is."""
+        # After a convolution every operation takes several microseconds, however small: there are as few as possible.
         conv, after = self.conv, self._modules["post_context"]
         p = self._shift_of(x)
         y: Tensor = conv(x)
-        border = _border(conv, x.shape[-2], x.shape[-1], x.dtype)
+        padding = conv.padding if isinstance(conv.padding, str) else pair(conv.padding)
+        geometry = (pair(conv.kernel_size), pair(conv.stride), pair(conv.dilation), padding, conv.padding_mode)
+        border = _border(*geometry, x.shape[-2], x.shape[-1], x.dtype)
         shifts = torch.matmul(_responses(conv, p, border.taps), border.matrix).transpose(0, 1)
         mean, row, rows = shifts.split(border.sizes, 2)  # (N, C_out, …) each
         if after is not None:
-            mean = mean.unsqueeze(3) + spatial_mean(y, guarded=False)
-            row = row + after(mean).flatten(2)
-        if not is_finite(mean):
+            pixels = y.shape[-2] * y.shape[-1]
+            post = after.of_sum(torch.add(y.sum((2, 3)), mean.squeeze(2), alpha=pixels), pixels)  # type: ignore[operator]
+            row = row + post.unsqueeze(2)
+        if not _adds_up(row if after is None else post):
             return None
         y.add_(row.unsqueeze(2))
         if border.rows:
@@ -70,8 +75,14 @@ class FoldedContexts(FoldedSAConv2d):
         """p, (N, C_in), or (1, C_in) if it is the same for all."""
         before, shift = self._modules["pre_context"], self._parameters["pre_shift"]
         if before is not None:
-            shift = before(spatial_mean(x, guarded=False))
+            return before.of_sum(x.sum((2, 3)), x.shape[-2] * x.shape[-1])  # type: ignore[operator]
         return x.new_zeros(1, x.shape[1]) if shift is None else shift.reshape(-1, x.shape[1])
+
+
+def _adds_up(t: Tensor) -> bool:
+    """Whether nothing in ``t`` is infinite or NaN. What is finite and too large to be added up counts as infinite."""
+    with torch._C._DisableTorchDispatch():
+        return math.isfinite(float(t.sum()))
 
 
 def is_faster_apart(x: Tensor, kernel: Tensor) -> bool:
@@ -97,14 +108,24 @@ class _Border(NamedTuple):
     rows: tuple[int, int] | None
 
 
-def _border(conv: nn.Conv2d, height: int, width: int, dtype: torch.dtype) -> _Border:
-    padding = narrow_padding(conv) if conv.padding_mode == "zeros" else (0, 0, 0, 0)
-    if not any(padding):
-        return _Border(torch.ones(1, 2, dtype=dtype), (1, 1, 0), 1, None)
-    kernel, stride, dilation = conv.kernel_size, pair(conv.stride), pair(conv.dilation)
-    left, right, top, bottom = padding
-    vertical = _Axis(height, kernel[0], stride[0], dilation[0], top, bottom)
-    return _zero_padded(vertical, _Axis(width, kernel[1], stride[1], dilation[1], left, right), dtype)
+@lru_cache(maxsize=256)
+def _border(
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    dilation: tuple[int, int],
+    padding: str | tuple[int, int],
+    mode: Literal["zeros", "reflect", "replicate", "circular"],
+    height: int,
+    width: int,
+    dtype: torch.dtype,
+) -> _Border:
+    conv = nn.Conv2d(1, 1, kernel, stride, padding, dilation, padding_mode=mode, device="meta")
+    left, right, top, bottom = narrow_padding(conv) if mode == "zeros" else (0, 0, 0, 0)
+    with torch.inference_mode(False):
+        if not any((left, right, top, bottom)):
+            return _Border(torch.ones(1, 2, dtype=dtype), (1, 1, 0), 1, None)
+        vertical = _Axis(height, kernel[0], stride[0], dilation[0], top, bottom)
+        return _zero_padded(vertical, _Axis(width, kernel[1], stride[1], dilation[1], left, right), dtype)
 
 
 class _Axis(NamedTuple):
@@ -125,18 +146,16 @@ class _Axis(NamedTuple):
         return torch.tensor(taps, dtype=torch.float64)
 
 
-@lru_cache(maxsize=256)
 def _zero_padded(vertical: _Axis, horizontal: _Axis, dtype: torch.dtype) -> _Border:
-    with torch.inference_mode(False):
-        down, across = vertical.meets(), horizontal.meets()
-        whole = down.all(1).tolist()
-        first = whole.index(True) if True in whole else len(whole)
-        last = whole[first:][::-1].index(True) if True in whole else 0
-        missing = down[[*range(first), *range(len(whole) - last, len(whole))]] - 1.0
-        row = across.T.expand(vertical.kernel, -1, -1).flatten(0, 1)
-        rows = torch.einsum("oi,qj->ijoq", missing, across).reshape(len(row), -1)
-        mean = torch.outer(down.mean(0), across.mean(0)).reshape(-1, 1)
-        matrix = torch.cat([mean, row, rows], 1).to(dtype)
+    down, across = vertical.meets(), horizontal.meets()
+    whole = down.all(1).tolist()
+    first = whole.index(True) if True in whole else len(whole)
+    last = whole[first:][::-1].index(True) if True in whole else 0
+    missing = down[[*range(first), *range(len(whole) - last, len(whole))]] - 1.0
+    row = across.T.expand(vertical.kernel, -1, -1).flatten(0, 1)
+    rows = torch.einsum("oi,qj->ijoq", missing, across).reshape(len(row), -1)
+    mean = torch.outer(down.mean(0), across.mean(0)).reshape(-1, 1)
+    matrix = torch.cat([mean, row, rows], 1).to(dtype)
     return _Border(matrix, (1, row.shape[1], rows.shape[1]), len(row), (first, last))
 
 
