@@ -23,7 +23,7 @@ from saconv_surgeon.models.running.one_at_a_time import one_at_a_time
 from saconv_surgeon.models.running.trial_inputs import Redraw
 from saconv_surgeon.models.tree.recursion import with_room
 from saconv_surgeon.planning.asked import Asked
-from saconv_surgeon.planning.plan import plan_model
+from saconv_surgeon.planning.plan import Material, plan_model
 from saconv_surgeon.profiling.price import price_made
 from saconv_surgeon.profiling.profile import profile_model
 from saconv_surgeon.records import Base, BudgetedPlan, Diff, Init, Mode, Plan, PlannedSite, Profile, ScoreName, Timing
@@ -142,7 +142,7 @@ def plan(
         mode=mode,
         base=base or Base(),
     )
-    return plan_model(model, example_inputs, asked, data=data, loss=loss, step=step, on_step=on_step)
+    return plan_model(model, example_inputs, asked, Material(data, loss, step), on_step)
 
 
 @one_at_a_time

@@ -33,7 +33,7 @@ from saconv_surgeon.planning.variants import Variants
 from saconv_surgeon.profiling.environment import conditions
 from saconv_surgeon.profiling.profile import device_of
 from saconv_surgeon.profiling.timing.time_models import threads
-from saconv_surgeon.records import Base, Plan, Timing
+from saconv_surgeon.records import Plan, Timing
 from saconv_surgeon.records.budgeted_plan import BudgetedPlan
 from saconv_surgeon.records.progress import OnStep
 from saconv_surgeon.surgery.eligibility import HELD_OUTSIDE
@@ -55,66 +55,58 @@ class _Clock:
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begin
 
 
+@dataclass(frozen=True)
+class Material:
+    """What gains are learnt from: batches, a loss, a training step. What a score does not need may be missing."""
+
+    data: Iterable[Any] | None = None
+    loss: Loss | None = None
+    step: TrainStep | None = None
+
+
 def plan_model(
-    model: nn.Module,
-    example_inputs: Any | None,
-    asked: Asked,
-    *,
-    data: Iterable[Any] | None,
-    loss: Loss | None,
-    step: TrainStep | None,
-    on_step: OnStep,
+    model: nn.Module, example_inputs: Any | None, asked: Asked, material: Material, on_step: OnStep
 ) -> BudgetedPlan:
     """See :func:`saconv_surgeon.plan`."""
     with threads(None if asked.timing is None else asked.timing.threads):
-        return _plan(model, example_inputs, asked, data=data, loss=loss, step=step, on_step=on_step)
+        check_needs(asked, material.data, material.loss, material.step)
+        clock = _Clock()
+        model, inputs, batches = _opened(model, example_inputs, material.data)
+        with clock.step("looking"):
+            on_step("looking", 0.0)
+            offered, plan = _offered(model, inputs, asked)
+        if not offered.candidates:
+            nothing = with_choices(plan, {})
+            return BudgetedPlan(nothing, asked.score, "", asked.budgets, (), notes=(NOTHING,), seconds=clock.seconds)
+        saved = _saved(asked, inputs, offered, model)
+        with clock.step("scoring"):
+            score = saved.gains or learnt_gains(
+                model, plan, offered, asked, batches, material.loss, material.step, on_step
+            )
+        saved = _kept(asked, replace(saved, gains=score))
+        gains: Gains = score
+        if asked.score in NEED_DATA:
+            gains = DrawnToPrior.of_candidates(score, offered.candidates)
+        variants = Variants(model, inputs, offered, asked.seed)
+        measuring = Measuring(variants, PairedClock(model, inputs, draw_s=(asked.timing or Timing()).budget_s / 2))
+        with clock.step("pricing"):
+            priced, saved = priced_for(asked, variants, measuring, saved, on_step)
+        _kept(asked, saved)
+        with clock.step("choosing"):
+            if asked.timing is None and priced.calibrations:
+                answer = answer_untimed(priced, gains)
+            else:
+                answer = solve_promised(priced, gains, measuring, on_step=on_step)
+        return _told(asked, plan, offered, gains, priced, answer, clock)
 
 
-def _plan(
-    model: nn.Module,
-    example_inputs: Any | None,
-    asked: Asked,
-    *,
-    data: Iterable[Any] | None,
-    loss: Loss | None,
-    step: TrainStep | None,
-    on_step: OnStep,
-) -> BudgetedPlan:
-    check_needs(asked, data, loss, step)
-    clock = _Clock()
-    model, inputs, batches = _opened(model, example_inputs, data)
-    with clock.step("looking"):
-        on_step("looking", 0.0)
-        candidates = candidates_of_targets(asked.targets, asked.selection.options)
-        base = replace(asked.base, fingerprint=fingerprint(model))
-        offered = _reached(
-            model,
-            inputs,
-            offer(model, inputs, candidates, selection=asked.selection, mode=asked.mode, base=base),
-            asked,
-        )
-    plan = replace(offered.plan, inputs=described(inputs))
-    if not offered.candidates:
-        nothing = with_choices(plan, {})
-        return BudgetedPlan(nothing, asked.score, "", asked.budgets, (), notes=(NOTHING,), seconds=clock.seconds)
-    saved = _saved(asked, base, inputs, offered, model)
-    with clock.step("scoring"):
-        score = saved.gains or learnt_gains(model, plan, offered, asked, batches, loss, step, on_step)
-    saved = _kept(asked, replace(saved, gains=score))
-    gains: Gains = score
-    if asked.score in NEED_DATA:
-        gains = DrawnToPrior.of_candidates(score, offered.candidates)
-    variants = Variants(model, inputs, offered, asked.seed)
-    measuring = Measuring(variants, PairedClock(model, inputs, draw_s=(asked.timing or Timing()).budget_s / 2))
-    with clock.step("pricing"):
-        priced, saved = priced_for(asked, variants, measuring, saved, on_step)
-    saved = _kept(asked, saved)
-    with clock.step("choosing"):
-        if asked.timing is None and priced.calibrations:
-            answer = answer_untimed(priced, gains)
-        else:
-            answer = solve_promised(priced, gains, measuring, on_step=on_step)
-    return _told(asked, plan, offered, gains, priced, answer, clock)
+def _offered(model: nn.Module, inputs: Inputs, asked: Asked) -> tuple[Offered, Plan]:
+    """What each layer may become, and the plan of nothing, which says what the model is run on."""
+    candidates = candidates_of_targets(asked.targets, asked.selection.options)
+    base = replace(asked.base, fingerprint=fingerprint(model))
+    offered = offer(model, inputs, candidates, selection=asked.selection, mode=asked.mode, base=base)
+    offered = _reached(model, inputs, offered, asked)
+    return offered, replace(offered.plan, inputs=described(inputs))
 
 
 def _told(
@@ -168,12 +160,12 @@ def _reached(model: nn.Module, inputs: Inputs, offered: Offered, asked: Asked) -
     return offered
 
 
-def _saved(asked: Asked, base: Base, inputs: Inputs, offered: Offered, model: nn.Module) -> SavedScores:
+def _saved(asked: Asked, inputs: Inputs, offered: Offered, model: nn.Module) -> SavedScores:
     timing = asked.timing or Timing()
     device = device_of(model)
     settings = f"{conditions(device)['device_name']}, {timing.threads or torch.get_num_threads()} threads"
     subject = Subject(
-        base.fingerprint or "",
+        offered.plan.base.fingerprint or "",
         inputs.shapes,
         {path: tuple(c.name for c in own) for path, own in offered.candidates.items()},
         asked.score,
