@@ -1,4 +1,4 @@
-"""The wide branch in bfloat16 on CPUs. Oracle: float32. The geometries end the process in torch's own convolution."""
+"""The wide branch in half precision on CPUs. Oracle: the equations in float64. Torch's own fails for the geometries."""
 
 import pytest
 import torch
@@ -6,8 +6,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from saconv_surgeon import SAConv2d
-from saconv_surgeon.convs import bfloat16
-from saconv_surgeon.convs.bfloat16 import has_empty_windows
+from saconv_surgeon.convs import half_precision
+from saconv_surgeon.convs.half_precision import has_empty_windows
 from tests import oracle
 
 CRASHING = [
@@ -17,25 +17,32 @@ CRASHING = [
     ((64, 8, (2, 3), 3, (0, 2), (1, 2)), (1, 64, 2, 28)),
     ((4, 4, 3, 1, 2), (1, 4, 2, 9)),
 ]
+GARBAGE = [
+    ((4, 2, (1, 5), (1, 4), (0, 2)), (2, 4, 6, 4)),
+    ((16, 8, 3, (1, 2), 1), (1, 16, 9, 2)),
+    ((8, 8, (2, 3), (1, 3), (1, 0), 1, 2), (3, 8, 5, 3)),
+]
+"""Whose wide branch has an output that is one column wide, with a stride of several columns."""
 
 
-@pytest.mark.parametrize(("arguments", "shape"), CRASHING)
-def test_windows_without_taps_are_computed_in_float32(arguments, shape, monkeypatch):
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(("arguments", "shape"), CRASHING + GARBAGE)
+def test_what_torch_fails_for_is_computed_in_float32(arguments, shape, dtype, monkeypatch):
     torch.manual_seed(0)
-    conv = nn.Conv2d(*arguments).bfloat16()
-    layer, x = oracle.shake(SAConv2d.from_conv2d(conv)), torch.randn(shape).bfloat16()
+    conv = nn.Conv2d(*arguments).to(dtype)
+    layer, x = oracle.shake(SAConv2d.from_conv2d(conv)), torch.randn(shape).to(dtype)
     dtypes, plain = [], F.conv2d
 
     def watched(x, weight, bias, stride, padding, dilation, groups):
         dtypes.append(x.dtype)
         return plain(x, weight, bias, stride, padding, dilation, groups)
 
-    monkeypatch.setattr(bfloat16.F, "conv2d", watched)
+    monkeypatch.setattr(half_precision.F, "conv2d", watched)
     with torch.no_grad():
         found = layer(x), layer.eval().folded()(x)
     assert dtypes.count(torch.float32) == 2
     for y in found:
-        assert y.dtype == torch.bfloat16
+        assert y.dtype == dtype
         assert oracle.relative_error(y, oracle.saconv(layer, x)) < 0.05
 
 
@@ -43,9 +50,9 @@ def test_under_autocast(monkeypatch):
     layer, x = SAConv2d(8, 4, 4, 2, (3, 1), (2, 1)), torch.randn(3, 8, 1, 14)
     oracle.shake(layer)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert bfloat16.runs_in_bfloat16(x)
+        assert half_precision.runs_in_half(x)
         y = layer(x)
-    assert not bfloat16.runs_in_bfloat16(x)
+    assert not half_precision.runs_in_half(x)
     assert oracle.relative_error(y.detach().float(), oracle.saconv(layer, x)) < 0.05
 
 
@@ -63,4 +70,4 @@ def test_empty_windows_by_hand():
 
 def test_other_dtypes_and_devices_are_left_alone():
     for x in (torch.empty(1, 1, 2, 2), torch.empty(1, 1, 2, 2, device="meta", dtype=torch.bfloat16)):
-        assert not bfloat16.runs_in_bfloat16(x)
+        assert not half_precision.runs_in_half(x)
