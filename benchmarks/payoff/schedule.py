@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from benchmarks.payoff.cells import Cell
 
 SEEDS = range(5)
-FRESH = range(5, 10)
+FRESH = range(5, 16)
 """Seeds that nobody had looked at when the default of ``plan`` was settled: it is judged by these alone."""
 Arms = list[tuple[str, str]]
 

@@ -17,7 +17,7 @@ Layers and parts are chosen so that the folded layers add at most a quarter of t
 parts at ×3. On maps as small as these a layer's latency is mostly the number of its operations, so contexts are not as cheap here
 as on larger maps ([performance.md](performance.md)). *Lead* is how much the first row gains over the others.
 
-The default of `plan` is judged on seeds 5 to 9 alone. Three versions of it were tried on some of seeds 0 to 4 before it was
+The default of `plan` is judged on seeds from 5 on alone. Three versions of it were tried on some of seeds 0 to 4 before it was
 settled, beside the scores in the table: half as the score says and half evenly, with guessed shares of the parts; the same with
 the shares of an earlier experiment; a third each by what layers gain together, alone, and evenly. What was settled on, contexts
 first and a fifth of the say for the score, was not run on those."""
