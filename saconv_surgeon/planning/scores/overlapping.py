@@ -27,6 +27,8 @@ from saconv_surgeon.records.serialization import to_dict
 
 UNIT = "nats"
 Key = tuple[str, str]
+MOST_KNOWN = 20_000
+"""Joint gains that are kept, of some kilobytes each."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +65,14 @@ class OverlappingGains:
     def of(self, chosen: Mapping[str, str]) -> float:
         """See :class:`~saconv_surgeon.planning.scores.gains.Gains`."""
         keys = [(path, part) for path, name in chosen.items() for part in self.parts.get(path, {}).get(name, ())]
-        which = [self._index[key] for key in keys if self._gain[self._index[key]] > 0]
-        if not which:
-            return 0.0
+        which = frozenset(self._index[key] for key in keys if self._gain[self._index[key]] > 0)
+        if which not in self._known:
+            if len(self._known) >= MOST_KNOWN:
+                self._known.clear()
+            self._known[which] = self._together(sorted(which)) if which else 0.0
+        return self._known[which]
+
+    def _together(self, which: list[int]) -> float:
         b = self._gain[which]
         root = np.linalg.cholesky(self._curvature[np.ix_(which, which)])
         # b c - ½ c M c = ½ |y|² - ½ |Rᵀ c - y|² with M = R Rᵀ and R y = b
@@ -110,6 +117,11 @@ class OverlappingGains:
     def _index(self) -> dict[Key, int]:
         keys = [(path, part) for path, parts in self.effects.items() for part in parts]
         return {key: i for i, key in enumerate(keys)}
+
+    @cached_property
+    def _known(self) -> dict[frozenset[int], float]:
+        """What was asked before: a search asks for the same parts hundreds of times."""
+        return {}
 
     @cached_property
     def _lowers(self) -> Matrix:
