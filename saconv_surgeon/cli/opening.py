@@ -39,7 +39,7 @@ from saconv_surgeon.records import Base, Mode, Plan
 from saconv_surgeon.report.human import shape
 from saconv_surgeon.saving.restore import restore
 from saconv_surgeon.saving.seal import is_own
-from saconv_surgeon.surgery.plan_file import PLAN, plan_of, read_plan_file
+from saconv_surgeon.surgery.plan_file import PLAN, conversion_file, plan_of, read_plan_file
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,7 +163,7 @@ def _load_abstract(spec: str, source: ModelOptions | TrainedModelOptions, talk: 
 
 def _load(spec: str, source: ModelOptions | TrainedModelOptions, seed: int) -> LoadedModel:
     folder = Path(spec)
-    is_package = bool(offered_by(folder / "__init__.py")) and not is_place(folder / PLAN, Path.is_file)
+    is_package = bool(offered_by(folder / "__init__.py")) and not is_place(conversion_file(folder, PLAN), Path.is_file)
     if is_package or not is_place(folder, Path.is_dir):
         return load_model(spec, weights=source.weights, trust=source.trust, pretrained=source.pretrained)
     if source.pretrained:

@@ -17,8 +17,9 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from saconv_surgeon.cli.encoding import is_unicode
 from saconv_surgeon.cli.result_options import STDOUT
-from saconv_surgeon.errors import UsageError
+from saconv_surgeon.errors import ModelError, UsageError
 from saconv_surgeon.models.loading.users_code import process_kept
+from saconv_surgeon.saving.atomic import write_text
 
 EXIT_CHECK_FAILED, EXIT_NOTHING_ELIGIBLE, EXIT_INTERRUPTED = 1, 4, 130
 NARROWEST, OFF_TERMINAL = 80, 120
@@ -111,20 +112,15 @@ def _give_up(stream: Any) -> None:
 
 
 def write_whole(path: Path, content: str, option: str) -> None:
-    """Writes a file, in UTF-8, under another name and then renames it.
-
-    Names of files that are not UTF-8 hold half characters, which are written as escapes; JSON reads them as what they were.
+    """Writes a file, which appears whole; see :func:`~saconv_surgeon.saving.atomic.write_text`.
 
     Raises:
         UsageError: It cannot be written; ``option`` is the one that asked for it.
     """
-    temporary = path.parent / f".{path.name}.tmp"
     try:
-        temporary.write_text(content, encoding="utf-8", errors="backslashreplace")
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UsageError(f"{option} {path} cannot be written: {error}") from error
+        write_text(path, content)
+    except ModelError as error:
+        raise UsageError(f"{option} {error}") from error
 
 
 @contextmanager

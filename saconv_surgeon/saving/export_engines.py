@@ -94,12 +94,8 @@ def _remarks_on_onnx(path: Path) -> Sequence[str]:
 
 
 def _write_package(program: ExportedProgram, path: Path) -> None:
-    # the compiler requires this ending
-    made = path.with_name(path.name.removesuffix(".pt2") + ".pt2")
     with quiet(), _failing("AOTInductor cannot build this model here"):
-        torch._inductor.aoti_compile_and_package(program, package_path=str(made))
-    if made != path:
-        made.replace(path)
+        torch._inductor.aoti_compile_and_package(program, package_path=str(path))
 
 
 def _open_package(path: Path) -> Runner:
