@@ -56,7 +56,7 @@ def checked_file(path: Path, option: str) -> Path:
         if path.is_dir():
             raise UsageError(f"{option} {path} is a folder")
         if not path.parent.is_dir():
-            raise UsageError(f"{option} {path} cannot be written: {path.parent} is not a folder")
+            raise UsageError(f"{option} {path} cannot be written: is {path.parent} a folder that you may write to?")
         check_place(path)
         return destination(path).real
     except (ModelError, OSError) as error:
