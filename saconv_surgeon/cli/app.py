@@ -5,12 +5,17 @@ torch is imported inside the commands only, so that ``--help`` is quick.
 
 from __future__ import annotations
 
+import errno
 import importlib
+import io
 import os
 import pkgutil
+import signal
+import sys
 import threading
+import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
 import click
@@ -18,10 +23,15 @@ import click
 from saconv_surgeon._version import __version__
 from saconv_surgeon.cli import commands
 from saconv_surgeon.cli.encoding import prepare_streams
-from saconv_surgeon.cli.streams import EXIT_INTERRUPTED, OwnExit, fail, show_traceback
+from saconv_surgeon.cli.streams import EXIT_INTERRUPTED, OwnExit, complain, fail, show_traceback
 from saconv_surgeon.cli.warning_lines import warnings_in_lines
-from saconv_surgeon.errors import SurgeonError, UserCodeError
+from saconv_surgeon.errors import ModelError, SurgeonError, UserCodeError, first_line
 from saconv_surgeon.models.loading.users_code import how_it_ended
+from saconv_surgeon.saving.staging import remove_open_stages
+
+at_once = os._exit
+CLOSED_PIPE = "PacifyFlushWrapper"
+"""What click puts in the place of a stdout that nobody reads any more."""
 
 
 class SurgeonGroup(click.Group):
@@ -37,7 +47,11 @@ class SurgeonGroup(click.Group):
                 show_traceback(error.__cause__)
             fail(str(error), error.exit_code)
         except KeyboardInterrupt:
-            fail("interrupted; nothing half-written was left", EXIT_INTERRUPTED)
+            end_interrupted()
+        except (MemoryError, RecursionError, OSError, UnicodeError) as error:
+            if isinstance(error, OSError) and error.errno == errno.EPIPE:
+                raise
+            fail(unable(error), ModelError.exit_code)
         except (Exception, OwnExit):
             raise
         except BaseException as error:  # nothing of ours raises such a thing
@@ -47,13 +61,48 @@ class SurgeonGroup(click.Group):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """See ``click.Group``."""
         prepare_streams()
-        return super().main(*args, **kwargs)
+        run: Any = super().main
+        if not kwargs.pop("standalone_mode", True):
+            return run(*args, standalone_mode=False, **kwargs)
+        code: Any
+        try:
+            code = run(*args, standalone_mode=False, **kwargs)
+        except click.ClickException as error:
+            shown = io.StringIO()
+            error.show(file=shown)
+            complain(shown.getvalue())
+            code = error.exit_code
+        except (click.Abort, KeyboardInterrupt):
+            end_interrupted()
+        except SystemExit as error:
+            nobody_reads = type(sys.stdout).__name__ == CLOSED_PIPE and not isinstance(error, OwnExit)
+            code = 0 if nobody_reads else error.code
+        sys.exit(code)
+
+
+def end_interrupted() -> NoReturn:
+    """Ends after Ctrl-C; another one ends at once, with the same code."""
+    with suppress(ValueError):  # only the main thread is asked
+        signal.signal(signal.SIGINT, lambda *_: at_once(EXIT_INTERRUPTED))
+    remove_open_stages()
+    fail("interrupted; nothing half-written was left", EXIT_INTERRUPTED)
+
+
+def unable(error: BaseException) -> str:
+    """What to say of an error that is neither of the user's nor of this package's making."""
+    if isinstance(error, MemoryError):
+        return f"there is not enough memory ({first_line(error)}); use a smaller model or input, or a machine with more"
+    if isinstance(error, RecursionError):
+        return f"something is nested too deeply to be followed ({first_line(error)})"
+    if isinstance(error, UnicodeError):
+        return f"a text is not what its encoding allows ({type(error).__name__}: {first_line(error)})"
+    return f"the system refused ({first_line(error)})"
 
 
 @contextmanager
 def no_sudden_end() -> Iterator[None]:
     """Inside, ``os._exit`` is an exit like any other, so that an aborted command is not taken for a finished one."""
-    at_once, process, thread = os._exit, os.getpid(), threading.get_ident()
+    process, thread = os.getpid(), threading.get_ident()
 
     def exit_with_a_word(status: int) -> NoReturn:
         if os.getpid() == process:
@@ -97,4 +146,14 @@ for file in pkgutil.iter_modules(commands.__path__):
 
 def main() -> None:
     """The console script."""
-    cli(prog_name="saconv-surgeon")
+    try:
+        cli(prog_name="saconv-surgeon")
+    except KeyboardInterrupt:
+        end_interrupted()
+    except Exception as error:
+        complain("".join(traceback.format_exception(error)))
+        fail(
+            f"that is a defect of saconv-surgeon {__version__} ({type(error).__name__}): please report it with these lines and "
+            "what saconv-surgeon env prints; nothing half-written was left",
+            ModelError.exit_code,
+        )

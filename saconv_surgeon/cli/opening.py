@@ -16,7 +16,15 @@ from torch import nn
 from saconv_surgeon.cli.model_and_input_options import InputOptions, ModelOptions, TrainedModelOptions
 from saconv_surgeon.cli.result_options import TalkOptions
 from saconv_surgeon.cli.streams import say
-from saconv_surgeon.errors import ArtefactError, ModelError, UntrustedError, UsageError, UserCodeError, first_line
+from saconv_surgeon.errors import (
+    ArtefactError,
+    ModelError,
+    UntrustedError,
+    UsageError,
+    UserCodeError,
+    first_line,
+    visible,
+)
 from saconv_surgeon.models.exported.read_program import Program, program_of_script
 from saconv_surgeon.models.loading.factories import is_place, split_factory
 from saconv_surgeon.models.loading.input_spec import NoInputsError, are_sizes, make_inputs, offered_inputs
@@ -174,8 +182,9 @@ def _load(spec: str, source: ModelOptions | TrainedModelOptions, seed: int) -> L
         raise ModelError(f"the base of {folder} is the folder {base}; give the original model as --base MODEL")
     if not (source.base or source.trust or is_data(base) or is_own(base, content.get("seal"))):
         raise UntrustedError(
-            f"{folder} was not converted here, and the model that its plan names is code: {base}\n"
-            f"If you know that code, give it as --base {shlex.quote(base)}; if you trust whoever made the folder, give --trust"
+            f"{folder} was not converted here, and the model that its plan names is code: {visible(base)}\n"
+            f"If you know that code, give it as --base {visible(shlex.quote(base))}; if you trust whoever made the folder, "
+            "give --trust"
         )
     original = load_model(base, trust=source.trust)  # its weights come from the folder, pretrained or not
     converted = restore(original.module, folder)

@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from saconv_surgeon.errors import ModelError, SurgeonError, first_line
+from saconv_surgeon.records import json_escaped
 from saconv_surgeon.saving.destination import Destination, destination
 from saconv_surgeon.saving.interruptions import uninterrupted
 from saconv_surgeon.saving.renames import rename_to_free
 from saconv_surgeon.saving.replace_folder import finish_replacing, may_be_exchanged, replace_folder
-from saconv_surgeon.saving.staging import renaming, staged
+from saconv_surgeon.saving.staging import clear_leftovers, renaming, staged
 from saconv_surgeon.surgery.plan_file import PLAN, conversion_file
 
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
@@ -59,12 +60,15 @@ def writing(target: Path, *, folder: bool = False) -> Iterator[Path]:
                 _write_into(place, part)
                 return
             real = place.real
-            inside = folder and os.path.lexists(real) and not may_be_exchanged(real)
-            parent = real if inside else real.parent
-            stack.enter_context(_with_parents(parent))
+            parent = real.parent
             if folder and real.is_dir():
-                finish_replacing(real)
-            elif real.exists() and not os.access(real, os.W_OK):
+                with uninterrupted(), renaming(parent):
+                    finish_replacing(real)
+                for each in (parent, real):  # whichever of the two a killed process has used
+                    clear_leftovers(each)
+                parent = parent if may_be_exchanged(real) else real
+            stack.enter_context(_with_parents(parent))
+            if not folder and real.exists() and not os.access(real, os.W_OK):
                 raise PermissionError(errno.EACCES, f"{real.name} is write-protected", str(real))
             before = _identity(real, folder)
             stage = stack.enter_context(staged(parent))
@@ -126,7 +130,7 @@ def write_new(file: Path, text: str) -> None:
 
 def write_json(file: Path, content: Any) -> None:
     """Writes plain dicts, lists, strings and numbers to a file that is not there yet."""
-    write_new(file, json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+    write_new(file, json_escaped(json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n"))
 
 
 def _move(part: Path, real: Path, *, folder: bool) -> None:
