@@ -18,6 +18,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 JOINER = re.compile("(?<=[\U0001f000-\U0001faff\u2190-\u2bff\ufe0f])\u200d(?=[\U0001f000-\U0001faff\u2190-\u2bff])")
 """A zero-width joiner between two pictures, which makes one of them."""
@@ -109,6 +111,23 @@ class NotPlainWarning(UserWarning):
 
 class LostLayerWarning(UserWarning):
     """Other code has put plain convolutions in the place of converted layers."""
+
+
+@contextmanager
+def raised_as(kind: type[SurgeonError], what: str) -> Iterator[None]:
+    """Inside, whatever exception a file or a library brings about is one sentence: ``what`` cannot be done, and why.
+
+    For stages whose input is a stranger's; errors of this package pass as they are.
+
+    Raises:
+        SurgeonError: Of the ``kind``.
+    """
+    try:
+        yield
+    except SurgeonError:
+        raise
+    except Exception as error:
+        raise kind(f"{what} ({type(error).__name__}: {first_line(error)})") from error
 
 
 def first_line(error: BaseException, most: int = 300) -> str:

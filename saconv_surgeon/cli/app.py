@@ -10,12 +10,11 @@ import importlib
 import io
 import os
 import pkgutil
-import signal
 import sys
 import threading
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import click
@@ -23,13 +22,19 @@ import click
 from saconv_surgeon._version import __version__
 from saconv_surgeon.cli import commands
 from saconv_surgeon.cli.encoding import prepare_streams
-from saconv_surgeon.cli.streams import EXIT_INTERRUPTED, OwnExit, complain, fail, show_traceback
+from saconv_surgeon.cli.endings import (
+    AT_ONCE,
+    end_interrupted,
+    is_of_the_model,
+    loaded_files,
+    system_said,
+    tidy_when_told_to_end,
+)
+from saconv_surgeon.cli.streams import OwnExit, complain, fail, show_traceback
 from saconv_surgeon.cli.warning_lines import warnings_in_lines
-from saconv_surgeon.errors import ModelError, SurgeonError, UserCodeError, first_line
+from saconv_surgeon.errors import ModelError, SurgeonError, UserCodeError
 from saconv_surgeon.models.loading.users_code import how_it_ended
-from saconv_surgeon.saving.staging import remove_open_stages
 
-at_once = os._exit
 CLOSED_PIPE = "PacifyFlushWrapper"
 """What click puts in the place of a stdout that nobody reads any more."""
 
@@ -39,6 +44,7 @@ class SurgeonGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """See ``click.Group``."""
+        known = loaded_files()
         try:
             with no_sudden_end(), warnings_in_lines():
                 return super().invoke(ctx)
@@ -51,9 +57,16 @@ class SurgeonGroup(click.Group):
         except (MemoryError, RecursionError, OSError, UnicodeError) as error:
             if isinstance(error, OSError) and error.errno == errno.EPIPE:
                 raise
-            fail(unable(error), ModelError.exit_code)
-        except (Exception, OwnExit):
+            if is_of_the_model(error, known):
+                show_traceback(error)
+            fail(system_said(error), ModelError.exit_code)
+        except OwnExit:
             raise
+        except Exception as error:
+            if not is_of_the_model(error, known):
+                raise
+            show_traceback(error)
+            fail(f"the model's code {how_it_ended(error)}", UserCodeError.exit_code)
         except BaseException as error:  # nothing of ours raises such a thing
             show_traceback(error)
             fail(f"the model's code {how_it_ended(error)}", UserCodeError.exit_code)
@@ -77,26 +90,7 @@ class SurgeonGroup(click.Group):
         except SystemExit as error:
             nobody_reads = type(sys.stdout).__name__ == CLOSED_PIPE and not isinstance(error, OwnExit)
             code = 0 if nobody_reads else error.code
-        sys.exit(code)
-
-
-def end_interrupted() -> NoReturn:
-    """Ends after Ctrl-C; another one ends at once, with the same code."""
-    with suppress(ValueError):  # only the main thread is asked
-        signal.signal(signal.SIGINT, lambda *_: at_once(EXIT_INTERRUPTED))
-    remove_open_stages()
-    fail("interrupted; nothing half-written was left", EXIT_INTERRUPTED)
-
-
-def unable(error: BaseException) -> str:
-    """What to say of an error that is neither of the user's nor of this package's making."""
-    if isinstance(error, MemoryError):
-        return f"there is not enough memory ({first_line(error)}); use a smaller model or input, or a machine with more"
-    if isinstance(error, RecursionError):
-        return f"something is nested too deeply to be followed ({first_line(error)})"
-    if isinstance(error, UnicodeError):
-        return f"a text is not what its encoding allows ({type(error).__name__}: {first_line(error)})"
-    return f"the system refused ({first_line(error)})"
+        sys.exit(0 if code is None else code)
 
 
 @contextmanager
@@ -110,13 +104,13 @@ def no_sudden_end() -> Iterator[None]:
                 raise SystemExit(status)
             os.write(2, b"saconv-surgeon: a thread of the model's code ended the process\n")
             status = status or UserCodeError.exit_code
-        at_once(status)
+        AT_ONCE(status)
 
     os._exit = exit_with_a_word
     try:
         yield
     finally:
-        os._exit = at_once
+        os._exit = AT_ONCE
 
 
 @click.group(cls=SurgeonGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -147,7 +141,8 @@ for file in pkgutil.iter_modules(commands.__path__):
 def main() -> None:
     """The console script."""
     try:
-        cli(prog_name="saconv-surgeon")
+        with tidy_when_told_to_end():
+            cli(prog_name="saconv-surgeon")
     except KeyboardInterrupt:
         end_interrupted()
     except Exception as error:

@@ -23,6 +23,7 @@ from saconv_surgeon.errors import (
     UsageError,
     UserCodeError,
     first_line,
+    raised_as,
     visible,
 )
 from saconv_surgeon.models.exported.read_program import Program, program_of_script
@@ -86,14 +87,17 @@ def open_model(
     device, dtype = torch.device("cpu") if abstract else _device(run_on.device), _dtype(run_on.dtype)
     torch.manual_seed(run_on.seed)
     seed = run_on.seed
-    loaded = _load_abstract(spec, source, talk, seed) if abstract else _load(spec, source, seed)
+    with raised_as(ModelError, f"{spec} cannot be read"):
+        loaded = _load_abstract(spec, source, talk, seed) if abstract else _load(spec, source, seed)
     if inputs is None:
-        inputs = make_inputs(run_on.inputs, seed=seed) if run_on.inputs else offered_inputs(loaded)
+        with raised_as(UsageError, f"{spec} gets no inputs from {' '.join(run_on.inputs) or 'its source'}"):
+            inputs = make_inputs(run_on.inputs, seed=seed) if run_on.inputs else offered_inputs(loaded)
     if isinstance(loaded.module, torch.jit.ScriptModule):
         program = program_of_script(loaded.module, inputs)
         loaded = replace(loaded, module=program.module, program=program)
     with room_for(loaded.module, inputs.args, inputs.kwargs):
-        model, inputs = _prepared(loaded, inputs, run_on, device, dtype, abstract=abstract)
+        with raised_as(ModelError, f"{loaded.name} cannot be put on {device}"):
+            model, inputs = _prepared(loaded, inputs, run_on, device, dtype, abstract=abstract)
         _check_runs(model, inputs, loaded, mode)
     base = Base(model=spec, weights=str(source.weights) if source.weights else None, inputs=run_on.inputs)
     return Opened(model, inputs, loaded.name, base, loaded.checkpoint, loaded.program, loaded.earlier)

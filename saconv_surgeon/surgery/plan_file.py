@@ -44,7 +44,7 @@ def read_plan_file(path: Path) -> dict[str, Any]:
         )
     try:
         content = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=unique_keys)
-    except (ValueError, OSError, RecursionError) as error:
+    except (ValueError, OSError, RecursionError, MemoryError) as error:
         raise ArtefactError(f"{file} is not readable as JSON: {error}") from error
     if not isinstance(content, dict) or "sites" not in content:
         raise ArtefactError(f"{file} is not a plan: it has no list of sites")
@@ -62,7 +62,7 @@ def plan_of(content: dict[str, Any], source: Path) -> Plan:
         raise ArtefactError(f"{source} has schema {schema!r}, which this version does not read; it reads …/1")
     try:
         plan = from_dict(Plan, content)
-    except ValueError as error:
+    except (ValueError, RecursionError, OverflowError) as error:
         raise ArtefactError(f"{source} is not a plan: {error}") from error
     twice = [path for path, count in Counter(site.path for site in plan.sites).items() if count > 1]
     if twice:
