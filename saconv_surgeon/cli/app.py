@@ -88,7 +88,7 @@ class SurgeonGroup(click.Group):
         except (click.Abort, KeyboardInterrupt):
             end_interrupted()
         except SystemExit as error:
-            nobody_reads = type(sys.stdout).__name__ == CLOSED_PIPE and not isinstance(error, OwnExit)
+            nobody_reads = type(sys.stdout).__name__.endswith(CLOSED_PIPE) and not isinstance(error, OwnExit)
             code = 0 if nobody_reads else error.code
         sys.exit(0 if code is None else code)
 

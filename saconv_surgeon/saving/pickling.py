@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 
 from saconv_surgeon.errors import ModelError
-from saconv_surgeon.saving.atomic import NEW
+from saconv_surgeon.models.exported.archive_sink import new_archive
 
 
 def pickle_to(file: Path, content: Any, path: Path) -> None:
@@ -20,8 +19,8 @@ def pickle_to(file: Path, content: Any, path: Path) -> None:
         ModelError: It cannot be pickled.
     """
     try:
-        with os.fdopen(os.open(file, NEW, 0o666), "wb") as opened:
-            torch.save(content, opened)
+        with new_archive(file) as sink:
+            torch.save(content, sink)  # type: ignore[arg-type]
     except (pickle.PicklingError, AttributeError, LookupError, TypeError, RecursionError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "pickle" not in str(error):
             raise  # the file could not be written

@@ -53,11 +53,15 @@ class _Writer:
     """Rows of numbers, which stay numbers, and of text, which is never a formula."""
 
     def __init__(self, out: io.StringIO) -> None:
-        self.rows = csv.writer(out, lineterminator="\n")
+        self.out = out
 
     def writerow(self, row: Sequence[object]) -> None:
         """One row."""
-        self.rows.writerow([_not_a_formula(cell) for cell in row])
+        line = io.StringIO()
+        csv.writer(line, lineterminator="\r\n").writerow(
+            [_not_a_formula(cell) for cell in row]
+        )  # quotes cells with either
+        self.out.write(line.getvalue().removesuffix("\r\n") + "\n")
 
     def writerows(self, rows: Iterable[Sequence[object]]) -> None:
         """Several."""
