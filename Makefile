@@ -56,6 +56,7 @@ benchmarks: $(ZOO_STAMP) $(BROWSER_STAMP)
 	$(BIN)/python -m benchmarks.layer
 	$(BIN)/python -m benchmarks.parts
 	$(BIN)/python -m benchmarks.tool
+	$(BIN)/python -m benchmarks.kills
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -11,7 +11,8 @@ from saconv_surgeon.cli.selection_options import SelectionOptions
 from saconv_surgeon.cli.streams import EXIT_CHECK_FAILED, fail
 from saconv_surgeon.cli.takes import is_given, parameters_of
 from saconv_surgeon.comparing.gates import Gate
-from saconv_surgeon.errors import UsageError
+from saconv_surgeon.errors import ModelError, UsageError
+from saconv_surgeon.saving.destination import destination
 
 if TYPE_CHECKING:
     from saconv_surgeon.records import Profile
@@ -92,7 +93,7 @@ def check_outputs(
             "-o file.pt, file.pt2, file.onnx or file.aoti.pt2" if folded else "-o FOLDER (or -o file.pt, -o file.pt2)"
         )
         raise UsageError(f"where to? give {kinds}, or --dry-run to see what would happen")
-    if len({p.resolve() for p in outputs}) < len(outputs):
+    if len({_real(path) for path in outputs}) < len(outputs):
         raise UsageError("the same -o was given twice")
     if outputs and not dry_run:
         from saconv_surgeon.saving.conversion_files import check_output
@@ -100,6 +101,13 @@ def check_outputs(
 
         for path in outputs:
             (check_folded_output if folded else check_output)(path, overwrite=overwrite)
+
+
+def _real(path: Path) -> Path:
+    try:
+        return destination(path).real
+    except OSError as error:
+        raise ModelError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def check_counted(strict: bool, *profiles: Profile) -> None:

@@ -16,7 +16,16 @@ from torch import nn
 from saconv_surgeon.cli.model_and_input_options import InputOptions, ModelOptions, TrainedModelOptions
 from saconv_surgeon.cli.result_options import TalkOptions
 from saconv_surgeon.cli.streams import say
-from saconv_surgeon.errors import ArtefactError, ModelError, UntrustedError, UsageError, UserCodeError, first_line
+from saconv_surgeon.errors import (
+    ArtefactError,
+    ModelError,
+    UntrustedError,
+    UsageError,
+    UserCodeError,
+    first_line,
+    raised_as,
+    visible,
+)
 from saconv_surgeon.models.exported.read_program import Program, program_of_script
 from saconv_surgeon.models.loading.factories import is_place, split_factory
 from saconv_surgeon.models.loading.input_spec import NoInputsError, are_sizes, make_inputs, offered_inputs
@@ -39,7 +48,7 @@ from saconv_surgeon.records import Base, Mode, Plan
 from saconv_surgeon.report.human import shape
 from saconv_surgeon.saving.restore import restore
 from saconv_surgeon.saving.seal import is_own
-from saconv_surgeon.surgery.plan_file import PLAN, plan_of, read_plan_file
+from saconv_surgeon.surgery.plan_file import PLAN, conversion_file, plan_of, read_plan_file
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,14 +87,17 @@ def open_model(
     device, dtype = torch.device("cpu") if abstract else _device(run_on.device), _dtype(run_on.dtype)
     torch.manual_seed(run_on.seed)
     seed = run_on.seed
-    loaded = _load_abstract(spec, source, talk, seed) if abstract else _load(spec, source, seed)
+    with raised_as(ModelError, f"{spec} cannot be read"):
+        loaded = _load_abstract(spec, source, talk, seed) if abstract else _load(spec, source, seed)
     if inputs is None:
-        inputs = make_inputs(run_on.inputs, seed=seed) if run_on.inputs else offered_inputs(loaded)
+        with raised_as(UsageError, f"{spec} gets no inputs from {' '.join(run_on.inputs) or 'its source'}"):
+            inputs = make_inputs(run_on.inputs, seed=seed) if run_on.inputs else offered_inputs(loaded)
     if isinstance(loaded.module, torch.jit.ScriptModule):
         program = program_of_script(loaded.module, inputs)
         loaded = replace(loaded, module=program.module, program=program)
     with room_for(loaded.module, inputs.args, inputs.kwargs):
-        model, inputs = _prepared(loaded, inputs, run_on, device, dtype, abstract=abstract)
+        with raised_as(ModelError, f"{loaded.name} cannot be put on {device}"):
+            model, inputs = _prepared(loaded, inputs, run_on, device, dtype, abstract=abstract)
         _check_runs(model, inputs, loaded, mode)
     base = Base(model=spec, weights=str(source.weights) if source.weights else None, inputs=run_on.inputs)
     return Opened(model, inputs, loaded.name, base, loaded.checkpoint, loaded.program, loaded.earlier)
@@ -163,7 +175,7 @@ def _load_abstract(spec: str, source: ModelOptions | TrainedModelOptions, talk: 
 
 def _load(spec: str, source: ModelOptions | TrainedModelOptions, seed: int) -> LoadedModel:
     folder = Path(spec)
-    is_package = bool(offered_by(folder / "__init__.py")) and not is_place(folder / PLAN, Path.is_file)
+    is_package = bool(offered_by(folder / "__init__.py")) and not is_place(conversion_file(folder, PLAN), Path.is_file)
     if is_package or not is_place(folder, Path.is_dir):
         return load_model(spec, weights=source.weights, trust=source.trust, pretrained=source.pretrained)
     if source.pretrained:
@@ -174,8 +186,9 @@ def _load(spec: str, source: ModelOptions | TrainedModelOptions, seed: int) -> L
         raise ModelError(f"the base of {folder} is the folder {base}; give the original model as --base MODEL")
     if not (source.base or source.trust or is_data(base) or is_own(base, content.get("seal"))):
         raise UntrustedError(
-            f"{folder} was not converted here, and the model that its plan names is code: {base}\n"
-            f"If you know that code, give it as --base {shlex.quote(base)}; if you trust whoever made the folder, give --trust"
+            f"{folder} was not converted here, and the model that its plan names is code: {visible(base)}\n"
+            f"If you know that code, give it as --base {visible(shlex.quote(base))}; if you trust whoever made the folder, "
+            "give --trust"
         )
     original = load_model(base, trust=source.trust)  # its weights come from the folder, pretrained or not
     converted = restore(original.module, folder)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,10 +13,12 @@ from saconv_surgeon.cli.result_options import ResultOptions, TalkOptions
 from saconv_surgeon.cli.selection_options import ProofOptions
 from saconv_surgeon.cli.streams import EXIT_CHECK_FAILED, fail, report_console, say, show, write_json, write_whole
 from saconv_surgeon.comparing.gates import Gate, evaluate
-from saconv_surgeon.errors import UsageError
+from saconv_surgeon.errors import ModelError, UsageError
 from saconv_surgeon.models.loading.users_code import process_kept
 from saconv_surgeon.records import GateResult
 from saconv_surgeon.report.formats import FORMATS
+from saconv_surgeon.saving.atomic import check_place
+from saconv_surgeon.saving.destination import destination
 
 if TYPE_CHECKING:
     from saconv_surgeon.cli.opening import Opened
@@ -32,23 +33,34 @@ def check_destinations(result: ResultOptions, outputs: Sequence[Path] = ()) -> N
     Raises:
         UsageError: One cannot, or two go to the same file.
     """
-    files = [path.resolve() for path in result.reports]
-    files += [Path(result.json_to).resolve()] if result.json_to not in (None, "-") else []
+    for path in result.reports:
+        if path.suffix.lower() not in FORMATS:
+            raise UsageError(f"--report {path} is of no known kind; its name ends in {', '.join(FORMATS)}")
+    files = [checked_file(path, "--report") for path in result.reports]
+    files += [checked_file(Path(result.json_to), "--json")] if result.json_to not in (None, "-") else []
     if len(set(files)) < len(files):
         raise UsageError("the same file was given twice with --report or --json")
-    for path in result.reports:
-        _check_report(path)
-    inside = next((f for f in files if any(o.resolve() in f.parents for o in outputs)), None)
+    folders = [destination(path).real for path in outputs]
+    inside = next((f for f in files if any(folder in f.parents for folder in folders)), None)
     if inside is not None:
         raise UsageError(f"{inside} would lie inside a folder given with -o; put it beside that")
 
 
-def _check_report(path: Path) -> None:
-    if path.suffix.lower() not in FORMATS:
-        raise UsageError(f"--report {path} is of no known kind; its name ends in {', '.join(FORMATS)}")
-    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        why = "is a folder" if path.is_dir() else f"cannot be written: is {path.parent} a folder that you may write to?"
-        raise UsageError(f"--report {path} {why}")
+def checked_file(path: Path, option: str) -> Path:
+    """Where ``path`` leads, if a file can be written there.
+
+    Raises:
+        UsageError: It cannot; ``option`` is the one that asked for it.
+    """
+    try:
+        if path.is_dir():
+            raise UsageError(f"{option} {path} is a folder")
+        if not path.parent.is_dir():
+            raise UsageError(f"{option} {path} cannot be written: is {path.parent} a folder that you may write to?")
+        check_place(path)
+        return destination(path).real
+    except (ModelError, OSError) as error:
+        raise UsageError(f"{option} {error}") from error
 
 
 def judge(gates: Sequence[Gate], record: dict[str, Any]) -> tuple[GateResult, ...]:

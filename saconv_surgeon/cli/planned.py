@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from saconv_surgeon.cli.output import checked_file
 from saconv_surgeon.cli.plan_options import FORMS, BudgetedTimingOptions, GainOptions
 from saconv_surgeon.cli.selection_options import SelectionOptions
 from saconv_surgeon.errors import UsageError
@@ -24,10 +25,10 @@ def check_plan_file(path: Path | None, overwrite: bool) -> None:
     """
     if path is None:
         return
-    if path.is_dir() or not path.parent.is_dir():
-        why = "is a folder" if path.is_dir() else f"cannot be written: {path.parent} is not a folder"
-        raise UsageError(f"-o {path} {why}; a plan is one file, such as plan.json")
-    if path.exists() and not overwrite:
+    if path.is_dir():
+        raise UsageError(f"-o {path} is a folder; a plan is one file, such as plan.json")
+    checked_file(path, "-o")
+    if path.is_file() and not overwrite:
         raise UsageError(f"{path} exists; give another name, or --overwrite to replace it")
 
 

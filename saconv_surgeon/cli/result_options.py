@@ -16,6 +16,7 @@ import click
 from saconv_surgeon.cli.takes import option
 from saconv_surgeon.comparing.gates import Gate, parse
 from saconv_surgeon.report.formats import FORMATS
+from saconv_surgeon.saving.destination import descriptor_of
 
 STDOUT = "saconv_surgeon.stdout"
 """The entry of a context that keeps the real stdout."""
@@ -23,6 +24,8 @@ STDOUT = "saconv_surgeon.stdout"
 
 def _json_to(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     """With ``-``, stdout is for the record alone: whatever else prints, the user's own code above all, goes to stderr."""
+    if value not in (None, "-") and descriptor_of(Path(value)) == 1:
+        value = "-"  # /dev/stdout
     if value == "-":
         context.meta[STDOUT] = context.with_resource(_stdout_for_the_record())
     return value

@@ -6,19 +6,22 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.segment import Segment
 
 from saconv_surgeon.cli.encoding import is_unicode
 from saconv_surgeon.cli.result_options import STDOUT
-from saconv_surgeon.errors import UsageError
+from saconv_surgeon.errors import ModelError, UsageError, visible, visible_lines
 from saconv_surgeon.models.loading.users_code import process_kept
+from saconv_surgeon.records import json_escaped
+from saconv_surgeon.saving.atomic import write_text
 
 EXIT_CHECK_FAILED, EXIT_NOTHING_ELIGIBLE, EXIT_INTERRUPTED = 1, 4, 130
 NARROWEST, OFF_TERMINAL = 80, 120
@@ -37,10 +40,15 @@ def talk_console(quiet: bool = False) -> Console:
 
 
 class _Console(Console):
-    """Leaves it to the caller what to do about a pipe that nobody reads any more."""
+    """Shows text that cannot act, and leaves it to the caller what to do about a pipe that nobody reads any more."""
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """See ``Console``: whatever text it is, only Rich's own codes act on the terminal."""
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else visible_lines(text), style, control)
 
 
 def _console(*, stderr: bool, quiet: bool) -> Console:
@@ -82,7 +90,8 @@ def write_json(record: Any, json_to: str) -> None:
 
 
 def _json(record: Any, *, ascii_only: bool = False) -> str:
-    return json.dumps(record, indent=2, allow_nan=False, ensure_ascii=ascii_only) + "\n"
+    text = json.dumps(record, indent=2, allow_nan=False, ensure_ascii=ascii_only) + "\n"
+    return json_escaped(text)
 
 
 @contextmanager
@@ -111,20 +120,15 @@ def _give_up(stream: Any) -> None:
 
 
 def write_whole(path: Path, content: str, option: str) -> None:
-    """Writes a file, in UTF-8, under another name and then renames it.
-
-    Names of files that are not UTF-8 hold half characters, which are written as escapes; JSON reads them as what they were.
+    """Writes a file, which appears whole; see :func:`~saconv_surgeon.saving.atomic.write_text`.
 
     Raises:
         UsageError: It cannot be written; ``option`` is the one that asked for it.
     """
-    temporary = path.parent / f".{path.name}.tmp"
     try:
-        temporary.write_text(content, encoding="utf-8", errors="backslashreplace")
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UsageError(f"{option} {path} cannot be written: {error}") from error
+        write_text(path, content)
+    except ModelError as error:
+        raise UsageError(f"{option} {error}") from error
 
 
 @contextmanager
@@ -132,11 +136,11 @@ def progress(quiet: bool) -> Iterator[Callable[[str, float], None]]:
     """Shows a progress bar on a terminal, and nothing elsewhere, while a model is run, whose code may change the process."""
     console = talk_console(quiet)
     spinner = SpinnerColumn("dots" if is_unicode(console.encoding) else "line")
-    columns = (spinner, TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    columns = (spinner, TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
     off = quiet or not console.is_terminal
     with process_kept(), Progress(*columns, console=console, transient=True, disable=off) as bar:
         task = bar.add_task("", total=1.0)
-        yield lambda step, done: bar.update(task, description=step, completed=done)
+        yield lambda step, done: bar.update(task, description=visible(step), completed=done)
 
 
 def show_traceback(error: BaseException) -> None:
@@ -152,13 +156,15 @@ class OwnExit(SystemExit):
 
 
 def fail(message: str, code: int) -> NoReturn:
-    """Says on stderr what went wrong and exits."""
-    complain(f"saconv-surgeon: {message}\n")
+    """Says on stderr what went wrong and exits. Only the first line begins as a message does."""
+    first, *others = message.split("\n")
+    lines = (each if not each or each[0].isspace() else f"  {each}" for each in others)
+    complain("\n".join((f"saconv-surgeon: {first}", *lines)) + "\n")
     raise OwnExit(code)
 
 
 def complain(text: str) -> None:
-    """Writes to stderr as it is encoded; click would write UTF-8 to one that says ASCII."""
-    with suppress(OSError):
-        sys.stderr.write(text)
+    """Writes to stderr as it is encoded, text that cannot act; click would write UTF-8 to one that says ASCII."""
+    with suppress(OSError, ValueError):  # it may be full, or closed
+        sys.stderr.write(visible_lines(text))
         sys.stderr.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 import sys
 import warnings
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import TextIO
 
 from saconv_surgeon import errors
 from saconv_surgeon.cli.streams import PACKAGE, complain
+from saconv_surgeon.errors import visible, visible_lines
 
 TORCH_CORE = "Triggered internally at"
 """In warnings of torch's C++ code, which Python takes for warnings of whoever called it."""
@@ -35,7 +37,10 @@ def warnings_in_lines() -> Iterator[None]:
         if file is None and _is_ours(category, text):
             complain(f"saconv-surgeon: warning: {' '.join(text.split())}\n")
         else:
-            before(message, category, filename, lineno, file, line)
+            if line is None:
+                line = linecache.getline(filename, lineno)
+            shown = message if visible_lines(text) == text else visible_lines(text)
+            before(shown, category, visible(filename), lineno, file, visible(line.strip()))
 
     warnings.showwarning = show
     try:

@@ -10,7 +10,7 @@ from typing import Any
 from saconv_surgeon.comparing.aligning import align
 from saconv_surgeon.comparing.part_tree import Part, tree_of
 from saconv_surgeon.comparing.structure_changes import changes_of, layer_pairs
-from saconv_surgeon.errors import UsageError
+from saconv_surgeon.errors import UsageError, raised_as
 from saconv_surgeon.records import (
     PROFILE_SCHEMA,
     Comparison,
@@ -54,6 +54,11 @@ def diff_of_reports(a: Path, b: Path) -> Diff:
         UsageError: One of them is not such a report.
     """
     first, second = read_profile(a), read_profile(b)
+    with raised_as(UsageError, f"{a} and {b} cannot be compared"):
+        return _diff(first, second)
+
+
+def _diff(first: Profile, second: Profile) -> Diff:
     described = all(layer.settings for p in (first, second) for layer in p.layers if layer.type in ALWAYS_DESCRIBED)
     matches = align(*(_tree(p, described) for p in (first, second)))
     pairs = layer_pairs(matches, *([layer.path for layer in p.layers] for p in (first, second)))
@@ -73,7 +78,16 @@ def text_of_size(parameters: int) -> str:
 
 
 def compared_with(earlier: Profile, now: Profile, report: str) -> Comparison:
-    """``now`` against ``earlier``, which the file ``report`` holds."""
+    """``now`` against ``earlier``, which the file ``report`` holds.
+
+    Raises:
+        UsageError: What the report says cannot be compared.
+    """
+    with raised_as(UsageError, f"{report} cannot be compared with"):
+        return _compared_with(earlier, now, report)
+
+
+def _compared_with(earlier: Profile, now: Profile, report: str) -> Comparison:
     before, after = _conditions(earlier), _conditions(now)
     changed = [name for name in dict.fromkeys([*before, *after]) if before.get(name) != after.get(name)]
     return Comparison(
@@ -132,10 +146,8 @@ def read_profile(path: Path) -> Profile:
     Raises:
         UsageError: The file is not a report.
     """
-    try:
+    with raised_as(UsageError, f"{path} is not readable as JSON"):
         content: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"{path} is not readable as JSON: {error}") from error
     if isinstance(content, dict) and content.get("after"):
         content = content["after"]
     schema = content.get("schema", PROFILE_SCHEMA) if isinstance(content, dict) else PROFILE_SCHEMA
@@ -143,7 +155,7 @@ def read_profile(path: Path) -> Profile:
         raise UsageError(f"{path} is a {schema} of another version; this one reads {PROFILE_SCHEMA}")
     try:
         return from_dict(Profile, content)
-    except ValueError as error:
+    except (ValueError, RecursionError, OverflowError) as error:
         raise UsageError(
             f"{path} is not a report of profile or convert ({error}); make one with --json {path}"
         ) from error

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from saconv_surgeon._version import __version__
-from saconv_surgeon.errors import ArtefactError, UsageError
+from saconv_surgeon.errors import ArtefactError, ModelError, UsageError
 from saconv_surgeon.planning.scores.gains import Gains
 from saconv_surgeon.planning.scores.saved import gains_from_dict
 from saconv_surgeon.records import SCORES_SCHEMA, from_dict, to_dict, unique_keys
 from saconv_surgeon.records.budgeted_plan import Price
+from saconv_surgeon.saving.atomic import write_text
 
 Prices = Mapping[str, Mapping[str, Price]]
 
@@ -53,13 +54,10 @@ class SavedScores:
             "prices": None if self.prices is None else to_dict(self.prices),
             "extra": to_dict(self.extra),
         }
-        temporary = path.parent / f".{path.name}.tmp"
         try:
-            temporary.write_text(json.dumps(content, allow_nan=False) + "\n", encoding="utf-8")
-            temporary.replace(path)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise UsageError(f"the scores cannot be kept in {path}: {error}") from error
+            write_text(path, json.dumps(content, allow_nan=False) + "\n")
+        except ModelError as error:
+            raise UsageError(f"the scores cannot be kept: {error}") from error
 
 
 def read_scores(path: Path, subject: Subject) -> SavedScores:

@@ -71,7 +71,7 @@ from saconv_surgeon.records.profile import (
     interval_name,
 )
 from saconv_surgeon.records.recorded_inputs import RecordedInputs, TensorInput
-from saconv_surgeon.records.serialization import from_dict, to_dict, unique_keys, with_strings
+from saconv_surgeon.records.serialization import from_dict, json_escaped, to_dict, unique_keys, with_strings
 
 __all__ = [
     "CONVERSION_SCHEMA",
@@ -138,6 +138,7 @@ __all__ = [
     "WeightDiff",
     "from_dict",
     "interval_name",
+    "json_escaped",
     "to_dict",
     "unique_keys",
     "with_strings",

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import types
 import typing
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar
 
+from saconv_surgeon.errors import visible
+
 R = TypeVar("R")
 LARGEST = 10**30
+NOT_PLAIN = re.compile(r"[^\n\x20-\x7e]")
 
 
 def to_dict(record: Any) -> Any:
@@ -49,6 +53,18 @@ def with_strings(record: Any, change: Callable[[str], str]) -> Any:
     if isinstance(record, (tuple, list)):
         return type(record)(with_strings(value, change) for value in record)
     return record
+
+
+def json_escaped(text: str) -> str:
+    """JSON text in which no character acts on a terminal: the escapes of JSON stand for what does not show."""
+    if text.isascii() and "\x7f" not in text:
+        return text
+    return NOT_PLAIN.sub(lambda c: c[0] if visible(c[0]) == c[0] else _units_escaped(c[0]), text)
+
+
+def _units_escaped(c: str) -> str:
+    units = c.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[i : i + 4]}" for i in range(0, len(units), 4))
 
 
 def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 
+from saconv_surgeon.errors import visible as visible  # for all of the reports
 from saconv_surgeon.records import CallShape, ConvArguments
 
 UNKNOWN = "n/a"
 NAMES_SHOWN = 6
 PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
-
-
-def visible(value: str) -> str:
-    """``value`` with control characters, and those that turn the direction of writing, as escapes: a name cannot act."""
-    if value.isprintable():
-        return value
-    return "".join(c if _shows(c) else c.encode("unicode_escape").decode() for c in value)
-
-
-def _shows(c: str) -> bool:
-    return c.isprintable() or unicodedata.category(c) == "Zs" or c == "\u200d"  # the last joins emoji
 
 
 def count(value: float | None) -> str:

@@ -12,7 +12,7 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from saconv_surgeon.errors import ModelError, NotEquivalentError, UsageError, first_line
-from saconv_surgeon.models.exported.read_program import Program, Ranges, program_of, read_program
+from saconv_surgeon.models.exported.read_program import Program, program_of, read_program
 from saconv_surgeon.models.exported.write_program import narrowed, write_program
 from saconv_surgeon.models.loading.checkpoints import convert_checkpoint
 from saconv_surgeon.models.running.difference import compare
@@ -21,11 +21,12 @@ from saconv_surgeon.models.running.run import run
 from saconv_surgeon.models.tree.fingerprint import fingerprint
 from saconv_surgeon.models.tree.wrappers import unwrapped
 from saconv_surgeon.records import to_dict
-from saconv_surgeon.saving.atomic import pickle_to, writing
-from saconv_surgeon.saving.conversion_folder import REPORT, WEIGHTS, save_folder
+from saconv_surgeon.saving.atomic import check_place, writing
+from saconv_surgeon.saving.conversion_folder import save_folder
+from saconv_surgeon.saving.pickling import pickle_to
 from saconv_surgeon.saving.stored_state import check_writable
 from saconv_surgeon.surgery.converted_model import Conversion
-from saconv_surgeon.surgery.plan_file import PLAN
+from saconv_surgeon.surgery.plan_file import CONVERSION_FILES, PLAN, conversion_file
 from saconv_surgeon.surgery.rewriting import apply
 
 FILES = (".pt", ".pth", ".pt2")
@@ -45,8 +46,7 @@ def save_conversion(
 
     A folder loads with :func:`~saconv_surgeon.restore` into the model that the user's code builds; a pickled module loads with
     ``torch.load(path, weights_only=False)`` if its classes can be imported; an exported program needs no source code.
-    Files appear whole or not at all; in the folder ``plan.json`` is replaced last, so that a mix of two conversions is
-    recognised.
+    Files appear whole or not at all, and so does the folder, which is replaced as one; other files in it stay.
 
     Args:
         conversion: What to save.
@@ -84,7 +84,7 @@ def save_conversion(
 
 
 def check_output(path: Path, *, overwrite: bool) -> None:
-    """Raises ``UsageError`` if ``path`` must not or cannot be written to; nothing is written."""
+    """Raises ``UsageError`` if ``path`` must not be written to, ``ModelError`` if it cannot be; nothing is written."""
     if path.suffix in (".onnx", ".safetensors", ".torchscript"):
         raise UsageError(
             f"cannot save to {path}: give a folder, or a file that ends in .pt (a pickled module) or .pt2 (a program)"
@@ -92,11 +92,12 @@ def check_output(path: Path, *, overwrite: bool) -> None:
     is_file = path.suffix in FILES
     if path.exists() and path.is_dir() == is_file:
         raise UsageError(f"{path} is a {'folder' if is_file else 'file'}; choose another name")
-    occupied = path.exists() if is_file else any((path / name).exists() for name in (PLAN, WEIGHTS, REPORT))
+    occupied = path.is_file() if is_file else any(conversion_file(path, name).exists() for name in CONVERSION_FILES)
     if occupied and not overwrite:
         raise UsageError(f"{path} exists already; choose another name, or give --overwrite to replace it")
-    if not is_file and path.is_dir() and any(path.iterdir()) and not (path / PLAN).exists():
+    if not is_file and path.is_dir() and any(path.iterdir()) and not conversion_file(path, PLAN).exists():
         raise UsageError(f"{path} is a folder with other files in it; choose a new or empty one")
+    check_place(path)
 
 
 def _save_pickle(conversion: Conversion, path: Path, checkpoint: Mapping[str, Any] | None) -> tuple[str, ...]:
@@ -114,8 +115,8 @@ def _save_pickle(conversion: Conversion, path: Path, checkpoint: Mapping[str, An
             "part of each kernel that they can express"
             for name in others
         )
-    with writing(path, folder=False) as written:
-        written(path, lambda temporary: pickle_to(temporary, content, path))
+    with writing(path) as part:
+        pickle_to(part, content, path)
     return notes
 
 
@@ -144,16 +145,12 @@ def _save_program(conversion: Conversion, path: Path, example_inputs: Any, progr
     if example_inputs is None:
         raise UsageError(f"{path}: a program is exported by running the model; give example_inputs")
     inputs = Inputs.of(example_inputs)
-    ranges: Ranges = {}
     plan = json.dumps(to_dict(conversion.plan), allow_nan=False)
 
-    def write(temporary: Path) -> None:
-        shapes = program.dynamic_shapes if program is not None else None
-        ranges.update(write_program(conversion.model, inputs, temporary, shapes, plan=plan))
-        _check_program(conversion, inputs, temporary)
-
-    with writing(path, folder=False) as written:
-        written(path, write)
+    shapes = program.dynamic_shapes if program is not None else None
+    with writing(path) as part:
+        ranges = write_program(conversion.model, inputs, part, shapes, plan=plan)
+        _check_program(conversion, inputs, part)
     return tuple(f"{path}: {change}" for change in narrowed(program.ranges if program is not None else {}, ranges))
 
 

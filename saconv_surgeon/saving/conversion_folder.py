@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +15,15 @@ from safetensors.torch import save_file
 from torch import nn
 
 from saconv_surgeon.records import to_dict
-from saconv_surgeon.saving.atomic import temporary_name, write_json, writing
+from saconv_surgeon.saving.atomic import write_json, writing
 from saconv_surgeon.saving.seal import seal
 from saconv_surgeon.saving.stored_state import stored_state
 from saconv_surgeon.surgery.converted_model import Conversion
-from saconv_surgeon.surgery.plan_file import PLAN
-
-WEIGHTS, REPORT = "model.safetensors", "report.json"
+from saconv_surgeon.surgery.plan_file import PLAN, REPORT, WEIGHTS
 
 
 def save_folder(conversion: Conversion, folder: Path) -> None:
-    """Writes ``conversion`` to ``folder``; ``plan.json`` is replaced last, so that a mix of two conversions is recognised.
+    """Writes ``conversion`` to ``folder``, which is replaced as one; ``plan.json`` has the sha256 of the other files.
 
     Raises:
         ModelError: The state of the model holds more than tensors, or the folder cannot be written.
@@ -34,11 +31,10 @@ def save_folder(conversion: Conversion, folder: Path) -> None:
     model = conversion.model
     state = stored_state(model)
     metadata = {**state.aliases, "format": "pt"}
-    with writing(folder, folder=True) as written:
-        written(folder / WEIGHTS, lambda temporary: save_file(dict(state.tensors), str(temporary), metadata=metadata))
-        written(folder / REPORT, lambda temporary: write_json(temporary, conversion.to_dict()))
-        content = partial(_plan_content, conversion, notes=state.notes())
-        written(folder / PLAN, lambda temporary: write_json(temporary, content(temporary.parent)))
+    with writing(folder, folder=True) as part:
+        save_file(dict(state.tensors), str(part / WEIGHTS), metadata=metadata)
+        write_json(part / REPORT, conversion.to_dict())
+        write_json(part / PLAN, _plan_content(conversion, part, state.notes()))
 
 
 def _plan_content(conversion: Conversion, folder: Path, notes: Mapping[str, Any]) -> dict[str, Any]:
@@ -49,7 +45,7 @@ def _plan_content(conversion: Conversion, folder: Path, notes: Mapping[str, Any]
         "memory_format": _memory_format(conversion.model),
         **({"state": notes} if notes else {}),
         "equivalence": to_dict(conversion.equivalence),
-        "files": {name: sha256(folder / temporary_name(name)) for name in (WEIGHTS, REPORT)},
+        "files": {name: sha256(folder / name) for name in (WEIGHTS, REPORT)},
     }
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from saconv_surgeon.errors import ModelError, first_line
+from saconv_surgeon.models.exported.archive_sink import new_archive
 from saconv_surgeon.models.exported.read_program import quiet
 from saconv_surgeon.models.running.inputs import Inputs
 from saconv_surgeon.models.running.output_leaves import tensors
@@ -49,8 +50,8 @@ def engine_for(path: Path) -> Engine:
 
 
 def _write_program(program: ExportedProgram, path: Path) -> None:
-    with quiet():
-        torch.export.save(program, path)
+    with quiet(), new_archive(path) as sink:
+        torch.export.save(program, sink)  # type: ignore[arg-type]
 
 
 def _open_program(path: Path) -> Runner:
@@ -94,12 +95,8 @@ def _remarks_on_onnx(path: Path) -> Sequence[str]:
 
 
 def _write_package(program: ExportedProgram, path: Path) -> None:
-    # the compiler requires this ending
-    made = path.with_name(path.name.removesuffix(".pt2") + ".pt2")
-    with quiet(), _failing("AOTInductor cannot build this model here"):
-        torch._inductor.aoti_compile_and_package(program, package_path=str(made))
-    if made != path:
-        made.replace(path)
+    with quiet(), _failing("AOTInductor cannot build this model here"), new_archive(path) as sink:
+        torch._inductor.aoti_compile_and_package(program, package_path=sink)  # type: ignore[arg-type]
 
 
 def _open_package(path: Path) -> Runner:

@@ -13,9 +13,10 @@ from saconv_surgeon.models.exported.read_program import ranges_of
 from saconv_surgeon.models.exported.write_program import open_program
 from saconv_surgeon.models.loading.checkpoints import convert_checkpoint
 from saconv_surgeon.models.running.inputs import Inputs
-from saconv_surgeon.saving.atomic import pickle_to, writing
+from saconv_surgeon.saving.atomic import check_place, writing
 from saconv_surgeon.saving.export_check import larger_inputs, run_again, runs, sizes_taken
 from saconv_surgeon.saving.export_engines import PACKAGE, engine_for
+from saconv_surgeon.saving.pickling import pickle_to
 from saconv_surgeon.saving.stored_state import check_writable
 
 KINDS = (".pt", ".pth", ".pt2", ".onnx", PACKAGE)
@@ -60,8 +61,8 @@ def save_folded(
     if path.suffix in (".pt", ".pth"):
         check_writable(folding.model)
         content = folding.model if checkpoint is None else convert_checkpoint(checkpoint, folding.twin)
-        with writing(path, folder=False) as written:
-            written(path, lambda temporary: pickle_to(temporary, content, path))
+        with writing(path) as part:
+            pickle_to(part, content, path)
         return ()
     if example_inputs is None:
         raise UsageError(f"{path}: the model is exported by running it; give example_inputs")
@@ -70,20 +71,14 @@ def save_folded(
     sides = larger is None or runs(folding.model, larger)
     program = open_program(folding.model, inputs, sides=sides)
     engine = engine_for(path)
-    notes: list[str] = []
-
-    def write(temporary: Path) -> None:
-        engine.write(program, temporary)
-        notes.extend(run_again(engine, folding.model, program, inputs, temporary))
-
-    with writing(path, folder=False) as written:
-        written(path, write)
-    notes.append(sizes_taken(ranges_of(program)))
+    with writing(path) as part:
+        engine.write(program, part)
+        notes = [*run_again(engine, folding.model, program, inputs, part), sizes_taken(ranges_of(program))]
     return tuple(f"{path}: {note}" for note in notes)
 
 
 def check_folded_output(path: Path, *, overwrite: bool) -> None:
-    """Raises ``UsageError`` if ``path`` must not or cannot be written to, ``ModelError`` if what writes it is not installed."""
+    """Raises ``UsageError`` if ``path`` must not be written to, ``ModelError`` if it cannot be, or what writes it is not here."""
     if path.suffix not in KINDS:
         raise UsageError(
             f"cannot save a folded model to {path}: it has no plan for a folder to hold; give a file that ends in "
@@ -91,11 +86,12 @@ def check_folded_output(path: Path, *, overwrite: bool) -> None:
         )
     if path.is_dir():
         raise UsageError(f"{path} is a folder; choose another name")
-    if path.exists() and not overwrite:
+    if path.is_file() and not overwrite:
         raise UsageError(f"{path} exists already; choose another name, or give --overwrite to replace it")
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if not _is_here(name)]
     if path.suffix == ".onnx" and missing:
         raise ModelError(f"{path}: needs {', '.join(missing)}; pip install 'saconv-surgeon[onnx]'")
+    check_place(path)
 
 
 def _is_here(name: str) -> bool:

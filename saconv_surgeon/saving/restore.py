@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ from torch import nn
 from saconv_surgeon.errors import ArtefactError
 from saconv_surgeon.models.running.one_at_a_time import one_at_a_time
 from saconv_surgeon.models.tree.recursion import with_room
-from saconv_surgeon.saving.conversion_folder import REPORT, WEIGHTS, sha256
+from saconv_surgeon.saving.conversion_folder import sha256
 from saconv_surgeon.saving.stored_state import load_stored
-from saconv_surgeon.surgery.plan_file import PLAN, plan_of, read_plan_file
+from saconv_surgeon.surgery.plan_file import PLAN, REPORT, WEIGHTS, conversion_file, plan_of, read_plan_file
 from saconv_surgeon.surgery.rewriting import apply
+
+MOST_READINGS = 20
 
 
 @one_at_a_time
@@ -32,8 +35,7 @@ def restore(model: nn.Module, folder: str | Path) -> nn.Module:
         ArtefactError: The folder is damaged, mixed from two conversions, or made from another architecture.
     """
     folder = Path(folder)
-    content = read_plan_file(folder)
-    _verify_files(folder, content)
+    content, stored = _read(folder)
     if any(parameter.is_meta for parameter in model.parameters()):
         raise ArtefactError(
             f"{type(model).__name__} is on the meta device, which holds no weights; build it on a real one"
@@ -41,15 +43,38 @@ def restore(model: nn.Module, folder: str | Path) -> nn.Module:
     converted = apply(model, plan_of(content, folder / PLAN))
     if content.get("memory_format") == "channels_last":
         converted = converted.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    weights = folder / WEIGHTS
     try:
-        missing, unexpected = load_stored(converted, load_file(weights), content.get("state"))
-    except (RuntimeError, SafetensorError, OSError) as error:
+        missing, unexpected = load_stored(converted, stored, content.get("state"))
+    except RuntimeError as error:
         raise _unfit(folder, model, str(error)) from error
     if missing or unexpected:
         found = f"{_listed(missing)} missing, {_listed(unexpected)} unknown to the model"
         raise _unfit(folder, model, found)
     return converted
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """The plan and the weights that belong to it; once more, if another process replaced the folder in between."""
+    for _ in range(MOST_READINGS):
+        before = _version(folder)
+        try:
+            content = read_plan_file(folder)
+            _verify_files(folder, content)
+            return content, load_file(conversion_file(folder, WEIGHTS))
+        except (SafetensorError, OSError, ArtefactError) as error:
+            if _version(folder) != before:
+                continue
+            if isinstance(error, ArtefactError):
+                raise
+            raise ArtefactError(f"{folder} cannot be read: {error}") from error
+    raise ArtefactError(f"{folder} is being replaced all the time; read it when that has ended")
+
+
+def _version(folder: Path) -> tuple[int, ...] | None:
+    with suppress(OSError):
+        found = conversion_file(folder, PLAN).stat()
+        return found.st_dev, found.st_ino, found.st_mtime_ns
+    return None
 
 
 def _unfit(folder: Path, model: nn.Module, why: str) -> ArtefactError:
@@ -69,9 +94,11 @@ def _verify_files(folder: Path, content: dict[str, Any]) -> None:
     if not isinstance(files, dict) or WEIGHTS not in files:
         raise ArtefactError(f"{folder / PLAN} belongs to no saved weights: it was not written by save()")
     for name in (WEIGHTS, REPORT):
-        if not (folder / name).exists():
-            raise ArtefactError(f"{folder} is incomplete: {name} is missing")
-        if sha256(folder / name) != files.get(name):
+        file = conversion_file(folder, name)
+        if not file.is_file():
+            why = "is no file" if file.exists() else "is missing"
+            raise ArtefactError(f"{folder} is incomplete: {name} {why}")
+        if sha256(file) != files.get(name):
             raise ArtefactError(
                 f"{folder / name} is not the file that {PLAN} was written for: it was changed, damaged, or comes from another "
                 "conversion; save the conversion again"

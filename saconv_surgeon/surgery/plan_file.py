@@ -10,8 +10,16 @@ from typing import Any
 from saconv_surgeon.errors import ArtefactError
 from saconv_surgeon.records import PLAN_SCHEMA, Plan, from_dict, unique_keys
 
-PLAN = "plan.json"
-"""The name of the file in the folder of a saved conversion."""
+PLAN, WEIGHTS, REPORT = CONVERSION_FILES = ("plan.json", "model.safetensors", "report.json")
+"""The names of the files in the folder of a saved conversion."""
+ARRIVING = ".saconv-surgeon.new"
+"""A folder in that folder: files that are about to take the places of those beside it, and count as if they had."""
+
+
+def conversion_file(folder: Path, name: str) -> Path:
+    """Where a file of a saved conversion is: beside the others, unless the process that was replacing it has been killed."""
+    arriving = folder / ARRIVING / name
+    return arriving if arriving.exists() else folder / name
 
 
 def read_plan(path: Path) -> Plan:
@@ -29,14 +37,14 @@ def read_plan_file(path: Path) -> dict[str, Any]:
     Raises:
         ArtefactError: There is none, or it cannot be read.
     """
-    file = path / PLAN if path.is_dir() else path
+    file = conversion_file(path, PLAN) if path.is_dir() else path
     if file.is_dir() or not file.exists():
         raise ArtefactError(
             f"{path} is not a saved conversion: there is no {file.name} (was it interrupted while saving?)"
         )
     try:
         content = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=unique_keys)
-    except (ValueError, OSError, RecursionError) as error:
+    except (ValueError, OSError, RecursionError, MemoryError) as error:
         raise ArtefactError(f"{file} is not readable as JSON: {error}") from error
     if not isinstance(content, dict) or "sites" not in content:
         raise ArtefactError(f"{file} is not a plan: it has no list of sites")
@@ -54,7 +62,7 @@ def plan_of(content: dict[str, Any], source: Path) -> Plan:
         raise ArtefactError(f"{source} has schema {schema!r}, which this version does not read; it reads …/1")
     try:
         plan = from_dict(Plan, content)
-    except ValueError as error:
+    except (ValueError, RecursionError, OverflowError) as error:
         raise ArtefactError(f"{source} is not a plan: {error}") from error
     twice = [path for path, count in Counter(site.path for site in plan.sites).items() if count > 1]
     if twice:

@@ -14,6 +14,7 @@ from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree
 
 from saconv_surgeon.errors import ModelError, first_line
+from saconv_surgeon.models.exported.archive_sink import new_archive
 from saconv_surgeon.models.exported.read_program import OPEN, PLAN_ENTRY, Ranges, quiet, ranges_of
 from saconv_surgeon.models.running.inputs import Inputs
 from saconv_surgeon.models.running.state import preserved
@@ -37,8 +38,8 @@ def write_program(
     """
     program = exported(model, ((inputs, shapes) for shapes in _attempts(dynamic_shapes)), "save to a folder instead")
     try:
-        with quiet():
-            torch.export.save(program, path, extra_files={PLAN_ENTRY: plan} if plan else None)
+        with quiet(), new_archive(path) as sink:
+            torch.export.save(program, sink, extra_files={PLAN_ENTRY: plan} if plan else None)  # type: ignore[arg-type]
     except (LookupError, TypeError, NotImplementedError) as error:  # a dtype that the format has no number for
         said = f"{type(error).__name__}: {error}"
         raise ModelError(f"torch.export cannot write this model ({said}); save to a folder instead") from error

@@ -16,6 +16,8 @@ from saconv_surgeon.models.loading.offered_factories import listed
 from saconv_surgeon.models.loading.users_code import users_code
 from saconv_surgeon.models.running.inputs import Inputs
 
+MOST_DIGITS = 18
+"""Of a size: with more, no machine has the memory, and Python refuses to read thousands."""
 _END = object()
 
 
@@ -126,4 +128,8 @@ def _functions_in(spec: str) -> str:
 
 def _parse_shape(spec: str) -> tuple[int, ...] | None:
     parts = spec.lower().split("x")
-    return tuple(int(p) for p in parts) if all(p.isdecimal() for p in parts) else None
+    if not all(p.isdecimal() for p in parts):
+        return None
+    if max(map(len, parts)) > MOST_DIGITS:
+        raise UsageError(f"--input {spec[:20]}… asks for more than there is memory for")
+    return tuple(map(int, parts))

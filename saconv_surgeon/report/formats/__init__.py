@@ -6,6 +6,8 @@ import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
+from saconv_surgeon.errors import visible_lines
+
 if TYPE_CHECKING:
     from saconv_surgeon.report.report import Report
 
@@ -15,18 +17,20 @@ class Format(NamedTuple):
 
     module: str
     remark: str = ""
+    raw: bool = False
+    """Whether names are data, which are written as they are; any other file is read by people, and nothing in it acts."""
 
     @property
     def render(self) -> Callable[[Report], str]:
         """Imported when it is needed: Jinja2 takes as long to import as all the rest."""
         render: Callable[[Report], str] = importlib.import_module(f"{__name__}.{self.module}").render
-        return render
+        return render if self.raw else lambda report: visible_lines(render(report))
 
 
 FORMATS = {
     ".html": Format("html"),
     ".md": Format("markdown", "for a pull request"),
-    ".csv": Format("csv", "the layers"),
+    ".csv": Format("csv", "the layers", raw=True),
     ".svg": Format("svg"),
 }
 """By the suffix of the file."""

@@ -1,16 +1,23 @@
-"""The layers of a report, the convolutions of an inspection, or the candidates of a plan, as CSV: numbers as they are."""
+"""The layers of a report, the convolutions of an inspection, or the candidates of a plan, as CSV: numbers as they are.
+
+Text that a spreadsheet would compute begins with an apostrophe, which spreadsheets do not show.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 
 from saconv_surgeon.records import LayerCost
 from saconv_surgeon.report.report import Report
 
 NUMBERS = tuple(f.name for f in fields(LayerCost) if f.name not in ("path", "type", "settings", "converted"))
+
+FORMULA = re.compile(r"[\t\r\n]|\s*[=+\-@＝＋－＠]")
+"""How text begins that Excel, LibreOffice or Google's spreadsheet compute, the wide signs included."""
 
 SITE = (
     *("path", "type", "decision", "reason", "calls", "parameters", "added_parameters", "added_macs"),
@@ -23,7 +30,7 @@ def render(report: Report) -> str:
     """A header, then the layers in the order of the model. What a model does not have is empty."""
     page = report.raw
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
+    writer = _Writer(out)
     if page.sites:
         writer.writerows([SITE, *([_written(getattr(site, name)) for name in SITE] for site in page.sites)])
         return out.getvalue()
@@ -40,6 +47,33 @@ def render(report: Report) -> str:
         numbers = [None if row is None else getattr(row, name) for name in NUMBERS for row in rows]
         writer.writerow([*said, *([layer.change] if page.is_pair else []), layer.converted, *numbers])
     return out.getvalue()
+
+
+class _Writer:
+    """Rows of numbers, which stay numbers, and of text, which is never a formula."""
+
+    def __init__(self, out: io.StringIO) -> None:
+        self.out = out
+
+    def writerow(self, row: Sequence[object]) -> None:
+        """One row."""
+        line = io.StringIO()
+        csv.writer(line, lineterminator="\r\n").writerow(
+            [_not_a_formula(cell) for cell in row]
+        )  # quotes cells with either
+        self.out.write(line.getvalue().removesuffix("\r\n") + "\n")
+
+    def writerows(self, rows: Iterable[Sequence[object]]) -> None:
+        """Several."""
+        for row in rows:
+            self.writerow(row)
+
+
+def _not_a_formula(cell: object) -> object:
+    if cell is None or isinstance(cell, (int, float)):
+        return cell
+    text = str(cell)
+    return f"'{text}" if FORMULA.match(text) else text
 
 
 def _written(value: object) -> object:

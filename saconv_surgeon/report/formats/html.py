@@ -15,6 +15,7 @@ from importlib import resources
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from saconv_surgeon.records import json_escaped
 from saconv_surgeon.report.formats.html_charts import CHARTS, chart
 from saconv_surgeon.report.formats.html_curve import drawn
 from saconv_surgeon.report.formats.html_map import kind_of, macs_of, map_of, width_of
@@ -73,12 +74,7 @@ def _data(page: Page) -> str:
     ]
     content = {"sides": page.sides, "figures": [f.field for f in page.figures], "rows": rows}
     written = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
-    return (
-        written.replace("<", "\\u003c")
-        .replace("&", "\\u0026")
-        .replace("\u2028", "\\u2028")
-        .replace("\u2029", "\\u2029")
-    )
+    return json_escaped(written).replace("<", "\\u003c").replace("&", "\\u0026")
 
 
 def _trend(values: tuple[float | None, float | None]) -> str:

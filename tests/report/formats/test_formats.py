@@ -70,6 +70,20 @@ def reports():
 COMMANDS = ("convert", "diff", "profile")
 
 
+@pytest.mark.parametrize(
+    "start", ["=", "+", "-", "@", "\t", "\r", "\n", " =", "＝", "＋", "－", "＠", "\t=", "-1+1|cmd"]
+)
+def test_csv_has_no_formulas_and_numbers_stay_numbers(start):
+    name = f"{start}1+1"
+    row = LayerCost(name, name, 3, 1, -2.5, -3, settings=name)
+    found = Profile(name, 3, 2, None, 7, 1, 1, {}, None, None, (row,), ((1, 2),))
+    rows = list(csv.reader(io.StringIO(FORMATS[".csv"].render(profile_report(found, every_layer=True)), newline="")))
+    for cell in [cell for row in rows for cell in row]:
+        assert cell[:1].isalnum() or cell[:1] in ("", "'", "(") or isinstance(float(cell), float), cell
+    assert rows[1].count(f"'{name}") == 3
+    assert "-2.5" in rows[1] and "-3" in rows[1]
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_html_names(reports, command):
     source = FORMATS[".html"].render(reports[command])
@@ -97,7 +111,9 @@ def test_csv_names_and_numbers(reports, command):
     rows = list(csv.DictReader(io.StringIO(FORMATS[".csv"].render(reports[command]), newline="")))
     page = reports[command].raw
     side = f"_{page.sides[-1]}" if page.is_pair else ""
-    assert [row[f"path{side}"] for row in rows] == [*hostile.NAMES, hostile.CONTROL]
+    assert [row[f"path{side}"] for row in rows] == [
+        f"'{name}" if name.startswith("=") else name for name in (*hostile.NAMES, hostile.CONTROL)
+    ]
     assert sum(int(row[f"macs{side}"]) for row in rows) == sum(layer.row.macs for layer in page.layers) > 0
 
 
