@@ -8,7 +8,7 @@ from pathlib import Path
 
 from saconv_surgeon.errors import ModelError
 
-LARGEST_RATIO = 50
+LARGEST_RATIO = 10
 """torch stores tensors uncompressed; a file that grows so many times when unpacked was not written by it."""
 SMALL = 64 * 2**20
 
@@ -35,10 +35,15 @@ def check_archive(path: Path) -> None:
     if twice:
         raise ModelError(f"{path} has {len(twice)} entries twice, first {twice[0]!r}; which one counts is not defined")
     unpacked = sum(entry.file_size for entry in entries)
-    if unpacked > SMALL and unpacked > LARGEST_RATIO * path.stat().st_size:
+    if is_out_of_proportion(unpacked, path.stat().st_size):
         raise ModelError(
             f"{path} has {path.stat().st_size} bytes and would unpack to {unpacked}: torch never writes such a file; not read"
         )
+
+
+def is_out_of_proportion(unpacked: int, packed: int) -> bool:
+    """Whether an archive of ``packed`` bytes would grow to more than it can hold, if torch wrote it."""
+    return unpacked > SMALL and unpacked > LARGEST_RATIO * packed
 
 
 def _begins_like_zip(path: Path) -> bool:

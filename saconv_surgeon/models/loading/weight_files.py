@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import pickle
-import re
 import struct
-import warnings
 import zipfile
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +13,16 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from saconv_surgeon.errors import ModelError, UntrustedError, first_line
+from saconv_surgeon.errors import ModelError, first_line
 from saconv_surgeon.models.archive_check import check_archive
 from saconv_surgeon.models.loading.checkpoints import state_dict_of
 from saconv_surgeon.models.loading.factories import is_place
-from saconv_surgeon.models.loading.missing_packages import how_to_get, missing_packages, why_not_loaded
-from saconv_surgeon.models.loading.trainer_settings import are_trainer_settings, placeholders_for
+from saconv_surgeon.models.loading.missing_packages import why_not_loaded
+from saconv_surgeon.models.loading.refusals import refusal_of
 from saconv_surgeon.models.loading.users_code import append_to_path, users_code
+from saconv_surgeon.models.pickles.contents import content_of
+from saconv_surgeon.models.pickles.looking import look_through_file
+from saconv_surgeon.models.pickles.stand_ins import RefusedError
 from saconv_surgeon.records import unique_keys
 
 INDEX_SUFFIX = ".safetensors.index.json"
@@ -44,7 +43,7 @@ def read_weights(path: Path, *, trust: bool = False) -> dict[str, Tensor]:
         raise ModelError(
             f"{path} is a TorchScript archive; save its weights with torch.save(model.state_dict(), …) and give those"
         )
-    return state_dict_of(read_pickle(path, trust=trust, weights_suffice=True), path)
+    return state_dict_of(read_pickle(path, trust=trust), path)
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -91,11 +90,14 @@ def read_shards(index: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def read_pickle(path: Path, *, trust: bool, weights_suffice: bool = False) -> Any:
-    """The content of a file of ``torch.save``; with ``weights_suffice``, perhaps without what trainers store besides the weights.
+def read_pickle(path: Path, *, trust: bool) -> Any:
+    """The content of a file of ``torch.save``, or of a bare pickle.
+
+    It is read as data, without what trainers store besides the weights; with ``trust`` by torch, which runs the code in it, if it
+    holds more than that.
 
     Raises:
-        UntrustedError: It holds more than tensors and plain containers, and ``trust`` was not given. Names the classes.
+        UntrustedError: It holds more than tensors and settings, and ``trust`` was not given. Names the classes.
         ModelError: The file cannot be read.
     """
     _check_file(path)
@@ -103,27 +105,17 @@ def read_pickle(path: Path, *, trust: bool, weights_suffice: bool = False) -> An
     if trust:
         append_to_path(Path.cwd())
     try:
-        return _load_data(path)
-    except pickle.UnpicklingError as error:
-        classes = _classes_wanted(path, error)
-        if weights_suffice and classes and not trust and are_trainer_settings(classes):
-            with suppress(Exception), placeholders_for(classes):  # a placeholder cannot stand in for this object
-                return _load_data(path)
-        if classes and not trust:
-            raise UntrustedError(
-                f"{path} is a pickle that runs code when it is loaded. It wants these classes:\n  "
-                + "\n  ".join(classes)
-                + "".join(f"\n{how_to_get(package)}" for package in missing_packages(classes))
-                + "\nIf you trust whoever made the file, give --trust; "
-                "or save a state dict and give the code as MODEL with --weights"
-            ) from error
-        if not trust:
-            raise ModelError(f"{path} cannot be loaded: {_what_is_wrong(error)}") from error
-    except Exception as error:
-        raise ModelError(
-            f"{path} cannot be loaded ({type(error).__name__}: {first_line(error)}); is it complete?"
-        ) from error
-    return _load_trusted(path, classes)
+        look = look_through_file(path)
+        if not look.findings and not (trust and look.has_settings):
+            return content_of(look)
+        findings = tuple(look.findings)
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read ({error})") from error
+    except RefusedError as error:
+        findings = (error.finding,)
+    if not trust:
+        raise refusal_of(path, findings, look.format)
+    return _load_trusted(path, list(look.wants))
 
 
 def is_torchscript(path: Path) -> bool:
@@ -135,14 +127,6 @@ def is_torchscript(path: Path) -> bool:
         return False
 
 
-def _load_data(path: Path) -> Any:
-    with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", "Detected pickle protocol"
-        )  # what follows from that is an error, if anything does
-        return torch.load(path, map_location="cpu", weights_only=True)
-
-
 def _check_header(path: Path) -> None:
     """The names in a safetensors header; the library itself keeps the last of two that are equal."""
     with path.open("rb") as file:
@@ -150,14 +134,6 @@ def _check_header(path: Path) -> None:
         if size > path.stat().st_size:
             raise ValueError(f"its header claims {size} bytes")
         json.loads(file.read(size), object_pairs_hook=unique_keys)
-
-
-def _classes_wanted(path: Path, error: pickle.UnpicklingError) -> list[str]:
-    """All classes in a file that torch refused with ``error``; of formats that cannot be searched, the first."""
-    try:
-        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
-    except Exception:
-        return re.findall(r"Unsupported global: GLOBAL ([\w.]+)", str(error))
 
 
 def _load_trusted(path: Path, classes: list[str]) -> Any:
@@ -170,12 +146,6 @@ def _load_trusted(path: Path, classes: list[str]) -> Any:
             ) from error
         except Exception as error:
             raise ModelError(f"{path} cannot be loaded ({type(error).__name__}: {first_line(error)})") from error
-
-
-def _what_is_wrong(error: pickle.UnpicklingError) -> str:
-    """What torch found in a file, without its advice to load it in spite of that."""
-    found = re.search(r"WeightsUnpickler error:\s*([^\n]{1,100})", str(error))
-    return f"it is no file of torch.save{f' ({found[1]})' if found else ''}"
 
 
 def _check_file(path: Path) -> None:
