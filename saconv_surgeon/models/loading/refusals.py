@@ -7,6 +7,7 @@ from pathlib import Path
 
 from saconv_surgeon.errors import ModelError, UntrustedError
 from saconv_surgeon.models.loading.missing_packages import how_to_get, missing_packages
+from saconv_surgeon.models.pickles.looking import BARE
 from saconv_surgeon.records.safety import SAFETY_RULES, Finding
 
 RUNS_CODE = ("code", "operation", "opcode", "program")
@@ -17,6 +18,11 @@ MOST_NAMED = 40
 def refusal_of(path: Path, findings: Sequence[Finding], kind: str) -> ModelError:
     """The error for a file of which ``findings``, at least one, were made; ``kind`` is what it is."""
     names = [finding.message.removeprefix("it names ") for finding in findings if finding.rule == "code"]
+    if names and kind == BARE:
+        return UntrustedError(
+            f"{path} is {kind}, which torch does not load, and it wants {', '.join(sorted(names)[:3])}; "
+            f"{SAFETY_RULES['format'].advice}"
+        )
     if names:
         left = len(names) - MOST_NAMED
         return UntrustedError(

@@ -14,14 +14,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from saconv_surgeon.errors import ModelError, first_line
-from saconv_surgeon.models.archive_check import check_archive
+from saconv_surgeon.models.archive_check import UNREADABLE, check_archive
 from saconv_surgeon.models.loading.checkpoints import state_dict_of
 from saconv_surgeon.models.loading.factories import is_place
 from saconv_surgeon.models.loading.missing_packages import why_not_loaded
 from saconv_surgeon.models.loading.refusals import refusal_of
 from saconv_surgeon.models.loading.users_code import append_to_path, users_code
 from saconv_surgeon.models.pickles.contents import content_of
-from saconv_surgeon.models.pickles.looking import look_through_file
+from saconv_surgeon.models.pickles.looking import BARE, NONE, look_through_file
 from saconv_surgeon.models.pickles.stand_ins import RefusedError
 from saconv_surgeon.records import unique_keys
 
@@ -54,7 +54,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     """
     _check_file(path)
     try:
-        _check_header(path)
+        check_header(path)
         return load_file(path)
     except (safetensors.SafetensorError, OSError, ValueError, KeyError, struct.error, RecursionError) as error:
         raise ModelError(f"{path} is not a readable safetensors file ({first_line(error)}); is it complete?") from error
@@ -65,6 +65,26 @@ def read_shards(index: Path) -> dict[str, Tensor]:
 
     Raises:
         ModelError: The index or a shard cannot be read, or they disagree.
+    """
+    placed, names = shards_of(index)
+    tensors: dict[str, Tensor] = {}
+    for name in names:
+        shard = read_safetensors(index.with_name(name))
+        wanted = [key for key, place in placed.items() if place == name]
+        missing = [key for key in wanted if key not in shard]
+        if missing:
+            raise ModelError(
+                f"{index.with_name(name)} lacks {len(missing)} tensors that {index.name} promises, first {missing[0]!r}"
+            )
+        tensors |= {key: shard[key] for key in wanted}
+    return tensors
+
+
+def shards_of(index: Path) -> tuple[dict[str, str], list[str]]:
+    """In which file an index says that each tensor is, and the names of all these files, which lie beside it.
+
+    Raises:
+        ModelError: The index cannot be read.
     """
     _check_file(index)
     try:
@@ -77,17 +97,7 @@ def read_shards(index: Path) -> dict[str, Tensor]:
     outside = [name for name in names if not name or Path(name).name != name]
     if outside:
         raise ModelError(f"{index} names {outside[0]!r}, which does not lie beside it; not read")
-    tensors: dict[str, Tensor] = {}
-    for name in names:
-        shard = read_safetensors(index.with_name(name))
-        wanted = [key for key, place in placed.items() if place == name]
-        missing = [key for key in wanted if key not in shard]
-        if missing:
-            raise ModelError(
-                f"{index.with_name(name)} lacks {len(missing)} tensors that {index.name} promises, first {missing[0]!r}"
-            )
-        tensors |= {key: shard[key] for key in wanted}
-    return tensors
+    return placed, names
 
 
 def read_pickle(path: Path, *, trust: bool) -> Any:
@@ -106,6 +116,8 @@ def read_pickle(path: Path, *, trust: bool) -> Any:
         append_to_path(Path.cwd())
     try:
         look = look_through_file(path)
+        # torch does not load a bare pickle, but runs what is in it before it says so
+        trust = trust and look.format not in (BARE, NONE)
         if not look.findings and not (trust and look.has_settings):
             return content_of(look)
         findings = tuple(look.findings)
@@ -123,12 +135,16 @@ def is_torchscript(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return any(name.endswith("/constants.pkl") for name in archive.namelist())
-    except (OSError, ValueError, zipfile.BadZipFile):
+    except UNREADABLE:
         return False
 
 
-def _check_header(path: Path) -> None:
-    """The names in a safetensors header; the library itself keeps the last of two that are equal."""
+def check_header(path: Path) -> None:
+    """Checks the names in a safetensors header; the library itself keeps the last of two that are equal.
+
+    Raises:
+        ValueError: It is longer than the file, is no JSON, or has a name twice.
+    """
     with path.open("rb") as file:
         (size,) = struct.unpack("<Q", file.read(8))
         if size > path.stat().st_size:

@@ -159,23 +159,29 @@ def _holds_tensors(value: Any) -> bool:
 
 def _array(made: Made) -> Tensor | None:
     """An array of numpy as a tensor; None if it is no array, or one that torch has no dtype for."""
-    if made.of.name != "_reconstruct" or not isinstance(made.state, tuple) or len(made.state) != 5:
+    if made.of.name == "_reconstruct" and isinstance(made.state, tuple) and len(made.state) == 5:
+        _version, shape, kind, fortran, raw = made.state
+    elif made.of.name == "_frombuffer" and len(made.args) == 4:
+        raw, kind, shape, order = made.args
+        fortran = order == "F"
+    else:
         return None
-    _version, shape, kind, fortran, raw = made.state
-    code = kind.args[0] if isinstance(kind, Made) and kind.of.name == "dtype" and kind.args else None
-    order = kind.state[1] if isinstance(kind, Made) and isinstance(kind.state, tuple) and len(kind.state) > 1 else "|"
-    name = ARRAYS.get(code) if isinstance(code, str) else None
+    dtype = _dtype_of_array(kind)
     data = raw.encode("latin1") if isinstance(raw, str) else raw
-    if name is None or order not in ("<", "|", "=") or not isinstance(data, (bytes, bytearray)):
+    if dtype is None or not isinstance(data, (bytes, bytearray)) or not isinstance(shape, tuple):
         return None
-    if not isinstance(shape, tuple) or not all(type(n) is int and n >= 0 for n in shape):
+    if not all(type(n) is int and n >= 0 for n in shape) or prod(shape) * dtype.itemsize != len(data):
         return None
-    if prod(shape) * DTYPE_BYTES[name] != len(data):
-        return None
-    dtype = getattr(torch, name)
     flat = torch.frombuffer(bytearray(data), dtype=dtype).clone() if data else torch.empty(0, dtype=dtype)
-    return (
-        flat.reshape(shape[::-1]).permute(*range(len(shape))[::-1])
-        if fortran and len(shape) > 1
-        else flat.reshape(shape)
-    )
+    if fortran and len(shape) > 1:
+        return flat.reshape(shape[::-1]).permute(*range(len(shape))[::-1])
+    return flat.reshape(shape)
+
+
+def _dtype_of_array(kind: Any) -> torch.dtype | None:
+    """The dtype of an array in the byte order of nearly all machines; None if torch has none."""
+    if not isinstance(kind, Made) or kind.of.name != "dtype" or not kind.args or not isinstance(kind.args[0], str):
+        return None
+    order = kind.state[1] if isinstance(kind.state, tuple) and len(kind.state) > 1 else "|"
+    name = ARRAYS.get(kind.args[0])
+    return getattr(torch, name) if name is not None and order in ("<", "|", "=") else None

@@ -44,6 +44,7 @@ _NUMPY_TYPES = (
 )
 _CLASS = r"_?[A-Z]\w*(?:\.[A-Z]\w*)*"
 """By the conventions of the libraries below a class; their functions and modules have other names."""
+_LIGHTNING = r"(lightning(\.pytorch|\.fabric)?|pytorch_lightning|lightning_fabric)"
 _SETTINGS: tuple[tuple[str, str], ...] = (
     (r"argparse", "Namespace"),
     (r"types", "SimpleNamespace"),
@@ -82,8 +83,18 @@ _SETTINGS: tuple[tuple[str, str], ...] = (
     (r"omegaconf\.(dictconfig|listconfig|base|nodes)", _CLASS),
     (r"(mmengine|mmcv)(\.(config|utils|logging|structures|hub|runner))(\.\w+)*", _CLASS),
     (r"detectron2\.(config|structures)(\.\w+)*", _CLASS),
-    (r"(lightning(\.pytorch|\.fabric)?|pytorch_lightning|lightning_fabric|torchmetrics)(\.\w+)*", _CLASS),
-    (r"(transformers|accelerate|peft|diffusers|huggingface_hub)(\.\w+)*", _CLASS),
+    (rf"{_LIGHTNING}\.(callbacks|loops|loggers|plugins|profilers|strategies|trainer|tuner|utilities)(\.\w+)*", _CLASS),
+    (rf"{_LIGHTNING}\.(accelerators|core\.mixins|wrappers)(\.\w+)*", _CLASS),
+    (r"torchmetrics(\.\w+)*", _CLASS),
+    (
+        r"transformers\.(training_args\w*|trainer_\w+|debug_utils|optimization|deepspeed|integrations\.deepspeed)",
+        _CLASS,
+    ),
+    (r"transformers\.(generation\.)?configuration_utils|transformers\.utils\.quantization_config", _CLASS),
+    (r"transformers\.models(\.\w+)+\.configuration_\w+", _CLASS),
+    (r"accelerate\.(state|utils\.(dataclasses|deepspeed))", _CLASS),
+    (r"peft\.(utils|tuners)(\.\w+)*", r"\w+(Config|Type)"),
+    (r"diffusers\.configuration_utils", "FrozenDict"),
     (r"timm\.(data|utils|optim|scheduler)(\.\w+)*", _CLASS),
     (r"ultralytics\.(utils|cfg)(\.\w+)*", r"IterableSimpleNamespace"),
     (r"(fairseq|hydra)\.(dataclass|data|conf|optim)(\.\w+)*", _CLASS),

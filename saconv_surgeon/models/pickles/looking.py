@@ -100,7 +100,7 @@ def _look_at_archive(buffer: Any, look: Look) -> None:
     if order not in (b"little", b"big"):
         raise RefusedError("archive", "its byte order is neither little nor big")
     look.byteorder, look.storage = order.decode(), lambda key: archive.read(f"data/{key}")
-    sizes = {name.removeprefix("data/"): member.size for name, member in archive.members.items()}
+    sizes = {name.removeprefix("data/"): m.size for name, m in archive.members.items() if name.startswith("data/")}
     content = archive.read("data.pkl")
     stored = Storages(sizes=sizes)
     look.value = _run(io.BytesIO(content), look, stored, Budget(len(buffer)), "data.pkl")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from saconv_surgeon.records.safety import Finding
+from saconv_surgeon.report.human import visible
 
 
 class RefusedError(Exception):
@@ -97,10 +98,7 @@ class Made:
 
 def shown(text: str, most: int = 120) -> str:
     """Text of a file as it can be shown: without control characters, and not longer than ``most`` characters."""
-    visible = "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text[:most]
-    )
-    return visible + ("…" if len(text) > most else "")
+    return visible(text[:most]) + ("…" if len(text) > most else "")
 
 
 def described(value: Any) -> str:

@@ -9,7 +9,7 @@ import zlib
 from dataclasses import dataclass
 from typing import Any
 
-from saconv_surgeon.models.archive_check import is_out_of_proportion
+from saconv_surgeon.models.archive_check import UNREADABLE, is_out_of_proportion
 from saconv_surgeon.models.pickles.stand_ins import RefusedError, shown
 
 WRITTEN = re.compile(
@@ -82,7 +82,7 @@ def _members(buffer: Any) -> dict[str, Member]:
     try:
         with zipfile.ZipFile(_File(buffer)) as archive:
             entries = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error, UnicodeError) as error:
+    except UNREADABLE as error:
         raise RefusedError("damaged", f"its archive cannot be read ({error})") from error
     unpacked = sum(entry.file_size for entry in entries)
     if is_out_of_proportion(unpacked, len(buffer)):
