@@ -95,7 +95,7 @@ def state():
 
 
 def scheduler_state():
-    model, optimizer = trained()
+    _, optimizer = trained()
     return torch.optim.lr_scheduler.MultiStepLR(optimizer, [3, 5]).state_dict()
 
 
@@ -113,28 +113,42 @@ def timm():
         lr=0.1, data_dir="x", mean=None, aug_splits=0, opt_betas=[0.9, 0.95], amp_dtype="bfloat16"
     )
     return {
-        "epoch": 3, "arch": "resnet18", "state_dict": model.state_dict(), "optimizer": optimizer.state_dict(), "version": 2,
-        "args": args, "amp_scaler": {"scale": 65536.0, "growth_tracker": 3}, "state_dict_ema": model.state_dict(), "metric": 71.2,
-    }  # fmt: skip
+        "epoch": 3,
+        "arch": "resnet18",
+        "state_dict": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "version": 2,
+        "args": args,
+        "amp_scaler": {"scale": 65536.0, "growth_tracker": 3},
+        "state_dict_ema": model.state_dict(),
+        "metric": 71.2,
+    }
 
 
 def lightning(prefix="lightning.pytorch", **more):
     model, optimizer = trained()
     fabric = "lightning.fabric" if prefix.startswith("lightning.") else "lightning_fabric"
     return {
-        "epoch": 1, "global_step": 10, "pytorch-lightning_version": "2.5.0",
+        "epoch": 1,
+        "global_step": 10,
+        "pytorch-lightning_version": "2.5.0",
         "state_dict": {f"model.{k}": v for k, v in model.state_dict().items()},
         "loops": {"fit_loop": {"state_dict": {}, "epoch_progress": {"total": {"ready": 2}, "current": {"ready": 2}}}},
         "callbacks": {
             "ModelCheckpoint{'monitor': 'val_loss', 'mode': 'min'}": {
-                "best_model_score": torch.tensor(0.3), "best_model_path": "/a/b.ckpt", "kth_value": torch.tensor(0.3),
+                "best_model_score": torch.tensor(0.3),
+                "best_model_path": "/a/b.ckpt",
+                "kth_value": torch.tensor(0.3),
             },
             "EarlyStopping{'monitor': 'val_loss'}": {"wait_count": 0, "best_score": torch.tensor(0.3)},
         },
-        "optimizer_states": [optimizer.state_dict()], "lr_schedulers": [scheduler_state()],
-        "hparams_name": "kwargs", "hyper_parameters": filled(f"{fabric}.utilities.data.AttributeDict", lr=0.1, layers=[1, 2]),
-        "datamodule_hyper_parameters": {"root": pathlib.PosixPath("/data")}, **more,
-    }  # fmt: skip
+        "optimizer_states": [optimizer.state_dict()],
+        "lr_schedulers": [scheduler_state()],
+        "hparams_name": "kwargs",
+        "hyper_parameters": filled(f"{fabric}.utilities.data.AttributeDict", lr=0.1, layers=[1, 2]),
+        "datamodule_hyper_parameters": {"root": pathlib.PosixPath("/data")},
+        **more,
+    }
 
 
 def lightning_of_old():
@@ -179,22 +193,36 @@ def omegaconf():
 def mmengine():
     model, optimizer = trained(torch.optim.SGD, momentum=0.9)
     history = [
-        made("mmengine.logging.history_buffer.HistoryBuffer", _max_length=10000, _log_history=np.arange(3.0),
-             _count_history=np.ones(3, dtype=np.int64), _statistics_methods={})
+        made(
+            "mmengine.logging.history_buffer.HistoryBuffer",
+            _max_length=10000,
+            _log_history=np.arange(3.0),
+            _count_history=np.ones(3, dtype=np.int64),
+            _statistics_methods={},
+        )
         for _ in range(2)
-    ]  # fmt: skip
+    ]
     return {
         "meta": {
-            "epoch": 3, "iter": 90, "cfg": "model = dict()", "seed": 0, "experiment_name": "x", "mmengine_version": "0.10.7",
-            "time": "20250101_000000", "hook_msgs": {"best_score": np.float64(0.5)}, "dataset_meta": {"CLASSES": ("a",)},
+            "epoch": 3,
+            "iter": 90,
+            "cfg": "model = dict()",
+            "seed": 0,
+            "experiment_name": "x",
+            "mmengine_version": "0.10.7",
+            "time": "20250101_000000",
+            "hook_msgs": {"best_score": np.float64(0.5)},
+            "dataset_meta": {"CLASSES": ("a",)},
         },
-        "state_dict": collections.OrderedDict(model.state_dict()), "optimizer": optimizer.state_dict(),
+        "state_dict": collections.OrderedDict(model.state_dict()),
+        "optimizer": optimizer.state_dict(),
         "param_schedulers": [{"param_name": "lr", "last_step": 3, "_global_step": 4}],
         "message_hub": {
             "log_scalars": collections.OrderedDict(zip(("train/lr", "train/loss"), history)),
-            "runtime_info": collections.OrderedDict(epoch=3), "resumed_keys": collections.OrderedDict(a=True),
+            "runtime_info": collections.OrderedDict(epoch=3),
+            "resumed_keys": collections.OrderedDict(a=True),
         },
-    }  # fmt: skip
+    }
 
 
 def mmcv():
@@ -227,18 +255,30 @@ def training_args():
         "accelerate.state.PartialState", _cpu=True, device=torch.device("cpu"), distributed_type=distributed.NO
     )
     return made(
-        "transformers.training_args.TrainingArguments", output_dir="out", eval_strategy=strategy.NO, lr_scheduler_type=scheduler.LINEAR,
-        accelerator_config=config, distributed_state=partial, _n_gpu=0, learning_rate=5e-5, report_to=[], label_names=None,
-    )  # fmt: skip
+        "transformers.training_args.TrainingArguments",
+        output_dir="out",
+        eval_strategy=strategy.NO,
+        lr_scheduler_type=scheduler.LINEAR,
+        accelerator_config=config,
+        distributed_state=partial,
+        _n_gpu=0,
+        learning_rate=5e-5,
+        report_to=[],
+        label_names=None,
+    )
 
 
 def torchvision_reference():
     model, optimizer = trained(torch.optim.SGD, momentum=0.9)
     return {
-        "model": model.state_dict(), "optimizer": optimizer.state_dict(), "lr_scheduler": scheduler_state(), "epoch": 3,
-        "args": argparse.Namespace(data_path="x", weights=None), "scaler": {"scale": 1.0}, "model_ema": {
-            "n_averaged": torch.tensor(3), **{f"module.{k}": v for k, v in model.state_dict().items()}},
-    }  # fmt: skip
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "lr_scheduler": scheduler_state(),
+        "epoch": 3,
+        "args": argparse.Namespace(data_path="x", weights=None),
+        "scaler": {"scale": 1.0},
+        "model_ema": {"n_averaged": torch.tensor(3), **{f"module.{k}": v for k, v in model.state_dict().items()}},
+    }
 
 
 def detectron2():
@@ -270,13 +310,23 @@ def yolov5_state():
 
 
 def ultralytics_settings():
-    return {"model": state(), "train_args": {"lr0": 0.01}, "train_metrics": {"fitness": np.float32(0.1)},
-            "args": made("ultralytics.utils.IterableSimpleNamespace", task="detect", imgsz=640), "date": "2025", "version": "8.3.0"}  # fmt: skip
+    return {
+        "model": state(),
+        "train_args": {"lr0": 0.01},
+        "train_metrics": {"fitness": np.float32(0.1)},
+        "args": made("ultralytics.utils.IterableSimpleNamespace", task="detect", imgsz=640),
+        "date": "2025",
+        "version": "8.3.0",
+    }
 
 
 def deepspeed():
-    return {"module": state(), "loss_scaler": made("deepspeed.runtime.fp16.loss_scaler.LossScaler", cur_scale=1.0),
-            "param_shapes": [collections.OrderedDict({"0.weight": torch.Size([4, 3, 3, 3])})], "dp_world_size": 2}  # fmt: skip
+    return {
+        "module": state(),
+        "loss_scaler": made("deepspeed.runtime.fp16.loss_scaler.LossScaler", cur_scale=1.0),
+        "param_shapes": [collections.OrderedDict({"0.weight": torch.Size([4, 3, 3, 3])})],
+        "dp_world_size": 2,
+    }
 
 
 def fairseq():
@@ -288,8 +338,24 @@ def fairseq():
 
 
 def all_dtypes():
-    kinds = [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64,
-             torch.bool, torch.complex64, torch.complex128, torch.float8_e4m3fn, torch.float8_e5m2, torch.uint16, torch.uint32]  # fmt: skip
+    kinds = [
+        torch.float16,
+        torch.bfloat16,
+        torch.float32,
+        torch.float64,
+        torch.int8,
+        torch.uint8,
+        torch.int16,
+        torch.int32,
+        torch.int64,
+        torch.bool,
+        torch.complex64,
+        torch.complex128,
+        torch.float8_e4m3fn,
+        torch.float8_e5m2,
+        torch.uint16,
+        torch.uint32,
+    ]
     return {str(kind): torch.ones(2, 3).to(kind) for kind in kinds}
 
 
@@ -309,8 +375,14 @@ def sparse():
 
 def views():
     base = torch.arange(24.0)
-    return {"whole": base, "part": base[3:9].reshape(2, 3), "transposed": base.reshape(4, 6).t(), "last": base.reshape(2, 3, 4)[..., -1],
-            "channels_last": torch.ones(2, 3, 4, 4).contiguous(memory_format=torch.channels_last), "expanded": torch.ones(1).expand(5)}  # fmt: skip
+    return {
+        "whole": base,
+        "part": base[3:9].reshape(2, 3),
+        "transposed": base.reshape(4, 6).t(),
+        "last": base.reshape(2, 3, 4)[..., -1],
+        "channels_last": torch.ones(2, 3, 4, 4).contiguous(memory_format=torch.channels_last),
+        "expanded": torch.ones(1).expand(5),
+    }
 
 
 def conjugate():
@@ -324,22 +396,53 @@ def averaged():
 
 def with_objects():
     return {
-        "state_dict": state(), "path": pathlib.PurePosixPath("a/b"), "when": datetime.datetime(2025, 1, 1, tzinfo=datetime.UTC),
-        "took": datetime.timedelta(3), "counts": collections.Counter("aab"), "default": collections.defaultdict(list, {"a": [1]}),
-        "recent": collections.deque([1, 2], maxlen=4), "names": {"a", "b"}, "frozen": frozenset([1]), "z": 1 + 2j, "raw": b"ab", "more": bytearray(b"ab"),
-        "dtype": torch.float16, "device": torch.device("cuda", 0), "size": torch.Size([1, 2]), "layout": torch.strided,
-        "version": torch.__version__, "id": uuid.UUID(int=3), "money": decimal.Decimal("1.5"), "none": None, "slice": slice(1, 2), "large": 2**127,
-        "range": range(3), "space": types.SimpleNamespace(a=1), "nested": {"a": ({"b": [(1, {"c": (2,)})]},)}, "nan": float("nan"),
-    }  # fmt: skip
+        "state_dict": state(),
+        "path": pathlib.PurePosixPath("a/b"),
+        "when": datetime.datetime(2025, 1, 1, tzinfo=datetime.UTC),
+        "took": datetime.timedelta(3),
+        "counts": collections.Counter("aab"),
+        "default": collections.defaultdict(list, {"a": [1]}),
+        "recent": collections.deque([1, 2], maxlen=4),
+        "names": {"a", "b"},
+        "frozen": frozenset([1]),
+        "z": 1 + 2j,
+        "raw": b"ab",
+        "more": bytearray(b"ab"),
+        "dtype": torch.float16,
+        "device": torch.device("cuda", 0),
+        "size": torch.Size([1, 2]),
+        "layout": torch.strided,
+        "version": torch.__version__,
+        "id": uuid.UUID(int=3),
+        "money": decimal.Decimal("1.5"),
+        "none": None,
+        "slice": slice(1, 2),
+        "large": 2**127,
+        "range": range(3),
+        "space": types.SimpleNamespace(a=1),
+        "nested": {"a": ({"b": [(1, {"c": (2,)})]},)},
+        "nan": float("nan"),
+    }
 
 
 def with_arrays():
     return {
-        "state_dict": state(), "array": np.arange(6.0).reshape(2, 3), "fortran": np.asfortranarray(np.ones((2, 3))), "half": np.float16(1),
-        "integer": np.int64(3), "flag": np.bool_(True), "text": np.array(["a", "b"]), "objects": np.array([None, {"a": 1}], dtype=object),
-        "record": np.zeros(2, dtype=[("a", "f4"), ("b", "i8")]), "dtype": np.dtype("float32"), "kind": np.float32, "masked": np.ma.array([1, 2], mask=[0, 1]),
-        "generator": np.random.default_rng(0), "state": np.random.RandomState(0), "when": np.array(["2025-01-01"], dtype="datetime64[D]"),
-    }  # fmt: skip
+        "state_dict": state(),
+        "array": np.arange(6.0).reshape(2, 3),
+        "fortran": np.asfortranarray(np.ones((2, 3))),
+        "half": np.float16(1),
+        "integer": np.int64(3),
+        "flag": np.bool_(True),
+        "text": np.array(["a", "b"]),
+        "objects": np.array([None, {"a": 1}], dtype=object),
+        "record": np.zeros(2, dtype=[("a", "f4"), ("b", "i8")]),
+        "dtype": np.dtype("float32"),
+        "kind": np.float32,
+        "masked": np.ma.array([1, 2], mask=[0, 1]),
+        "generator": np.random.default_rng(0),
+        "state": np.random.RandomState(0),
+        "when": np.array(["2025-01-01"], dtype="datetime64[D]"),
+    }
 
 
 def settings_of(make):
@@ -401,7 +504,9 @@ BENIGN = {
     "lightning with omegaconf": lightning_with_omegaconf,
     "lightning with a loss": lightning_with_a_loss,
     "lightning with optimizer classes": lambda: lightning(hyper_parameters={"optimizer": torch.optim.AdamW}),
-    "lightning with paths and dates": lambda: lightning(hyper_parameters={"p": pathlib.Path("x"), "d": datetime.date(2025, 1, 1)}),
+    "lightning with paths and dates": lambda: lightning(
+        hyper_parameters={"p": pathlib.Path("x"), "d": datetime.date(2025, 1, 1)}
+    ),
     "lightning with metrics": torchmetrics,
     "mmengine": mmengine,
     "mmcv": mmcv,
@@ -422,9 +527,20 @@ BENIGN = {
     "fairseq": fairseq,
     "basicsr": lambda: {"params": state(), "params_ema": state()},
     "peft": peft,
-    "moco and others": lambda: {"epoch": 1, "arch": "r", "state_dict": {f"module.{k}": v for k, v in state().items()}, "best_acc1": torch.tensor(3.0)},
-    "SGD": lambda: {"model": state(), "optimizer": trained(torch.optim.SGD, momentum=0.9, nesterov=True)[1].state_dict()},
-    "Adam with amsgrad": lambda: {"model": state(), "optimizer": trained(torch.optim.Adam, amsgrad=True)[1].state_dict()},
+    "moco and others": lambda: {
+        "epoch": 1,
+        "arch": "r",
+        "state_dict": {f"module.{k}": v for k, v in state().items()},
+        "best_acc1": torch.tensor(3.0),
+    },
+    "SGD": lambda: {
+        "model": state(),
+        "optimizer": trained(torch.optim.SGD, momentum=0.9, nesterov=True)[1].state_dict(),
+    },
+    "Adam with amsgrad": lambda: {
+        "model": state(),
+        "optimizer": trained(torch.optim.Adam, amsgrad=True)[1].state_dict(),
+    },
     "RMSprop": lambda: {"model": state(), "optimizer": trained(torch.optim.RMSprop)[1].state_dict()},
     "an optimizer with all": whole_optimizer,
     "dtypes": all_dtypes,
@@ -444,13 +560,19 @@ BENIGN = {
     "addict": settings_of(lambda: filled("addict.addict.Dict", lr=0.1)),
     "easydict": settings_of(lambda: filled("easydict.EasyDict", lr=0.1)),
     "munch": settings_of(lambda: filled("munch.Munch", lr=0.1)),
-    "ml_collections": settings_of(lambda: made("ml_collections.config_dict.config_dict.ConfigDict", _fields={"lr": 0.1})),
+    "ml_collections": settings_of(
+        lambda: made("ml_collections.config_dict.config_dict.ConfigDict", _fields={"lr": 0.1})
+    ),
     "a state dict in a dict of settings": lambda: filled("easydict.EasyDict", state_dict=state(), lr=0.1),
     "a state dict alone in a dict of settings": lambda: filled("addict.addict.Dict", **state()),
     "python 2's strings": lambda: {"state_dict": state(), "raw": b"\xff\x00", "text": "é😀"},
-    "long lists": lambda: {"state_dict": state(), "losses": [i / 7 for i in range(20000)], "names": [str(i) for i in range(20000)]},
+    "long lists": lambda: {
+        "state_dict": state(),
+        "losses": [i / 7 for i in range(20000)],
+        "names": [str(i) for i in range(20000)],
+    },
     "the same tensor twice": lambda: (lambda w: {"a": w, "b": w, "c": w.view(-1)})(torch.randn(3, 4)),
-}  # fmt: skip
+}
 """What is given to ``torch.save``."""
 
 
@@ -464,13 +586,33 @@ def saved(content, **options):
 
 WRITERS = {
     **{name: saved(make) for name, make in BENIGN.items()},
-    **{f"{name}, before 1.6": saved(BENIGN[name], _use_new_zipfile_serialization=False)
-       for name in ("state dict", "timm", "lightning", "mmengine", "views", "quantized", "sparse", "arrays", "no elements")},
+    **{
+        f"{name}, before 1.6": saved(BENIGN[name], _use_new_zipfile_serialization=False)
+        for name in (
+            "state dict",
+            "timm",
+            "lightning",
+            "mmengine",
+            "views",
+            "quantized",
+            "sparse",
+            "arrays",
+            "no elements",
+        )
+    },
     **{f"timm, protocol {n}": saved(timm, pickle_protocol=n) for n in (3, 4, 5)},
-    **{f"lightning with states of the trainer, protocol {n}": saved(lightning_with_states, pickle_protocol=n) for n in (3, 4, 5)},
+    **{
+        f"lightning with states of the trainer, protocol {n}": saved(lightning_with_states, pickle_protocol=n)
+        for n in (3, 4, 5)
+    },
     **{f"detectron2 pkl, protocol {n}": pickled(detectron2, n) for n in (2, 3, 4, 5)},
-    **{f"arrays and settings, pickled by protocol {n}": pickled(lambda: {**detectron2(), "cfg": argparse.Namespace(a=1)}, n) for n in (0, 1, 2, 4)},
-}  # fmt: skip
+    **{
+        f"arrays and settings, pickled by protocol {n}": pickled(
+            lambda: {**detectron2(), "cfg": argparse.Namespace(a=1)}, n
+        )
+        for n in (0, 1, 2, 4)
+    },
+}
 """By name, what writes a file of data."""
 
 
@@ -479,6 +621,14 @@ def module_writers():
     return {
         "a whole model": saved(net),
         "a whole model in a checkpoint": saved(lambda: {"epoch": 3, "model": net()}),
-        "Ultralytics 8 or 11": saved(lambda: {"epoch": -1, "model": made("ultralytics.nn.tasks.DetectionModel", nn.Sequential, **net().__dict__), "ema": None}),
-        "YOLOv5": saved(lambda: {"model": made("models.yolo.DetectionModel", nn.Sequential, **net().__dict__), "date": None}),
-    }  # fmt: skip
+        "Ultralytics 8 or 11": saved(
+            lambda: {
+                "epoch": -1,
+                "model": made("ultralytics.nn.tasks.DetectionModel", nn.Sequential, **net().__dict__),
+                "ema": None,
+            }
+        ),
+        "YOLOv5": saved(
+            lambda: {"model": made("models.yolo.DetectionModel", nn.Sequential, **net().__dict__), "date": None}
+        ),
+    }

@@ -59,8 +59,8 @@ def test_it_loads_as_data(tmp_path, name):
     expected = write(WRITERS[name], tmp_path / "m.pt")
     assert safety_of(tmp_path / "m.pt").loads == "as data"
     found = dict(tensors(read_pickle(tmp_path / "m.pt", trust=False)))
-    for place, tensor in tensors(expected):
-        assert same(found[place], tensor), place
+    for place, wanted in tensors(expected):
+        assert same(found[place], wanted), place
 
 
 def test_storages_are_shared_as_in_the_file(tmp_path):
@@ -111,7 +111,7 @@ def test_share_of_all_that_loads(tmp_path):
     """At least 95 of 100, whole models counted as refused."""
     files = WRITERS | module_writers()
     loaded = 0
-    for name, writer in files.items():
+    for writer in files.values():
         with written_here():
             writer(tmp_path / "m.pt")
         loaded += safety_of(tmp_path / "m.pt").loads == "as data"

@@ -1,5 +1,6 @@
 """Nothing of a hostile pickle is run, whatever it hides behind; it is refused, and so is what lies beside good weights."""
 
+import contextlib
 import pickle
 import subprocess
 import sys
@@ -65,11 +66,8 @@ def test_the_marks_can_be_left(tmp_path, shape):
     mark = tmp_path / "mark"
     (tmp_path / "m.pkl").write_bytes(whole(RUNNING[shape](str(mark)), 2 if "Python 2" in shape else 4))
     if shape in CHEAP:
-        with open(tmp_path / "m.pkl", "rb") as file:
-            try:
-                pickle.load(file)
-            except (TypeError, AttributeError, ImportError):
-                pass
+        with contextlib.suppress(TypeError, AttributeError, ImportError):
+            pickle.loads((tmp_path / "m.pkl").read_bytes())
     else:
         subprocess.run([sys.executable, "-c", RUN, tmp_path / "m.pkl"], check=True, capture_output=True)
     assert mark.exists()
