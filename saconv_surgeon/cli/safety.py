@@ -6,14 +6,13 @@ from pathlib import Path
 
 import click
 
-from saconv_surgeon.cli.output import deliver, fail_if_gates_failed, judge
+from saconv_surgeon.cli.output import deliver
 from saconv_surgeon.cli.result_options import ResultOptions, TalkOptions
 from saconv_surgeon.cli.streams import EXIT_CHECK_FAILED, fail
 from saconv_surgeon.cli.takes import is_given
 from saconv_surgeon.errors import UsageError
-from saconv_surgeon.records import to_dict
 
-MEANT = {"model", "safety", "reports", "gates", "json_to", "quiet", "verbose"}
+MEANT = {"model", "safety", "reports", "json_to", "quiet", "verbose"}
 """The options that mean something when nothing is loaded."""
 
 
@@ -35,9 +34,6 @@ def look_through(file: str, result: ResultOptions, talk: TalkOptions) -> None:
     from saconv_surgeon.report.sarif import sarif
 
     record = safety_of(Path(file))
-    counts = to_dict(record) | {"findings": len(record.findings), "wants": len(record.wants)}
-    gates = judge(result.gates, counts)
-    deliver(result, talk, sarif(record), safety_report(record, gates))
-    fail_if_gates_failed(gates)
+    deliver(result, talk, sarif(record), safety_report(record))
     if record.findings:
         fail(verdict(record), EXIT_CHECK_FAILED)

@@ -73,3 +73,5 @@ class Safety:
     size_bytes: int
     wants: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
+    models: bool = False
+    """Whether it holds a whole model, of which only the weights are data."""

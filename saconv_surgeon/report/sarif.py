@@ -37,6 +37,7 @@ def sarif(safety: Safety) -> dict[str, Any]:
                     "schema": SAFETY_SCHEMA,
                     "format": safety.format,
                     "loads": safety.loads,
+                    "models": safety.models,
                     "wants": list(safety.wants),
                 },
             }

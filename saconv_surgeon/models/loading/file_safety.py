@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import safetensors
@@ -18,8 +19,15 @@ from saconv_surgeon.models.pickles.looking import BARE, NONE, look_through_file
 from saconv_surgeon.models.pickles.stand_ins import shown
 from saconv_surgeon.records.safety import Finding, Loads, Safety
 
-Seen = tuple[str, dict[str, int], list[Finding]]
-"""The kind of a file, the names in it, and what is refused."""
+
+@dataclass
+class Seen:
+    """The kind of a file, what is refused of it, the names in it, and whether a whole model is in it."""
+
+    kind: str
+    findings: list[Finding] = field(default_factory=list)
+    wants: dict[str, int] = field(default_factory=dict)
+    models: bool = False
 
 
 def safety_of(path: Path) -> Safety:
@@ -33,21 +41,18 @@ def safety_of(path: Path) -> Safety:
     if not path.is_file():
         raise ModelError(f"{path} is {'a folder' if path.is_dir() else 'no regular file'}; give a file to look through")
     try:
-        kind, wants, findings = _reader_of(path)(path)
+        seen = _reader_of(path)(path)
         size = path.stat().st_size
     except OSError as error:
         raise ModelError(f"{path} cannot be read ({error})") from error
-    return Safety(str(path), kind, _loads(kind, findings), size, tuple(wants), tuple(findings))
+    return Safety(str(path), seen.kind, _loads(seen), size, tuple(seen.wants), tuple(seen.findings), seen.models)
 
 
-def _loads(kind: str, findings: list[Finding]) -> Loads:
-    if not findings:
+def _loads(seen: Seen) -> Loads:
+    if not seen.findings:
         return "as data"
-    return (
-        "with --trust"
-        if kind not in (BARE, NONE) and all(finding.rule in RUNS_CODE for finding in findings)
-        else "not at all"
-    )
+    trusted = seen.kind not in (BARE, NONE) and all(finding.rule in RUNS_CODE for finding in seen.findings)
+    return "with --trust" if trusted else "not at all"
 
 
 def _reader_of(path: Path) -> Callable[[Path], Seen]:
@@ -61,9 +66,9 @@ def _pickles(path: Path) -> Seen:
         check_archive(path)
     except ModelError as error:
         message = str(error).removeprefix(f"{path} ")
-        return "an archive", {}, [Finding("damaged" if "damaged" in message else "archive", f"it {message}")]
+        return Seen("an archive", [Finding("damaged" if "damaged" in message else "archive", f"it {message}")])
     look = look_through_file(path)
-    return look.format, look.wants, look.findings
+    return Seen(look.format, look.findings, look.wants, bool(look.modules))
 
 
 def _safetensors(path: Path) -> Seen:
@@ -73,7 +78,7 @@ def _safetensors(path: Path) -> Seen:
             findings: list[Finding] = []
     except (safetensors.SafetensorError, ValueError, KeyError, struct.error, RecursionError) as error:
         findings = [Finding("damaged", f"it is not a readable safetensors file ({shown(first_line(error))})")]
-    return "safetensors", {}, findings
+    return Seen("safetensors", findings)
 
 
 def _index(path: Path) -> Seen:
@@ -81,11 +86,11 @@ def _index(path: Path) -> Seen:
     try:
         for name in shards_of(path)[1]:
             shard = path.with_name(name)
-            found = _safetensors(shard)[2] if shard.is_file() else [Finding("damaged", "it is not there")]
+            found = _safetensors(shard).findings if shard.is_file() else [Finding("damaged", "it is not there")]
             findings += [Finding(each.rule, each.message, shown(name)) for each in found]
     except ModelError as error:
         findings.append(Finding("damaged", shown(first_line(error))))
-    return "an index of safetensors files", {}, findings
+    return Seen("an index of safetensors files", findings)
 
 
 def _program(path: Path) -> Seen:
@@ -94,18 +99,18 @@ def _program(path: Path) -> Seen:
         check_data_only(path)
     except UntrustedError as error:
         lines = [line.strip() for line in str(error).splitlines() if line.startswith("  ")]
-        return kind, {}, [Finding("program", f"it holds {shown(line)}") for line in lines or [first_line(error)]]
+        return Seen(kind, [Finding("program", f"it holds {shown(line)}") for line in lines or [first_line(error)]])
     except ModelError as error:
-        return kind, {}, [Finding("damaged", shown(first_line(error), 300))]
-    return kind, {}, []
+        return Seen(kind, [Finding("damaged", shown(first_line(error), 300))])
+    return Seen(kind)
 
 
 def _source(path: Path) -> Seen:
-    return "Python source", {}, [Finding("program", "it is code, and runs when MODEL names it")]
+    return Seen("Python source", [Finding("program", "it is code, and runs when MODEL names it")])
 
 
 def _unread(kind: str) -> Callable[[Path], Seen]:
-    return lambda path: (kind, {}, [Finding("format", f"it is {kind}, which is not read")])
+    return lambda path: Seen(kind, [Finding("format", f"it is {kind}, which is not read")])
 
 
 _BY_SUFFIX: dict[str, Callable[[Path], Seen]] = {

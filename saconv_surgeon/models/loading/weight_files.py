@@ -43,7 +43,7 @@ def read_weights(path: Path, *, trust: bool = False) -> dict[str, Tensor]:
         raise ModelError(
             f"{path} is a TorchScript archive; save its weights with torch.save(model.state_dict(), …) and give those"
         )
-    return state_dict_of(read_pickle(path, trust=trust), path)
+    return state_dict_of(read_pickle(path, trust=trust, weights_suffice=True), path)
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -100,11 +100,11 @@ def shards_of(index: Path) -> tuple[dict[str, str], list[str]]:
     return placed, names
 
 
-def read_pickle(path: Path, *, trust: bool) -> Any:
+def read_pickle(path: Path, *, trust: bool, weights_suffice: bool = False) -> Any:
     """The content of a file of ``torch.save``, or of a bare pickle.
 
     It is read as data, without what trainers store besides the weights; with ``trust`` by torch, which runs the code in it, if it
-    holds more than that.
+    holds more than that. With ``weights_suffice``, of a whole model in a checkpoint its state dict alone.
 
     Raises:
         UntrustedError: It holds more than tensors and settings, and ``trust`` was not given. Names the classes.
@@ -118,9 +118,9 @@ def read_pickle(path: Path, *, trust: bool) -> Any:
         look = look_through_file(path)
         # torch does not load a bare pickle, but runs what is in it before it says so
         trust = trust and look.format not in (BARE, NONE)
-        if not look.findings and not (trust and look.has_settings):
+        findings = tuple(look.findings or (() if weights_suffice else look.modules))
+        if not findings and not (trust and look.has_settings):
             return content_of(look)
-        findings = tuple(look.findings)
     except OSError as error:
         raise ModelError(f"{path} cannot be read ({error})") from error
     except RefusedError as error:

@@ -15,9 +15,12 @@ from saconv_surgeon.models.pickles.looking import Look
 from saconv_surgeon.models.pickles.stand_ins import Made, Name, RefusedError, Storage, TensorPlan
 from saconv_surgeon.models.pickles.tensor_checks import tensor_in
 
+MOST_MODULES, LONGEST_PATH = 50_000, 2000
+
 
 def content_of(look: Look) -> Any:
-    """What a file without findings holds: plain containers and tensors. Settings that are like a dict become dicts.
+    """What a file without findings holds: plain containers and tensors. Settings that are like a dict become dicts, and
+    whole models the dicts of their states.
 
     Tensors that share a storage in the file share it here. Arrays of numpy become tensors if there are no others.
 
@@ -75,6 +78,8 @@ class _Maker:
             except (RuntimeError, TypeError, ValueError) as error:
                 raise RefusedError("tensor", f"torch does not accept a tensor of it ({str(error)[:120]})") from error
         assert isinstance(value, Made)
+        if isinstance(value.state, dict) and "_parameters" in value.state:
+            return state_of(value)
         if self.arrays and (found := _array(value)) is not None:
             return found
         return value.items if value.items else value
@@ -140,6 +145,38 @@ _BUILDERS: dict[str, Callable[[_Maker, TensorPlan], Tensor]] = {
     "sparse": _Maker.sparse,
     "meta": _Maker.meta,
 }
+
+
+def state_of(model: Made) -> dict[str, Any]:
+    """The state dict of a whole model by its description: parameters and buffers, of the modules in it too.
+
+    Raises:
+        RefusedError: It has more parts than any model; it may be a part of itself.
+    """
+    found: dict[str, Any] = {}
+    waiting = [("", model)]
+    for _ in range(MOST_MODULES):
+        if not waiting:
+            return found
+        prefix, each = waiting.pop()
+        state = each.state if isinstance(each, Made) and isinstance(each.state, dict) else {}
+        passing = state.get("_non_persistent_buffers_set")
+        passing = passing if isinstance(passing, set) else set()
+        for kind in ("_parameters", "_buffers"):
+            entries = state.get(kind)
+            for name, value in entries.items() if isinstance(entries, dict) else ():
+                if (
+                    tensor_in(value) is not None
+                    and isinstance(name, str)
+                    and not (kind == "_buffers" and name in passing)
+                ):
+                    found[prefix + name] = value
+        parts = state.get("_modules")
+        inner = [(f"{prefix}{name}.", part) for name, part in parts.items()] if isinstance(parts, dict) else []
+        if len(prefix) > LONGEST_PATH:
+            break
+        waiting.extend(reversed(inner))
+    raise RefusedError("limits", f"its model has more than {MOST_MODULES} modules, or is a part of itself")
 
 
 def _holds_tensors(value: Any) -> bool:

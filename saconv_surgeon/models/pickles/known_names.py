@@ -14,7 +14,7 @@ from typing import Literal
 from saconv_surgeon.models.pickles.dtypes import STORAGES, dtype_of
 from saconv_surgeon.models.pickles.stand_ins import Name
 
-Kind = Literal["storage", "constant", "tensor", "container", "setting", "attribute"]
+Kind = Literal["storage", "constant", "tensor", "container", "setting", "attribute", "module"]
 
 REBUILDERS = frozenset(
     "_rebuild_tensor _rebuild_tensor_v2 _rebuild_tensor_v3 _rebuild_parameter _rebuild_parameter_with_state _rebuild_qtensor "
@@ -102,6 +102,15 @@ _SETTINGS: tuple[tuple[str, str], ...] = (
     (r"deepspeed\.utils\.tensor_fragment", "fragment_address"),
 )
 """Modules, and names in them, of settings and statistics that trainers store; of their whole packages only what is stored."""
+_MODULES = (
+    (r"torch\.nn\.modules(\.\w+)*", _CLASS),
+    (r"torchvision\.(models|ops)(\.\w+)*", _CLASS),
+    (r"timm\.(models|layers)(\.\w+)*", _CLASS),
+    (r"ultralytics(\.yolo)?\.(nn|utils)(\.\w+)*", _CLASS),
+    (r"models\.(yolo|common|experimental)", _CLASS),
+)
+"""Those of whole models, of which the weights can be read where a checkpoint keeps a model among other things, as YOLO does."""
+_KNOWN_MODULES = tuple((re.compile(module), re.compile(name)) for module, name in _MODULES)
 _KNOWN_SETTINGS = tuple((re.compile(module), re.compile(name)) for module, name in _SETTINGS)
 
 
@@ -134,6 +143,8 @@ def kind_of(name: Name) -> Kind | None:
         return "attribute"
     if any(m.fullmatch(module) and n.fullmatch(own) for m, n in _KNOWN_SETTINGS):
         return "setting"
+    if any(m.fullmatch(module) and n.fullmatch(own) for m, n in _KNOWN_MODULES):
+        return "module"
     return None
 
 

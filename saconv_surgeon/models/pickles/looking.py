@@ -13,6 +13,7 @@ from typing import Any
 from saconv_surgeon.models.pickles import budget as limits
 from saconv_surgeon.models.pickles.budget import Budget
 from saconv_surgeon.models.pickles.instructions import value_of_pickle
+from saconv_surgeon.models.pickles.known_names import kind_of
 from saconv_surgeon.models.pickles.machine import Machine
 from saconv_surgeon.models.pickles.stand_ins import Made, RefusedError
 from saconv_surgeon.models.pickles.storages import Storages
@@ -35,13 +36,15 @@ class Look:
     """What a file came to.
 
     ``value`` describes its content: plain containers with :class:`TensorPlan` for tensors and :class:`Made` for settings; None if
-    anything is refused. ``storage`` gives the bytes of a storage by its key, ``byteorder`` is that of them.
+    anything is refused. ``modules`` are the names of layers and models, which are refused if a whole model is wanted, or if there
+    is nothing but one. ``storage`` gives the bytes of a storage by its key, ``byteorder`` is that of them.
     """
 
     format: str = NONE
     value: Any = None
     wants: dict[str, int] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
+    modules: list[Finding] = field(default_factory=list)
     has_settings: bool = False
     storage: Callable[[str], Any] = lambda key: b""
     byteorder: str = "little"
@@ -75,7 +78,8 @@ def look_through(buffer: Any) -> Look:
         check_nesting(look.value)
     except RefusedError as error:
         look.findings.append(error.finding)
-    if look.findings:
+    if look.findings or (isinstance(look.value, Made) and kind_of(look.value.of) == "module"):
+        look.findings.extend(look.modules)
         look.value = None
     return look
 
@@ -161,6 +165,7 @@ def _run(stream: Any, look: Look, stored: Storages, budget: Budget, entry: str) 
     finally:
         look.wants |= {name: place for name, place in machine.wants.items() if name not in look.wants}
         look.findings.extend(machine.findings)
+        look.modules.extend(Finding("code", f"it names {name}", entry, at) for name, at in machine.modules.items())
         look.has_settings |= machine.has_settings
     stored.read = stream.tell()
     return value

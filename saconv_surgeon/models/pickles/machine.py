@@ -31,6 +31,7 @@ class Machine:
         self.metastack: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
         self.wants: dict[str, int] = {}
+        self.modules: dict[str, int] = {}
         self.findings: list[Finding] = []
         self.has_settings = False
         self.position = 0
@@ -56,7 +57,9 @@ class Machine:
         if text not in self.wants:
             self.wants[text] = self.position
             kind = kind_of(found)
-            self.has_settings |= kind in ("setting", "attribute")
+            self.has_settings |= kind in ("setting", "attribute", "module")
+            if kind == "module":
+                self.modules[text] = self.position
             if kind is None:
                 self.findings.append(Finding("code", f"it names {text}", self.entry, self.position))
         return found

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from saconv_surgeon.records import GateResult
 from saconv_surgeon.records.safety import SAFETY_RULES, Safety
 from saconv_surgeon.report import human
 from saconv_surgeon.report.blocks import BLANK, Block, Line, Table, line, table
 from saconv_surgeon.report.page import Page
 from saconv_surgeon.report.report import Report, visible
-from saconv_surgeon.report.sections.gate_lines import gate_blocks, gate_lines
 
 MOST_ROWS = 100
 
 
-def safety_report(record: Safety, gates: tuple[GateResult, ...] = ()) -> Report:
+def safety_report(record: Safety) -> Report:
     """The kind of the file, whether it loads, what is refused and why, and every name in it."""
     shown = visible(record)
-    return Report(lambda width: [*_blocks(shown), *gate_blocks(gates)], _page(shown, gates), _page(record, gates))
+    return Report(lambda width: _blocks(shown), _page(shown), _page(record))
 
 
 def verdict(record: Safety) -> str:
     """Whether and how a file loads, in a sentence."""
+    if record.loads == "as data" and record.models:
+        return f"{record.path} loads without --trust as --weights; as MODEL with --trust, since the model in it is code"
     if record.loads == "as data":
         return f"{record.path} loads without --trust: nothing in it is run"
     if record.loads == "with --trust":
@@ -60,12 +60,12 @@ def _tables(record: Safety) -> list[Table]:
     return [each.without_empty_columns for each in tables]
 
 
-def _page(record: Safety, gates: tuple[GateResult, ...]) -> Page:
+def _page(record: Safety) -> Page:
     return Page(
         "inspect --safety",
         record.path,
         models=(record.path,),
-        verdicts=(*_lines(record), *gate_lines(gates)),
+        verdicts=tuple(_lines(record)),
         tables=tuple(_tables(record)),
         rows=tuple(
             {

@@ -8,6 +8,7 @@ import collections
 import datetime
 import decimal
 import enum
+import functools
 import pathlib
 import pickle
 import random
@@ -616,19 +617,61 @@ WRITERS = {
 """By name, what writes a file of data."""
 
 
-def module_writers():
-    """Whole models: code, which ``--trust`` is for."""
+def ultralytics(dotted="ultralytics.nn.tasks.DetectionModel", conv="ultralytics.nn.modules.conv.Conv"):
+    """A checkpoint of YOLO: a whole model, with its settings, and the averaged one."""
+
+    def model():
+        inner = net()
+        inner.extra = made(conv, nn.Module, **nn.Sequential(nn.Conv2d(2, 2, 1), nn.SiLU()).__dict__)
+        inner.register_buffer("anchors", torch.arange(4.0))
+        inner.register_buffer("passing", torch.arange(4.0), persistent=False)
+        whole = made(dotted, nn.Sequential, **inner.half().__dict__)
+        whole.yaml, whole.names, whole.stride = {"nc": 2}, {0: "a"}, torch.tensor([8.0])
+        whole.args = made("ultralytics.utils.IterableSimpleNamespace", task="detect")
+        return whole
+
     return {
-        "a whole model": saved(net),
-        "a whole model in a checkpoint": saved(lambda: {"epoch": 3, "model": net()}),
-        "Ultralytics 8 or 11": saved(
-            lambda: {
-                "epoch": -1,
-                "model": made("ultralytics.nn.tasks.DetectionModel", nn.Sequential, **net().__dict__),
-                "ema": None,
-            }
-        ),
-        "YOLOv5": saved(
-            lambda: {"model": made("models.yolo.DetectionModel", nn.Sequential, **net().__dict__), "date": None}
-        ),
+        "epoch": -1,
+        "best_fitness": None,
+        "model": model(),
+        "ema": None,
+        "updates": None,
+        "optimizer": None,
+        "train_args": {"lr0": 0.01, "project": pathlib.PosixPath("runs")},
+        "train_metrics": {"fitness": np.float64(0.1)},
+        "train_results": {"epoch": [1, 2], "time": [0.5, 0.7]},
+        "date": "2025-01-01T00:00:00",
+        "version": "8.3.0",
     }
+
+
+MODELS = {
+    "Ultralytics 8": ultralytics,
+    "Ultralytics 8.0, in its first folders": lambda: ultralytics(
+        "ultralytics.nn.tasks.DetectionModel", "ultralytics.nn.modules.Conv"
+    ),
+    "Ultralytics 8, classification": lambda: ultralytics("ultralytics.nn.tasks.ClassificationModel"),
+    "Ultralytics 11, segmentation": lambda: ultralytics(
+        "ultralytics.nn.tasks.SegmentationModel", "ultralytics.nn.modules.block.C3k2"
+    ),
+    "YOLOv5": lambda: ultralytics("models.yolo.DetectionModel", "models.common.Conv"),
+    "a plain model in a checkpoint": lambda: {"epoch": 3, "model": net(), "args": argparse.Namespace(a=1)},
+}
+"""Checkpoints with a whole model: its weights are data."""
+WRITERS |= {name: saved(make) for name, make in MODELS.items()}
+WRITERS["Ultralytics 8, protocol 4"] = saved(ultralytics, pickle_protocol=4)
+
+
+class Own(nn.Module):
+    """Of the user's own code."""
+
+
+CODE = {
+    "a whole model": saved(net),
+    "a whole model of torchvision's or one's own": saved(lambda: nn.ModuleList([Own()])),
+    "one's own model in a checkpoint": saved(lambda: {"epoch": 3, "model": nn.Sequential(Own(), nn.Conv2d(1, 1, 1))}),
+    "functools.partial in settings": saved(
+        lambda: {"state_dict": state(), "norm": functools.partial(nn.BatchNorm2d, eps=1e-3)}
+    ),
+}
+"""What is refused without ``--trust``."""
