@@ -106,7 +106,7 @@ _MODULES = (
     (r"torch\.nn\.modules(\.\w+)*", _CLASS),
     (r"torchvision\.(models|ops)(\.\w+)*", _CLASS),
     (r"timm\.(models|layers)(\.\w+)*", _CLASS),
-    (r"ultralytics(\.yolo)?\.(nn|utils)(\.\w+)*", _CLASS),
+    (r"ultralytics(\.yolo)?\.(nn|utils)(\.\w+)*", rf"{_CLASS}|v10Detect"),
     (r"models\.(yolo|common|experimental)", _CLASS),
 )
 """Those of whole models, of which the weights can be read where a checkpoint keeps a model among other things, as YOLO does."""

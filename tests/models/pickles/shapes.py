@@ -261,7 +261,7 @@ torch.distributed.rpc.rpc_sync torch.distributed.nn.RemoteModule torch.ops.load_
 torch.classes.load_library torch.serialization.load torch.serialization.add_safe_globals
 torch._export.serde.serialize.deserialize torch.testing._internal.common_utils.run_tests
 torch._utils._rebuild_wrapper_subclass torch._utils._import_dotted_name torch._tensor.Tensor.map_ torch.nn.Module
-torch.nn.modules.module.Module torch.from_file torch.save numpy.testing._private.utils.runstring
+torch.nn.modules.module.os torch.from_file torch.save numpy.testing._private.utils.runstring
 numpy.f2py.crackfortran.getlincoef numpy.f2py.crackfortran._eval_length numpy.load numpy.lib.npyio.load numpy.savetxt
 numpy.fromfile numpy.memmap numpy.ctypeslib.load_library numpy.distutils.exec_command.exec_command
 numpy.core._internal.sys numpy.__builtins__ numpy.dtype.__new__ numpy.ndarray.tofile numpy.vectorize os.system
@@ -305,7 +305,7 @@ lightning.fabric.utilities.cloud_io._load transformers.AutoModel.from_pretrained
 transformers.dynamic_module_utils.get_class_in_module transformers.pipelines.Pipeline
 transformers.utils.import_utils._LazyModule accelerate.launchers.notebook_launcher accelerate.commands.launch.main
 timm.models.helpers.load_checkpoint timm.create_model ultralytics.YOLO ultralytics.utils.checks.check_requirements
-ultralytics.nn.tasks.DetectionModel ml_collections.config_flags.config_flags addict.addict.copy
+ultralytics.nn.tasks.attempt_load_one_weight ml_collections.config_flags.config_flags addict.addict.copy
 easydict.EasyDict.update peft.PeftModel.from_pretrained torchvision.models.resnet18 torchvision.transforms.Lambda.x
 sklearn.utils._load joblib.numpy_pickle.load pandas.eval pandas.read_pickle
 IPython.core.interactiveshell.InteractiveShell __main__.Evil nowhere.Evil
