@@ -15,7 +15,15 @@ from saconv_surgeon import records
 PACKAGE = Path(surgeon.__file__).parent
 LAYERS = (
     *("_version", "errors", "records", "report", "convs"),
-    *("models.tree", "models.archive_check", "models.running", "models.census", "models.exported", "models.loading"),
+    *(
+        "models.tree",
+        "models.archive_check",
+        "models.pickles",
+        "models.running",
+        "models.census",
+        "models.exported",
+        "models.loading",
+    ),
     *("integrations", "profiling", "comparing", "surgery", "folding", "saving", "planning", "api", "cli", "__main__"),
 )
 """From the bottom up: a file imports from its own layer or from one before it."""

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from saconv_surgeon.cli import cli
+from saconv_surgeon.records.safety import SAFETY_RULES
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -27,7 +28,7 @@ def test_every_option_in_the_readme_exists():
         README,
         *(
             (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
-            for name in ("commands", "library", "planning", "targets", "reports", "folding", "training")
+            for name in ("commands", "library", "planning", "targets", "reports", "folding", "training", "safety")
         ),
     ):
         assert set(re.findall(r"(--[a-z][a-z-]+)", text)) <= known | {"--help"}
@@ -57,6 +58,11 @@ def test_python_blocks_run(file, least, tmp_path, monkeypatch):
 def test_make_targets_in_the_readme_exist():
     targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert set(re.findall(r"make ([a-z]+)", README)) <= set(targets)
+
+
+def test_every_rule_of_safety_is_explained():
+    text = (ROOT / "docs/safety.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `([a-z]+)` \|", text, re.MULTILINE)) == set(SAFETY_RULES)
 
 
 def test_links_lead_somewhere():

@@ -17,6 +17,12 @@ from saconv_surgeon.records import INSPECTION_SCHEMA, Mode, to_dict
 @click.argument("model")
 @takes(source=ModelOptions, run_on=InputOptions, chosen=SelectionOptions)
 @mode_option
+@click.option(
+    "--safety",
+    is_flag=True,
+    help="Load nothing: say what the file MODEL wants and what of that is refused. --json writes SARIF; exit code 1 if it "
+    "does not load without --trust.",
+)
 @takes(result=ResultOptions, talk=TalkOptions)
 def inspect(
     model: str,
@@ -24,11 +30,16 @@ def inspect(
     run_on: InputOptions,
     chosen: SelectionOptions,
     mode: Mode,
+    safety: bool,
     result: ResultOptions,
     talk: TalkOptions,
 ) -> None:
     """List every convolution of MODEL: what it does, whether it can be converted, or why not."""
     check_destinations(result)
+    if safety:
+        from saconv_surgeon.cli.safety import look_through
+
+        return look_through(model, result, talk)
     from saconv_surgeon.cli.opening import open_model
     from saconv_surgeon.report.commands.inspect import inspection_report
     from saconv_surgeon.surgery.inspect import make_plan
@@ -48,4 +59,4 @@ def inspect(
     record = to_dict(plan) | {"schema": INSPECTION_SCHEMA, "model": opened.name, "ledger": ledger}
     gates = judge(result.gates, record | ledger)
     deliver(result, talk, record | {"gates": to_dict(gates)}, inspection_report(plan, opened.name, gates))
-    fail_if_gates_failed(gates)
+    return fail_if_gates_failed(gates)

@@ -6,7 +6,6 @@ functions. An archive is searched for all of them before it is loaded.
 
 from __future__ import annotations
 
-import io
 import json
 import keyword
 import re
@@ -20,6 +19,7 @@ import torch
 from saconv_surgeon.errors import ModelError, UntrustedError, first_line
 from saconv_surgeon.models.archive_check import check_archive
 from saconv_surgeon.models.exported.safe_expressions import is_arithmetic, is_guard
+from saconv_surgeon.models.pickles.looking import look_through
 
 DATA = re.compile(
     r"data/(weights/weight|constants/(tensor|custom_obj|opaque_obj))_\d+|extra/.+"
@@ -113,11 +113,8 @@ def _payload_findings(config: Any) -> Iterator[str]:
 
 
 def _pickle_findings(content: bytes, name: str) -> Iterator[str]:
-    if not content:
-        return
-    try:
-        torch.load(io.BytesIO(content), weights_only=True)
-    except Exception:
+    look = look_through(content) if content else None
+    if look is not None and (look.findings or look.has_settings):
         yield f"a pickle of more than tensors ({name})"
 
 

@@ -43,7 +43,8 @@ def state_dict_of(content: Any, path: Path, depth: int = 0) -> dict[str, Tensor]
         tensors = {key: v for key, v in content.items() if isinstance(key, str) and isinstance(v, Tensor)}
         if tensors:
             return tensors
-    found = ", ".join(map(repr, list(content)[:8])) if isinstance(content, Mapping) else type(content).__name__
+    called = getattr(content, "called", type(content).__name__)
+    found = ", ".join(f"{key!r:.60}" for key in list(content)[:8]) if isinstance(content, Mapping) else called
     raise ModelError(
         f"{path} holds no state dict; it holds {found or 'nothing'}. Give a file written by torch.save(model.state_dict(), …)"
     )

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import pickle
-import re
 import struct
-import warnings
 import zipfile
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +13,16 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from saconv_surgeon.errors import ModelError, UntrustedError, first_line
-from saconv_surgeon.models.archive_check import check_archive
+from saconv_surgeon.errors import ModelError, first_line
+from saconv_surgeon.models.archive_check import UNREADABLE, check_archive
 from saconv_surgeon.models.loading.checkpoints import state_dict_of
 from saconv_surgeon.models.loading.factories import is_place
-from saconv_surgeon.models.loading.missing_packages import how_to_get, missing_packages, why_not_loaded
-from saconv_surgeon.models.loading.trainer_settings import are_trainer_settings, placeholders_for
+from saconv_surgeon.models.loading.missing_packages import why_not_loaded
+from saconv_surgeon.models.loading.refusals import refusal_of
 from saconv_surgeon.models.loading.users_code import append_to_path, users_code
+from saconv_surgeon.models.pickles.contents import content_of
+from saconv_surgeon.models.pickles.looking import BARE, NONE, look_through_file
+from saconv_surgeon.models.pickles.stand_ins import RefusedError
 from saconv_surgeon.records import unique_keys
 
 INDEX_SUFFIX = ".safetensors.index.json"
@@ -55,7 +54,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     """
     _check_file(path)
     try:
-        _check_header(path)
+        check_header(path)
         return load_file(path)
     except (safetensors.SafetensorError, OSError, ValueError, KeyError, struct.error, RecursionError) as error:
         raise ModelError(f"{path} is not a readable safetensors file ({first_line(error)}); is it complete?") from error
@@ -67,17 +66,7 @@ def read_shards(index: Path) -> dict[str, Tensor]:
     Raises:
         ModelError: The index or a shard cannot be read, or they disagree.
     """
-    _check_file(index)
-    try:
-        placed = json.loads(index.read_text(encoding="utf-8"), object_pairs_hook=unique_keys)["weight_map"]
-        names = sorted({str(name) for name in placed.values()})
-    except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
-        raise ModelError(
-            f"{index} is not a readable index of shards ({first_line(error)}); it needs a weight_map"
-        ) from error
-    outside = [name for name in names if not name or Path(name).name != name]
-    if outside:
-        raise ModelError(f"{index} names {outside[0]!r}, which does not lie beside it; not read")
+    placed, names = shards_of(index)
     tensors: dict[str, Tensor] = {}
     for name in names:
         shard = read_safetensors(index.with_name(name))
@@ -91,11 +80,34 @@ def read_shards(index: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def read_pickle(path: Path, *, trust: bool, weights_suffice: bool = False) -> Any:
-    """The content of a file of ``torch.save``; with ``weights_suffice``, perhaps without what trainers store besides the weights.
+def shards_of(index: Path) -> tuple[dict[str, str], list[str]]:
+    """In which file an index says that each tensor is, and the names of all these files, which lie beside it.
 
     Raises:
-        UntrustedError: It holds more than tensors and plain containers, and ``trust`` was not given. Names the classes.
+        ModelError: The index cannot be read.
+    """
+    _check_file(index)
+    try:
+        placed = json.loads(index.read_text(encoding="utf-8"), object_pairs_hook=unique_keys)["weight_map"]
+        names = sorted({str(name) for name in placed.values()})
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
+        raise ModelError(
+            f"{index} is not a readable index of shards ({first_line(error)}); it needs a weight_map"
+        ) from error
+    outside = [name for name in names if not name or Path(name).name != name]
+    if outside:
+        raise ModelError(f"{index} names {outside[0]!r}, which does not lie beside it; not read")
+    return placed, names
+
+
+def read_pickle(path: Path, *, trust: bool, weights_suffice: bool = False) -> Any:
+    """The content of a file of ``torch.save``, or of a bare pickle.
+
+    It is read as data, without what trainers store besides the weights; with ``trust`` by torch, which runs the code in it, if it
+    holds more than that. With ``weights_suffice``, of a whole model in a checkpoint its state dict alone.
+
+    Raises:
+        UntrustedError: It holds more than tensors and settings, and ``trust`` was not given. Names the classes.
         ModelError: The file cannot be read.
     """
     _check_file(path)
@@ -103,27 +115,19 @@ def read_pickle(path: Path, *, trust: bool, weights_suffice: bool = False) -> An
     if trust:
         append_to_path(Path.cwd())
     try:
-        return _load_data(path)
-    except pickle.UnpicklingError as error:
-        classes = _classes_wanted(path, error)
-        if weights_suffice and classes and not trust and are_trainer_settings(classes):
-            with suppress(Exception), placeholders_for(classes):  # a placeholder cannot stand in for this object
-                return _load_data(path)
-        if classes and not trust:
-            raise UntrustedError(
-                f"{path} is a pickle that runs code when it is loaded. It wants these classes:\n  "
-                + "\n  ".join(classes)
-                + "".join(f"\n{how_to_get(package)}" for package in missing_packages(classes))
-                + "\nIf you trust whoever made the file, give --trust; "
-                "or save a state dict and give the code as MODEL with --weights"
-            ) from error
-        if not trust:
-            raise ModelError(f"{path} cannot be loaded: {_what_is_wrong(error)}") from error
-    except Exception as error:
-        raise ModelError(
-            f"{path} cannot be loaded ({type(error).__name__}: {first_line(error)}); is it complete?"
-        ) from error
-    return _load_trusted(path, classes)
+        look = look_through_file(path)
+        # torch does not load a bare pickle, but runs what is in it before it says so
+        trust = trust and look.format not in (BARE, NONE)
+        findings = tuple(look.findings or (() if weights_suffice else look.modules))
+        if not findings and not (trust and look.has_settings):
+            return content_of(look)
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read ({error})") from error
+    except RefusedError as error:
+        findings = (error.finding,)
+    if not trust:
+        raise refusal_of(path, findings, look.format)
+    return _load_trusted(path, list(look.wants))
 
 
 def is_torchscript(path: Path) -> bool:
@@ -131,33 +135,21 @@ def is_torchscript(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return any(name.endswith("/constants.pkl") for name in archive.namelist())
-    except (OSError, ValueError, zipfile.BadZipFile):
+    except UNREADABLE:
         return False
 
 
-def _load_data(path: Path) -> Any:
-    with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", "Detected pickle protocol"
-        )  # what follows from that is an error, if anything does
-        return torch.load(path, map_location="cpu", weights_only=True)
+def check_header(path: Path) -> None:
+    """Checks the names in a safetensors header; the library itself keeps the last of two that are equal.
 
-
-def _check_header(path: Path) -> None:
-    """The names in a safetensors header; the library itself keeps the last of two that are equal."""
+    Raises:
+        ValueError: It is longer than the file, is no JSON, or has a name twice.
+    """
     with path.open("rb") as file:
         (size,) = struct.unpack("<Q", file.read(8))
         if size > path.stat().st_size:
             raise ValueError(f"its header claims {size} bytes")
         json.loads(file.read(size), object_pairs_hook=unique_keys)
-
-
-def _classes_wanted(path: Path, error: pickle.UnpicklingError) -> list[str]:
-    """All classes in a file that torch refused with ``error``; of formats that cannot be searched, the first."""
-    try:
-        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
-    except Exception:
-        return re.findall(r"Unsupported global: GLOBAL ([\w.]+)", str(error))
 
 
 def _load_trusted(path: Path, classes: list[str]) -> Any:
@@ -170,12 +162,6 @@ def _load_trusted(path: Path, classes: list[str]) -> Any:
             ) from error
         except Exception as error:
             raise ModelError(f"{path} cannot be loaded ({type(error).__name__}: {first_line(error)})") from error
-
-
-def _what_is_wrong(error: pickle.UnpicklingError) -> str:
-    """What torch found in a file, without its advice to load it in spite of that."""
-    found = re.search(r"WeightsUnpickler error:\s*([^\n]{1,100})", str(error))
-    return f"it is no file of torch.save{f' ({found[1]})' if found else ''}"
 
 
 def _check_file(path: Path) -> None:
