@@ -18,12 +18,13 @@ from saconv_surgeon.cli.result_options import TalkOptions
 from saconv_surgeon.cli.streams import say
 from saconv_surgeon.errors import ArtefactError, ModelError, UntrustedError, UsageError, UserCodeError, first_line
 from saconv_surgeon.models.exported.read_program import Program, program_of_script
+from saconv_surgeon.models.loading.code_places import leave_working_folder
 from saconv_surgeon.models.loading.factories import is_place, split_factory
 from saconv_surgeon.models.loading.input_spec import NoInputsError, are_sizes, make_inputs, offered_inputs
 from saconv_surgeon.models.loading.libraries.known_libraries import split_library
 from saconv_surgeon.models.loading.model_spec import LoadedModel, is_data, load_model
 from saconv_surgeon.models.loading.offered_factories import offered_by
-from saconv_surgeon.models.loading.users_code import process_kept
+from saconv_surgeon.models.loading.users_code import barred, process_kept
 from saconv_surgeon.models.loading.weight_files import read_weights
 from saconv_surgeon.models.loading.weight_fitting import fit_weights
 from saconv_surgeon.models.running.abstract import drop_weights, faked, is_abstract, without_weights
@@ -38,7 +39,7 @@ from saconv_surgeon.models.tree.wrappers import unwrapped
 from saconv_surgeon.records import Base, Mode, Plan
 from saconv_surgeon.report.human import shape
 from saconv_surgeon.saving.restore import restore
-from saconv_surgeon.saving.seal import is_own
+from saconv_surgeon.saving.seal import Origin, model_places, needs_working_folder, origin_of
 from saconv_surgeon.surgery.plan_file import PLAN, plan_of, read_plan_file
 
 
@@ -172,12 +173,10 @@ def _load(spec: str, source: ModelOptions | TrainedModelOptions, seed: int) -> L
     base = source.base or _recorded_base(content, folder)
     if is_place(Path(base), Path.is_dir):
         raise ModelError(f"the base of {folder} is the folder {base}; give the original model as --base MODEL")
-    if not (source.base or source.trust or is_data(base) or is_own(base, content.get("seal"))):
-        raise UntrustedError(
-            f"{folder} was not converted here, and the model that its plan names is code: {base}\n"
-            f"If you know that code, give it as --base {shlex.quote(base)}; if you trust whoever made the folder, give --trust"
-        )
-    original = load_model(base, trust=source.trust)  # its weights come from the folder, pretrained or not
+    if source.base or source.trust:
+        original = load_model(base, trust=source.trust)  # its weights come from the folder, pretrained or not
+    else:
+        original = _load_named_by_plan(base, content.get("seal"), folder)
     converted = restore(original.module, folder)
     if source.weights is not None:  # what a training made of it
         fit_weights(converted, read_weights(source.weights, trust=source.trust), str(source.weights))
@@ -185,6 +184,30 @@ def _load(spec: str, source: ModelOptions | TrainedModelOptions, seed: int) -> L
     axis = 0 if plan.inputs is None else plan.inputs.batch_axis or 0
     earlier = replace(plan, base=replace(plan.base, model=base))
     return LoadedModel(converted, spec, _inputs_of(plan, original, folder, seed), batch_axis=axis, earlier=earlier)
+
+
+def _load_named_by_plan(base: str, seal: object, folder: Path) -> LoadedModel:
+    """The model that a plan names, if it is data or the user's own code; modules in the working folder only if they were there.
+
+    Raises:
+        UntrustedError: It is other code, or the name stands for other files than it did.
+    """
+    origin = origin_of(base, seal)
+    if origin is Origin.OWN_HERE:
+        return load_model(base)
+    if origin is Origin.FOREIGN and not (
+        is_data(base) and (split_library(base) is None or not needs_working_folder(base))
+    ):
+        places = model_places(base)
+        raise UntrustedError(
+            f"{folder} was not converted here, and the model that its plan names is code: {base}"
+            + (f" (here that is {places[-1]})" if places else "")
+            + f"\nIf you know that code, give it as --base {shlex.quote(base)}; "
+            + "if you trust whoever made the folder, give --trust"
+        )
+    leave_working_folder()
+    with barred(Path.cwd()):
+        return load_model(base)
 
 
 def _inputs_of(plan: Plan, original: LoadedModel, folder: Path, seed: int) -> Callable[[], Any] | None:
