@@ -17,6 +17,7 @@ from saconv_surgeon.cli.model_and_input_options import InputOptions, ModelOption
 from saconv_surgeon.cli.result_options import TalkOptions
 from saconv_surgeon.cli.streams import say
 from saconv_surgeon.errors import ArtefactError, ModelError, UntrustedError, UsageError, UserCodeError, first_line
+from saconv_surgeon.models.exported.guarded_run import run_guarded
 from saconv_surgeon.models.exported.read_program import Program, program_of_script
 from saconv_surgeon.models.loading.code_places import leave_working_folder
 from saconv_surgeon.models.loading.factories import is_place, split_factory
@@ -183,7 +184,8 @@ def _load(spec: str, source: ModelOptions | TrainedModelOptions, seed: int) -> L
     plan = plan_of(content, folder / PLAN)
     axis = 0 if plan.inputs is None else plan.inputs.batch_axis or 0
     earlier = replace(plan, base=replace(plan.base, model=base))
-    return LoadedModel(converted, spec, _inputs_of(plan, original, folder, seed), batch_axis=axis, earlier=earlier)
+    inputs = _inputs_of(plan, original, folder, seed)
+    return LoadedModel(converted, spec, inputs, batch_axis=axis, earlier=earlier, guarded=original.guarded)
 
 
 def _load_named_by_plan(base: str, seal: object, folder: Path) -> LoadedModel:
@@ -277,7 +279,9 @@ def _check_runs(model: nn.Module, inputs: Inputs, loaded: LoadedModel, mode: Mod
                 fakes.run(stand_in)
         else:
             with process_kept(), preserved(model, mode):
-                inputs.run(model)
+                run_guarded(model, inputs, loaded.name) if loaded.guarded else inputs.run(model)
+    except UntrustedError:
+        raise
     except Exception as error:
         sizes = ", ".join(map(shape, inputs.shapes)) or "no tensors"
         if is_abstract(model):

@@ -87,7 +87,9 @@ def _is_safe(operator: Any, namespace: str, name: str, overload: str) -> bool:
     if UNCHECKED.fullmatch(name):
         return False
     if _lays_out_storage(schema):
-        return torch.Tag.core in tags and not schema.is_mutable  # as_strided and its like, which torch bounds by the storage
+        return (
+            torch.Tag.core in tags and not schema.is_mutable
+        )  # as_strided and its like, which torch bounds by the storage
     if name.startswith("__i") and name.endswith("__"):
         return name in PRIVATE
     if schema.is_mutable:
@@ -125,5 +127,16 @@ def _is_public(name: str) -> bool:
     for prefix in ("special_", "linalg_", "fft_"):
         if name.startswith(prefix):
             return hasattr(getattr(torch, prefix[:-1]), name.removeprefix(prefix))
-    hidden = {"zero", "copy", "uniform", "normal", "exponential", "lift_fresh", "lift_fresh_copy", "slice", "numpy_T", "alias"}
+    hidden = {
+        "zero",
+        "copy",
+        "uniform",
+        "normal",
+        "exponential",
+        "lift_fresh",
+        "lift_fresh_copy",
+        "slice",
+        "numpy_T",
+        "alias",
+    }
     return name in hidden or any(hasattr(place, name) for place in PLACES) or name.startswith("sym_")

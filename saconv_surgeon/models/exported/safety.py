@@ -80,6 +80,15 @@ def check_data_only(path: Path) -> None:
         raise UntrustedError(_refusal(path, found))
 
 
+def graph_mib(path: Path) -> float:
+    """The size of the graph in an archive, in MiB; 0 if there is none."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return sum(e.file_size for e in archive.infolist() if e.filename.endswith("models/model.json")) / 2**20
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return 0.0
+
+
 def _names(path: Path) -> list[str]:
     with zipfile.ZipFile(path) as archive:
         return archive.namelist()

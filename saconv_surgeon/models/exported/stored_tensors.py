@@ -33,7 +33,9 @@ def check_tensors(config: Mapping[str, Any], folder: str, archive: Any) -> None:
             continue
         device = (meta.get("device") or {}).get("type")
         if device == "meta":
-            raise ValueError(f"its tensor {name!r:.80} is on the meta device, which holds no values; export it with them")
+            raise ValueError(
+                f"its tensor {name!r:.80} is on the meta device, which holds no values; export it with them"
+            )
         record = str(payload["path_name"])
         held = int(archive.get_record_size(f"{folder}/{record}"))
         wanted = _bytes_of(meta, name)
