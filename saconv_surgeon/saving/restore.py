@@ -14,6 +14,7 @@ from torch import nn
 from saconv_surgeon.errors import ArtefactError
 from saconv_surgeon.models.running.one_at_a_time import one_at_a_time
 from saconv_surgeon.models.tree.recursion import with_room
+from saconv_surgeon.records.input_files import NotReadableError
 from saconv_surgeon.saving.conversion_folder import REPORT, WEIGHTS, sha256
 from saconv_surgeon.saving.stored_state import load_stored
 from saconv_surgeon.surgery.plan_file import PLAN, plan_of, read_plan_file
@@ -71,7 +72,11 @@ def _verify_files(folder: Path, content: dict[str, Any]) -> None:
     for name in (WEIGHTS, REPORT):
         if not (folder / name).exists():
             raise ArtefactError(f"{folder} is incomplete: {name} is missing")
-        if sha256(folder / name) != files.get(name):
+        try:
+            found = sha256(folder / name)
+        except (NotReadableError, OSError) as error:
+            raise ArtefactError(f"{folder / name} cannot be read: {error}; save the conversion again") from error
+        if found != files.get(name):
             raise ArtefactError(
                 f"{folder / name} is not the file that {PLAN} was written for: it was changed, damaged, or comes from another "
                 "conversion; save the conversion again"

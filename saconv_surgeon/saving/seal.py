@@ -22,6 +22,7 @@ import click
 from saconv_surgeon.models.loading.code_places import code_places, leave_working_folder
 from saconv_surgeon.models.loading.factories import split_factory
 from saconv_surgeon.models.loading.libraries.known_libraries import LIBRARIES, split_library
+from saconv_surgeon.records.input_files import NotReadableError, read_bytes
 
 KEY_BYTES = 32
 FORMAT = "2"
@@ -113,8 +114,8 @@ def _key(*, make: bool) -> bytes | None:
             file.parent.mkdir(parents=True, exist_ok=True)
             with suppress(FileExistsError), os.fdopen(_created(file), "wb") as written:
                 written.write(secrets.token_bytes(KEY_BYTES))
-        key = file.read_bytes()
-    except OSError:
+        key = read_bytes(file, KEY_BYTES)
+    except (OSError, NotReadableError):
         return None
     return key if len(key) == KEY_BYTES else None
 
