@@ -75,7 +75,7 @@ class _Guard(TorchDispatchMode):
         super().__init__()
         self.name, self.memory = name, memory
         self.ends = time.monotonic() + LONGEST
-        self.shapes = FakeTensorMode(allow_non_fake_inputs=True)
+        self.shapes = FakeTensorMode()
         self.alive: dict[StorageWeakRef, int] = {}
         self.in_use = 0
 
@@ -102,12 +102,16 @@ class _Guard(TorchDispatchMode):
 
         return run
 
+    def _shape_of(self, tensor: Tensor) -> Tensor:
+        return self.shapes.from_tensor(tensor, static_shapes=True)
+
     def _look_ahead(self, func: Any, args: Any, kwargs: Any) -> None:
         """Checks what an operator would give, computed on shapes alone, and how much work that is."""
         soon = _bytes_at_most(func, args)
         if soon is not None and self.in_use + soon <= self.memory:
             return
         try:
+            args, kwargs = pytree.tree_map_only(Tensor, self._shape_of, (args, kwargs))
             with self.shapes:
                 given = func(*args, **kwargs)
             formula = flop_registry.get(func._overloadpacket)
@@ -131,6 +135,8 @@ class _Guard(TorchDispatchMode):
     def _count(self, func: Any, result: Any) -> None:
         for tensor in pytree.tree_leaves(result):
             if isinstance(tensor, Tensor) and tensor.layout is torch.strided:
+                if any(side < 0 for side in tensor.shape):
+                    self._refuse(f"{func} gives a tensor of a negative size")
                 if _bytes_of(tensor) > self.memory:
                     self._refuse(f"{func} gives {_bytes_of(tensor) / 2**30:.1f} GiB")
                 if not _is_view(func):
