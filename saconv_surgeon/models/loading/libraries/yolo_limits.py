@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +100,11 @@ def _problems(content: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _numbers(value: Any) -> Iterator[float]:
-    if isinstance(value, list):
+    if isinstance(value, str):  # Ultralytics reads arguments out of texts
+        with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+            literal = ast.literal_eval(value)
+            yield from () if isinstance(literal, str) else _numbers(literal)
+    elif isinstance(value, (list, tuple)):
         for item in value:
             yield from _numbers(item)
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
