@@ -21,7 +21,7 @@ from saconv_surgeon.errors import ModelError, UntrustedError, first_line
 from saconv_surgeon.models.archive_check import check_archive
 from saconv_surgeon.models.exported.safe_expressions import is_arithmetic, is_guard
 from saconv_surgeon.models.exported.safe_operators import is_safe_operator
-from saconv_surgeon.models.exported.stored_tensors import check_tensors
+from saconv_surgeon.models.exported.stored_tensors import check_inputs, check_tensors
 
 DATA = re.compile(
     r"data/(weights/weight|constants/(tensor|custom_obj|opaque_obj))_\d+|extra/.+"
@@ -130,9 +130,11 @@ def _pickle_findings(content: bytes, name: str) -> Iterator[str]:
     if not content:
         return
     try:
-        torch.load(io.BytesIO(content), weights_only=True)
+        found = torch.load(io.BytesIO(content), weights_only=True)
     except Exception:
         yield f"a pickle of more than tensors ({name})"
+        return
+    check_inputs(found, len(content))
 
 
 def _program_findings(program: Any) -> Iterator[str]:

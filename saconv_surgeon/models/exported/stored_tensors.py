@@ -7,6 +7,7 @@ from math import prod
 from typing import Any
 
 import torch
+from torch.utils import _pytree as pytree
 
 SPARE = 64 << 20
 """Bytes that tensors may have beyond those that are stored: masks and positions are often expanded from a few values."""
@@ -47,6 +48,18 @@ def check_tensors(config: Mapping[str, Any], folder: str, archive: Any) -> None:
             stored += held
     if claimed > SPARE + MOST_SHARED * stored:
         raise ValueError(f"its tensors have {claimed} bytes, of which {stored} are stored")
+
+
+def check_inputs(content: Any, stored: int) -> None:
+    """Checks the tensors in a pickle, of which ``stored`` bytes are in the archive.
+
+    Raises:
+        ValueError: They have far more values than are stored.
+    """
+    tensors = [value for value in pytree.tree_leaves(content) if isinstance(value, torch.Tensor)]
+    claimed = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    if claimed > SPARE + MOST_SHARED * stored:
+        raise ValueError(f"its sample inputs have {claimed} bytes, of which {stored} are stored")
 
 
 def _bytes_of(meta: Mapping[str, Any], name: str) -> int:

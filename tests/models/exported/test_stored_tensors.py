@@ -65,6 +65,18 @@ def test_an_empty_record_that_is_said_to_be_large(place, program_file):
     assert "of which none is stored" in as_model(place, "empty.pt2")
 
 
+@pytest.mark.parametrize("given", [torch.ones(1).expand(1, 2, 2**20, 2**20), torch.ones(1, 2, 9, 9)])
+def test_sample_inputs(place, program_file, given):
+    torch.save(((given,), {}), place / "inputs.pt")
+    with zipfile.ZipFile(program_file) as archive:
+        name = next(n for n in archive.namelist() if "sample_inputs" in n)
+    rezip(program_file, place / "other.pt2", replace={name: (place / "inputs.pt").read_bytes()})
+    if given.numel() > 1000:
+        assert "its sample inputs have" in as_model(place, "other.pt2")
+    else:
+        assert read_program(place / "other.pt2").inputs is not None
+
+
 class Masked(torch.nn.Module):
     def __init__(self):
         super().__init__()
