@@ -5,6 +5,7 @@ import pytest
 from saconv_surgeon.models.exported.safe_expressions import is_arithmetic, is_guard
 
 SUM = "(" + "+".join(f"s{i}" for i in range(30)) + ")"
+TWENTY = "(" + "+".join(f"s{i}*s{j}" for i in range(5) for j in range(5, 9)) + ")"
 NEST = "s0"
 for _ in range(40):
     NEST = f"Mod({NEST} + 7, s1)"
@@ -29,6 +30,9 @@ for _ in range(40):
         "Symbol('s0', positive=Mod((s0 + s1)**16, (s1 + s2)**15))",
         "+".join(f"s{i}" for i in range(60)),
         NEST,
+        "Mod((s0 + s1 + s2 + s3)**6, s0)",  # 84 terms
+        f"Mod({TWENTY}, {TWENTY} + 1)",  # 420 products
+        SUM,  # 30 symbols
         "-" * 3000 + "s0",
         "s0" + " + 1" * 2500,
     ],
