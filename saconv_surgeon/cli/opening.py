@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -15,29 +13,26 @@ from torch import nn
 
 from saconv_surgeon.cli.model_and_input_options import InputOptions, ModelOptions, TrainedModelOptions
 from saconv_surgeon.cli.result_options import TalkOptions
+from saconv_surgeon.cli.saved_conversions import load_saved
 from saconv_surgeon.cli.streams import say
 from saconv_surgeon.errors import (
-    ArtefactError,
     ModelError,
     UntrustedError,
     UsageError,
     UserCodeError,
     first_line,
     raised_as,
-    visible,
 )
+from saconv_surgeon.models.exported.guarded_run import run_guarded
 from saconv_surgeon.models.exported.read_program import Program, program_of_script
 from saconv_surgeon.models.loading.factories import is_place, split_factory
-from saconv_surgeon.models.loading.input_spec import NoInputsError, are_sizes, make_inputs, offered_inputs
+from saconv_surgeon.models.loading.input_spec import NoInputsError, make_inputs, offered_inputs
 from saconv_surgeon.models.loading.libraries.known_libraries import split_library
-from saconv_surgeon.models.loading.model_spec import LoadedModel, is_data, load_model
+from saconv_surgeon.models.loading.model_spec import LoadedModel, load_model
 from saconv_surgeon.models.loading.offered_factories import offered_by
 from saconv_surgeon.models.loading.users_code import process_kept
-from saconv_surgeon.models.loading.weight_files import read_weights
-from saconv_surgeon.models.loading.weight_fitting import fit_weights
 from saconv_surgeon.models.running.abstract import drop_weights, faked, is_abstract, without_weights
 from saconv_surgeon.models.running.data_batches import inputs_of_batch
-from saconv_surgeon.models.running.described_inputs import remade
 from saconv_surgeon.models.running.fitting_inputs import fitted
 from saconv_surgeon.models.running.inputs import Inputs
 from saconv_surgeon.models.running.state import preserved
@@ -46,9 +41,7 @@ from saconv_surgeon.models.tree.recursion import room_for
 from saconv_surgeon.models.tree.wrappers import unwrapped
 from saconv_surgeon.records import Base, Mode, Plan
 from saconv_surgeon.report.human import shape
-from saconv_surgeon.saving.restore import restore
-from saconv_surgeon.saving.seal import is_own
-from saconv_surgeon.surgery.plan_file import PLAN, conversion_file, plan_of, read_plan_file
+from saconv_surgeon.surgery.plan_file import PLAN, conversion_file
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,57 +171,7 @@ def _load(spec: str, source: ModelOptions | TrainedModelOptions, seed: int) -> L
     is_package = bool(offered_by(folder / "__init__.py")) and not is_place(conversion_file(folder, PLAN), Path.is_file)
     if is_package or not is_place(folder, Path.is_dir):
         return load_model(spec, weights=source.weights, trust=source.trust, pretrained=source.pretrained)
-    if source.pretrained:
-        raise UsageError(f"{folder} is a conversion and has its own weights; --pretrained is for a library's models")
-    content = read_plan_file(folder)
-    base = source.base or _recorded_base(content, folder)
-    if is_place(Path(base), Path.is_dir):
-        raise ModelError(f"the base of {folder} is the folder {base}; give the original model as --base MODEL")
-    if not (source.base or source.trust or is_data(base) or is_own(base, content.get("seal"))):
-        raise UntrustedError(
-            f"{folder} was not converted here, and the model that its plan names is code: {visible(base)}\n"
-            f"If you know that code, give it as --base {visible(shlex.quote(base))}; if you trust whoever made the folder, "
-            "give --trust"
-        )
-    original = load_model(base, trust=source.trust)  # its weights come from the folder, pretrained or not
-    converted = restore(original.module, folder)
-    if source.weights is not None:  # what a training made of it
-        fit_weights(converted, read_weights(source.weights, trust=source.trust), str(source.weights))
-    plan = plan_of(content, folder / PLAN)
-    axis = 0 if plan.inputs is None else plan.inputs.batch_axis or 0
-    earlier = replace(plan, base=replace(plan.base, model=base))
-    return LoadedModel(converted, spec, _inputs_of(plan, original, folder, seed), batch_axis=axis, earlier=earlier)
-
-
-def _inputs_of(plan: Plan, original: LoadedModel, folder: Path, seed: int) -> Callable[[], Any] | None:
-    """What a conversion was made on: from the same sizes, from its model's own source, or from their description."""
-    recorded, given = plan.inputs, plan.base.inputs
-    if given and are_sizes(given):
-        return lambda: make_inputs(given, seed=seed)
-    came_with_the_model = plan.base.model is not None and not given
-    if recorded is None or (came_with_the_model and original.example_inputs is not None):
-        return original.example_inputs
-    if recorded.problem is not None:
-        what = " ".join(given) or "what it was converted with"
-        error = UsageError(f"{folder} was converted on inputs of which {recorded.problem}; give --input {what}")
-        return partial(_raise, error)
-    return lambda: remade(recorded, seed)
-
-
-def _raise(error: Exception) -> None:
-    raise error
-
-
-def _recorded_base(content: Mapping[str, Any], folder: Path) -> str:
-    base = content.get("base") or {}
-    recorded = base.get("model") if isinstance(base, Mapping) else base
-    if recorded is None:
-        raise UsageError(f"{folder / PLAN} does not say which model it was made from; give it as --base MODEL")
-    if not isinstance(recorded, str):
-        raise ArtefactError(
-            f"{folder / PLAN} names {recorded!r:.60} as its model, which is not a name; give it as --base MODEL"
-        )
-    return recorded
+    return load_saved(spec, source, seed)
 
 
 def _device(name: str) -> torch.device:
@@ -267,7 +210,9 @@ def _check_runs(model: nn.Module, inputs: Inputs, loaded: LoadedModel, mode: Mod
                 fakes.run(stand_in)
         else:
             with process_kept(), preserved(model, mode):
-                inputs.run(model)
+                run_guarded(model, inputs, loaded.name) if loaded.guarded else inputs.run(model)
+    except UntrustedError:
+        raise
     except Exception as error:
         sizes = ", ".join(map(shape, inputs.shapes)) or "no tensors"
         if is_abstract(model):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from saconv_surgeon.records import (
     Profile,
     from_dict,
 )
+from saconv_surgeon.records.input_files import read_json
 
 KIND = PROFILE_SCHEMA.rpartition("/")[0]
 TOTALS = (
@@ -147,7 +147,7 @@ def read_profile(path: Path) -> Profile:
         UsageError: The file is not a report.
     """
     with raised_as(UsageError, f"{path} is not readable as JSON"):
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
+        content: Any = read_json(path)
     if isinstance(content, dict) and content.get("after"):
         content = content["after"]
     schema = content.get("schema", PROFILE_SCHEMA) if isinstance(content, dict) else PROFILE_SCHEMA

@@ -14,6 +14,7 @@ from saconv_surgeon.planning.scores.gains import Gains
 from saconv_surgeon.planning.scores.saved import gains_from_dict
 from saconv_surgeon.records import SCORES_SCHEMA, from_dict, to_dict, unique_keys
 from saconv_surgeon.records.budgeted_plan import Price
+from saconv_surgeon.records.input_files import read_json
 from saconv_surgeon.saving.atomic import write_text
 
 Prices = Mapping[str, Mapping[str, Price]]
@@ -70,7 +71,7 @@ def read_scores(path: Path, subject: Subject) -> SavedScores:
     if not path.exists():
         return SavedScores(subject)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique_keys)
+        content = read_json(path, unique_keys)
         if content["schema"] != SCORES_SCHEMA:
             raise ArtefactError(f"{path} has schema {content['schema']!r}; scores have {SCORES_SCHEMA!r}")
         found = from_dict(Subject, content["subject"])

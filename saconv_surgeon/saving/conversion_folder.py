@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,14 @@ from safetensors.torch import save_file
 from torch import nn
 
 from saconv_surgeon.records import to_dict
+from saconv_surgeon.records.input_files import open_regular
 from saconv_surgeon.saving.atomic import write_json, writing
 from saconv_surgeon.saving.seal import seal
 from saconv_surgeon.saving.stored_state import stored_state
 from saconv_surgeon.surgery.converted_model import Conversion
 from saconv_surgeon.surgery.plan_file import PLAN, REPORT, WEIGHTS
+
+CHUNK = 1 << 20
 
 
 def save_folder(conversion: Conversion, folder: Path) -> None:
@@ -50,9 +54,18 @@ def _plan_content(conversion: Conversion, folder: Path, notes: Mapping[str, Any]
 
 
 def sha256(path: Path) -> str:
-    """Of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Of a file, in hexadecimal; what is added while it is read does not count.
+
+    Raises:
+        NotReadableError: It is no regular file.
+    """
+    digest = hashlib.sha256()
+    with open_regular(path) as file:
+        left = os.fstat(file.fileno()).st_size
+        while left > 0 and (part := file.read(min(left, CHUNK))):
+            digest.update(part)
+            left -= len(part)
+    return digest.hexdigest()
 
 
 def _memory_format(model: nn.Module) -> str:

@@ -15,6 +15,7 @@ from torch import nn
 from saconv_surgeon.errors import ArtefactError
 from saconv_surgeon.models.running.one_at_a_time import one_at_a_time
 from saconv_surgeon.models.tree.recursion import with_room
+from saconv_surgeon.records.input_files import NotReadableError
 from saconv_surgeon.saving.conversion_folder import sha256
 from saconv_surgeon.saving.stored_state import load_stored
 from saconv_surgeon.surgery.plan_file import PLAN, REPORT, WEIGHTS, conversion_file, plan_of, read_plan_file
@@ -95,10 +96,13 @@ def _verify_files(folder: Path, content: dict[str, Any]) -> None:
         raise ArtefactError(f"{folder / PLAN} belongs to no saved weights: it was not written by save()")
     for name in (WEIGHTS, REPORT):
         file = conversion_file(folder, name)
-        if not file.is_file():
-            why = "is no file" if file.exists() else "is missing"
-            raise ArtefactError(f"{folder} is incomplete: {name} {why}")
-        if sha256(file) != files.get(name):
+        if not file.exists():
+            raise ArtefactError(f"{folder} is incomplete: {name} is missing")
+        try:
+            found = sha256(file)
+        except (NotReadableError, OSError) as error:
+            raise ArtefactError(f"{file} cannot be read: {error}; save the conversion again") from error
+        if found != files.get(name):
             raise ArtefactError(
                 f"{folder / name} is not the file that {PLAN} was written for: it was changed, damaged, or comes from another "
                 "conversion; save the conversion again"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from saconv_surgeon.errors import ArtefactError
 from saconv_surgeon.records import PLAN_SCHEMA, Plan, from_dict, unique_keys
+from saconv_surgeon.records.input_files import read_json
 
 PLAN, WEIGHTS, REPORT = CONVERSION_FILES = ("plan.json", "model.safetensors", "report.json")
 """The names of the files in the folder of a saved conversion."""
@@ -43,7 +43,7 @@ def read_plan_file(path: Path) -> dict[str, Any]:
             f"{path} is not a saved conversion: there is no {file.name} (was it interrupted while saving?)"
         )
     try:
-        content = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=unique_keys)
+        content = read_json(file, unique_keys)
     except (ValueError, OSError, RecursionError, MemoryError) as error:
         raise ArtefactError(f"{file} is not readable as JSON: {error}") from error
     if not isinstance(content, dict) or "sites" not in content:

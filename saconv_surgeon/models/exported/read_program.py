@@ -21,7 +21,8 @@ from torch.utils import _pytree as pytree
 from saconv_surgeon.errors import ModelError, first_line
 from saconv_surgeon.models.exported.containers import import_containers, missing_library
 from saconv_surgeon.models.exported.restored_layers import restore_convolutions, restore_layers
-from saconv_surgeon.models.exported.safety import check_data_only
+from saconv_surgeon.models.exported.safety import check_data_only, graph_mib
+from saconv_surgeon.models.exported.time_limit import OutOfTimeError, time_limit
 from saconv_surgeon.models.running.difference import compare
 from saconv_surgeon.models.running.inputs import Inputs
 from saconv_surgeon.models.running.output_leaves import leaves
@@ -30,6 +31,8 @@ from saconv_surgeon.models.tree.wrappers import rebind
 Ranges = dict[str, tuple[int, int | None]]
 """For every dimension that is dynamic, by ``input[i] dimension d``, the smallest and the largest size (None: any)."""
 PLAN_ENTRY = "saconv_plan.json"
+SECONDS, SECONDS_PER_MIB = 60.0, 20.0
+"""How long a program may take to be read, by the size of its graph: ten times what torch's own take on a busy machine."""
 OPEN = 2**62
 """torch writes an open end of a range as a number near the largest integer."""
 
@@ -54,8 +57,20 @@ def read_program(path: Path, *, trust: bool = False) -> Program:
         UntrustedError: The archive holds something that runs code, and ``trust`` was not given.
         ModelError: It cannot be read.
     """
-    if not trust:
-        check_data_only(path)
+    if trust:
+        return _read(path)
+    try:
+        with time_limit(SECONDS + SECONDS_PER_MIB * graph_mib(path)):
+            check_data_only(path)
+            return _read(path)
+    except OutOfTimeError as error:
+        raise ModelError(
+            f"{path} could not be read in {error.seconds:.0f} seconds, which is far more than a program of its size needs; "
+            "export it again, or if you trust whoever made the file, give --trust, which waits for it"
+        ) from error
+
+
+def _read(path: Path) -> Program:
     import_containers(path)
     try:
         with quiet():

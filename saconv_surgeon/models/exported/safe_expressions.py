@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Callable
 
-LONGEST = 2000
-"""Characters of an expression; torch writes some dozens."""
+from saconv_surgeon.models.exported.expression_cost import is_affordable
+
+LONGEST = 8000
+"""Characters of an expression; torch writes some dozens, and up to some thousands if all sizes of an image are open."""
 LARGEST_EXPONENT = 16
 MOST_POWERS = 4
 LARGEST_NUMBER = 2**70
@@ -17,6 +20,7 @@ FUNCTIONS = re.compile(
     r"|Equality|Unequality|(Strict)?(LessThan|GreaterThan)|Half|One|Zero|NegativeOne|BooleanTrue|BooleanFalse"
     # torch.utils._sympy.functions
     r"|FloorDiv|ModularIndexing|Where|PythonMod|Mod|CleanDiv|CeilToInt|FloorToInt|CeilDiv|LShift|RShift|PowByNatural|FloatPow"
+    r"|max|min"  # Python's, in guards
     r"|FloatTrueDiv|IntTrueDiv|IsNonOverlappingAndDenseIndicator|TruncToFloat|TruncToInt|RoundToInt|RoundDecimal|ToFloat|Identity"
 )
 POWERS = frozenset({"Pow", "PowByNatural", "FloatPow", "LShift"})
@@ -43,8 +47,8 @@ ARITHMETIC = (
 
 
 def is_arithmetic(text: str) -> bool:
-    """Whether ``text`` computes with sizes and calls only what sizes are made of."""
-    return _consists_of(text, ARITHMETIC)
+    """Whether ``text`` computes with sizes, calls only what sizes are made of, and is soon evaluated."""
+    return _consists_of(text, ARITHMETIC, is_affordable)
 
 
 def is_guard(text: str) -> bool:
@@ -52,11 +56,14 @@ def is_guard(text: str) -> bool:
     return _consists_of(text, (*ARITHMETIC, ast.Attribute, ast.Subscript))
 
 
-def _consists_of(text: str, kinds: tuple[type[ast.AST], ...]) -> bool:
+def _consists_of(
+    text: str, kinds: tuple[type[ast.AST], ...], and_is: Callable[[ast.expr], bool] = lambda expression: True
+) -> bool:
     if len(text) > LONGEST:
         return False
     try:
-        parts = list(ast.walk(ast.parse(text.strip(), mode="eval")))
+        parsed = ast.parse(text.strip(), mode="eval")
+        parts = list(ast.walk(parsed))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
     called = {id(part.func) for part in parts if isinstance(part, ast.Call)}
@@ -66,6 +73,7 @@ def _consists_of(text: str, kinds: tuple[type[ast.AST], ...]) -> bool:
         len(powers) <= MOST_POWERS
         and all(_is_small(_exponent(power)) for power in powers)
         and all(isinstance(part, kinds) and _is_harmless(part, called, quoted) for part in parts)
+        and and_is(parsed.body)
     )
 
 

@@ -6,6 +6,7 @@ functions. An archive is searched for all of them before it is loaded.
 
 from __future__ import annotations
 
+import io
 import json
 import keyword
 import re
@@ -19,6 +20,8 @@ import torch
 from saconv_surgeon.errors import ModelError, UntrustedError, first_line
 from saconv_surgeon.models.archive_check import check_archive
 from saconv_surgeon.models.exported.safe_expressions import is_arithmetic, is_guard
+from saconv_surgeon.models.exported.safe_operators import is_safe_operator
+from saconv_surgeon.models.exported.stored_tensors import check_inputs, check_tensors
 from saconv_surgeon.models.pickles.looking import look_through
 
 DATA = re.compile(
@@ -28,18 +31,17 @@ DATA = re.compile(
 """Entries that are read as bytes. Those with objects are pickles that are read only if a table of payloads says so."""
 PAYLOADS = re.compile(r"data/(weights/model_weights|constants/model_constants)_config\.json")
 PICKLES = re.compile(r"data/(weights|constants|sample_inputs)/model\.pt")
-SAFE_TARGET = re.compile(
-    r"torch\.ops\.(?!aten\.from_file\b|aten\.save\b)"
-    r"(aten|prims|prim|quantized|quantized_decomposed|torchvision|higher_order)(\.(?!_)[A-Za-z]\w*|\._[a-z]\w*){1,2}"
-    r"|torch\.ops\.aten\.__i?(and|or|xor|lshift|rshift)__(\.[A-Za-z]\w*)?"
-    r"|_operator\.(add|sub|mul|truediv|floordiv|mod|neg|pos|abs|lt|le|eq|ne|ge|gt|and_|or_|not_|xor|getitem)"
+SAFE_FUNCTION = re.compile(
+    r"_operator\.(add|sub|mul|truediv|floordiv|mod|neg|pos|abs|lt|le|eq|ne|ge|gt|and_|or_|not_|xor|getitem)"
     r"|math\.(ceil|floor|trunc|sqrt)|torch\.sym_(float|int|ite|max|min|not|sum|sqrt|constrain_range\w*)"
 )
-"""What a program may call: operators that compute. None that touches files, no power of plain numbers, which has no end."""
+"""What a program may call besides operators. No power of plain numbers, which has no end."""
 IDENTIFIERS = ("name", "as_name", "forward_arg_names")
 """Become names in the source code that torch makes of a graph, as the keys of its tables of values do."""
 TEXT = ("stack_trace", "as_string", "custom", "from_node", "source_fn_stack")
 """Is kept or handed on as it is. Everything else is a path or a name, which may be quoted in source code."""
+LARGEST_PROGRAM = 128 << 20
+"""Bytes of JSON; those of the largest models that torch exports have some ten million."""
 SPECIFICATIONS = ("in_spec", "out_spec", "treespec")
 
 
@@ -59,6 +61,8 @@ def check_data_only(path: Path) -> None:
         # if that reader fails, torch.export.load turns to Python's, which might find another table of contents
         if [name.partition("/")[2] for name in _names(path)] != names:
             raise ValueError("what is in it depends on who reads it")
+        if "models/model.json" in names and archive.get_record_size("models/model.json") > LARGEST_PROGRAM:
+            raise ValueError(f"its graph has more than {LARGEST_PROGRAM >> 20} MiB")
         found = [finding for name in names for finding in _findings(archive, name)]
     except (
         zipfile.BadZipFile,
@@ -75,6 +79,15 @@ def check_data_only(path: Path) -> None:
         ) from error
     if found:
         raise UntrustedError(_refusal(path, found))
+
+
+def graph_mib(path: Path) -> float:
+    """The size of the graph in an archive, in MiB; 0 if there is none."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return sum(e.file_size for e in archive.infolist() if e.filename.endswith("models/model.json")) / 2**20
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return 0.0
 
 
 def _names(path: Path) -> list[str]:
@@ -95,7 +108,9 @@ def _findings(archive: Any, name: str) -> Iterator[str]:
     if name == "models/model.json":
         yield from _program_findings(json.loads(archive.get_record(name)))
     elif PAYLOADS.fullmatch(name):
-        yield from _payload_findings(json.loads(archive.get_record(name)))
+        config = json.loads(archive.get_record(name))
+        yield from _payload_findings(config)
+        check_tensors(config, name.rpartition("/")[0], archive)
     elif PICKLES.fullmatch(name):
         yield from _pickle_findings(archive.get_record(name), name)
     elif name.startswith("data/aotinductor/"):
@@ -113,15 +128,23 @@ def _payload_findings(config: Any) -> Iterator[str]:
 
 
 def _pickle_findings(content: bytes, name: str) -> Iterator[str]:
-    look = look_through(content) if content else None
-    if look is not None and (look.findings or look.has_settings):
+    if not content:
+        return
+    look = look_through(content)
+    try:
+        found = None if look.findings or look.has_settings else torch.load(io.BytesIO(content), weights_only=True)
+    except Exception:
+        found = None
+    if found is None:
         yield f"a pickle of more than tensors ({name})"
+        return
+    check_inputs(found, len(content))
 
 
 def _program_findings(program: Any) -> Iterator[str]:
     for key, value in _strings(program):
         if key in ("target", "as_operator"):
-            if SAFE_TARGET.fullmatch(value) is None:
+            if SAFE_FUNCTION.fullmatch(value) is None and not is_safe_operator(value):
                 yield f"a call of {value!r}"
         elif key == "expr_str":
             if not is_arithmetic(value):

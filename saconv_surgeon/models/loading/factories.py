@@ -21,6 +21,10 @@ from torch import nn
 from saconv_surgeon.errors import ModelError, UsageError
 from saconv_surgeon.models.loading.offered_factories import listed
 from saconv_surgeon.models.loading.users_code import users_code
+from saconv_surgeon.records.input_files import NotReadableError, read_bytes
+
+LARGEST_SOURCE = 16 << 20
+"""Bytes of Python code in one file."""
 
 
 def split_factory(spec: str) -> tuple[str, str] | None:
@@ -175,6 +179,10 @@ def _may_make(value: Any) -> bool:
 def _import_file(path: Path) -> ModuleType:
     if not is_place(path, Path.exists):
         raise ModelError(f"{path} does not exist (looked in {path.absolute().parent})")
+    try:
+        read_bytes(path, LARGEST_SOURCE)
+    except (NotReadableError, OSError) as error:
+        raise ModelError(f"{path} cannot be read: {error}; give a file of Python code") from error
     source, root = place_of(str(path))
     path = Path(source)
     parts = [*path.parent.relative_to(root).parts, *([] if path.stem == "__init__" else [path.stem])]

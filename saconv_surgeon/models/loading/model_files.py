@@ -17,7 +17,7 @@ from saconv_surgeon.models.exported.read_program import Program, read_program
 from saconv_surgeon.models.loading.checkpoints import MODELS
 from saconv_surgeon.models.loading.factories import is_place
 from saconv_surgeon.models.loading.libraries.known_libraries import usual_inputs
-from saconv_surgeon.models.loading.weight_files import is_torchscript, read_pickle
+from saconv_surgeon.models.loading.weight_files import check_file, is_torchscript, read_pickle
 
 EXPORT_HINT = (
     "where its code is at hand, give the code as MODEL with --weights; or export the model that it was made from with "
@@ -48,6 +48,7 @@ def read_model_file(path: Path, *, trust: bool) -> ModelFile:
         raise ModelError(f"{path} is an ONNX graph, whose convolutions are not PyTorch modules; {EXPORT_HINT}")
     if not is_place(path, Path.exists):
         raise ModelError(f"{path} does not exist (looked in {path.absolute().parent})")
+    check_file(path)
     if path.suffix == ".pt2":
         program = read_program(path, trust=trust)
         inputs = program.inputs

@@ -34,7 +34,7 @@ class LoadedModel:
 
     ``example_inputs`` gives inputs that its source offers, if any; ``checkpoint`` is the dict that the module was found in, and
     ``program`` the exported program that it was made from. ``earlier`` is the plan of an earlier conversion, ``batch_axis``
-    that of its inputs.
+    that of its inputs. ``guarded`` says that its first run has to be a guarded one: it is a program that nobody vouched for.
     """
 
     module: nn.Module
@@ -44,6 +44,7 @@ class LoadedModel:
     program: Program | None = None
     batch_axis: int = 0
     earlier: Plan | None = None
+    guarded: bool = False
 
 
 def load_model(spec: str, *, weights: Path | None = None, trust: bool = False, pretrained: bool = False) -> LoadedModel:
@@ -90,7 +91,8 @@ def _load(spec: str, trust: bool, pretrained: bool) -> LoadedModel:
     if not is_place(path, Path.exists) and path.suffix not in MODEL_FILES:
         raise ModelError(f"there is no model {spec!r}; {FORMS}")
     found = read_model_file(path, trust=trust)
-    return LoadedModel(found.module, spec, found.example_inputs, found.checkpoint, found.program)
+    guarded = found.program is not None and not trust
+    return LoadedModel(found.module, spec, found.example_inputs, found.checkpoint, found.program, guarded=guarded)
 
 
 def check_names_factory(spec: str) -> None:

@@ -9,6 +9,10 @@ from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from pathlib import Path
 
+from saconv_surgeon.records.input_files import read_bytes
+
+LARGEST = 16 << 20
+"""Bytes of a file that is searched."""
 MOST = 12
 """Factories that are listed."""
 NO_MODEL = frozenset("None bool bytes dict float int list set str tuple Tensor torch.Tensor".split())
@@ -55,7 +59,7 @@ def offered_by(file: Path) -> tuple[Offered, ...]:
     else. Empty if the file cannot be read.
     """
     try:
-        tree = ast.parse(file.read_bytes())
+        tree = ast.parse(read_bytes(file, LARGEST))
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return ()
     return tuple(_offered(tree.body, {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}))

@@ -19,6 +19,8 @@ from saconv_surgeon.models.loading.missing_packages import advice
 READERS_OF_ARGUMENTS = frozenset("absl argparse click docopt fire hydra jsonargparse simple_parsing tyro typer".split())
 """Packages that read ``sys.argv``, and end the process if they do not like it."""
 OWN = __name__.partition(".")[0]
+_barred: list[Path] = []
+"""Folders that are not put before all others, whatever asks for it."""
 _left_in: dict[str, str] = {}
 """By source, the working folder that its code changed to: a factory may open files relative to what its module chose."""
 
@@ -57,7 +59,7 @@ def process_kept(source: str = "", folder: Path | None = None) -> Iterator[None]
     if source in _left_in:
         with suppress(OSError):  # it is gone
             os.chdir(_left_in[source])
-    if folder is not None:
+    if folder is not None and folder not in _barred:
         sys.path.insert(0, str(folder))
     silenced: list[Any] = []
     try:
@@ -74,6 +76,16 @@ def process_kept(source: str = "", folder: Path | None = None) -> Iterator[None]
         for each in reversed(silenced):
             _silence(*each)
         _go_back(here, source)
+
+
+@contextmanager
+def barred(folder: Path) -> Iterator[None]:
+    """Inside, :func:`users_code` and :func:`process_kept` do not make the modules in ``folder`` importable."""
+    _barred.append(folder)
+    try:
+        yield
+    finally:
+        _barred.remove(folder)
 
 
 def append_to_path(folder: Path) -> None:

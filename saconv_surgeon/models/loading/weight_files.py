@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import struct
 import zipfile
 from pathlib import Path
@@ -24,7 +23,10 @@ from saconv_surgeon.models.pickles.contents import content_of
 from saconv_surgeon.models.pickles.looking import BARE, NONE, look_through_file
 from saconv_surgeon.models.pickles.stand_ins import RefusedError
 from saconv_surgeon.records import unique_keys
+from saconv_surgeon.records.input_files import NotReadableError, check_regular, parse_json, read_json
 
+LARGEST_HEADER = 100_000_000
+"""Bytes; the library reads no larger one."""
 INDEX_SUFFIX = ".safetensors.index.json"
 
 
@@ -39,6 +41,7 @@ def read_weights(path: Path, *, trust: bool = False) -> dict[str, Tensor]:
         return read_shards(path)
     if path.suffix == ".safetensors":
         return read_safetensors(path)
+    check_file(path)
     if is_torchscript(path):
         raise ModelError(
             f"{path} is a TorchScript archive; save its weights with torch.save(model.state_dict(), …) and give those"
@@ -52,7 +55,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     Raises:
         ModelError: The file cannot be read, or names a tensor twice.
     """
-    _check_file(path)
+    check_file(path)
     try:
         check_header(path)
         return load_file(path)
@@ -86,9 +89,9 @@ def shards_of(index: Path) -> tuple[dict[str, str], list[str]]:
     Raises:
         ModelError: The index cannot be read.
     """
-    _check_file(index)
+    check_file(index)
     try:
-        placed = json.loads(index.read_text(encoding="utf-8"), object_pairs_hook=unique_keys)["weight_map"]
+        placed = read_json(index, unique_keys)["weight_map"]
         names = sorted({str(name) for name in placed.values()})
     except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
         raise ModelError(
@@ -110,7 +113,7 @@ def read_pickle(path: Path, *, trust: bool, weights_suffice: bool = False) -> An
         UntrustedError: It holds more than tensors and settings, and ``trust`` was not given. Names the classes.
         ModelError: The file cannot be read.
     """
-    _check_file(path)
+    check_file(path)
     check_archive(path)
     if trust:
         append_to_path(Path.cwd())
@@ -147,9 +150,9 @@ def check_header(path: Path) -> None:
     """
     with path.open("rb") as file:
         (size,) = struct.unpack("<Q", file.read(8))
-        if size > path.stat().st_size:
+        if size > min(path.stat().st_size, LARGEST_HEADER):
             raise ValueError(f"its header claims {size} bytes")
-        json.loads(file.read(size), object_pairs_hook=unique_keys)
+        parse_json(file.read(size), unique_keys)
 
 
 def _load_trusted(path: Path, classes: list[str]) -> Any:
@@ -164,8 +167,17 @@ def _load_trusted(path: Path, classes: list[str]) -> Any:
             raise ModelError(f"{path} cannot be loaded ({type(error).__name__}: {first_line(error)})") from error
 
 
-def _check_file(path: Path) -> None:
+def check_file(path: Path) -> None:
+    """Checks that ``path`` is a file with content: no folder, no device, nothing that waits for a writer.
+
+    Raises:
+        ModelError: It is not.
+    """
     if not is_place(path, Path.exists):
         raise ModelError(f"{path} does not exist (looked in {path.absolute().parent})")
     if path.is_dir():
         raise ModelError(f"{path} is a folder; a file was expected")
+    try:
+        check_regular(path)
+    except (NotReadableError, OSError) as error:
+        raise ModelError(f"{path} cannot be read: {error}; give a file") from error

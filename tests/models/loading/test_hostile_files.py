@@ -135,6 +135,23 @@ RAW = {
     "a list": raw_safetensors([1]),
     "past the end": raw_safetensors({"0.weight": {"dtype": "F32", "shape": [9], "data_offsets": [0, 36]}}),
     "overflowing shape": raw_safetensors({"a": {"dtype": "F32", "shape": [2**40, 2**40], "data_offsets": [0, 0]}}),
+    "overlapping": raw_safetensors(
+        {
+            "a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]},
+            "b": {"dtype": "F32", "shape": [2], "data_offsets": [4, 12]},
+        },
+        b"\0" * 12,
+    ),
+    "a hole between": raw_safetensors(
+        {
+            "a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]},
+            "b": {"dtype": "F32", "shape": [1], "data_offsets": [8, 12]},
+        },
+        b"\0" * 12,
+    ),
+    "more values than bytes": raw_safetensors(
+        {"a": {"dtype": "F32", "shape": [10**9], "data_offsets": [0, 4]}}, b"\0" * 4
+    ),
     "unknown dtype": raw_safetensors({"a": {"dtype": "F13", "shape": [1], "data_offsets": [0, 4]}}, b"\0" * 4),
     "name twice": raw_safetensors(
         b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}',

@@ -9,7 +9,9 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -18,6 +20,7 @@ from torch import nn
 from saconv_surgeon.errors import ModelError
 from saconv_surgeon.models.loading.factories import parse_expression
 from saconv_surgeon.models.loading.libraries.library import Library, ModelRequest
+from saconv_surgeon.models.loading.libraries.no_downloads import no_downloads
 from saconv_surgeon.models.loading.libraries.smp import SMP
 from saconv_surgeon.models.loading.libraries.timm import TIMM
 from saconv_surgeon.models.loading.libraries.torchvision import TORCHVISION
@@ -46,7 +49,11 @@ def make_model(
     library = LIBRARIES[prefix]
     package = _import(library, prefix)
     request = replace(_request(expression, f"{prefix}:{expression}"), pretrained=pretrained, trust=trust)
-    with users_code(f"{prefix}:{expression}", prefix):
+    spec = f"{prefix}:{expression}"
+    # what the name itself says to be elsewhere has a configuration to be fetched
+    elsewhere = "/" in request.name or "hub:" in request.name or request.name.endswith(".pt")
+    fetches = pretrained or (elsewhere and not Path(request.name).is_dir())
+    with users_code(spec, prefix), nullcontext() if fetches else no_downloads(spec):
         model = library.make(package, request)
     return model, lambda: library.inputs(model, request)
 

@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from saconv_surgeon.errors import ModelError
+from saconv_surgeon.models.loading.libraries.checked_settings import check_settings
 from saconv_surgeon.models.loading.libraries.example_inputs import DETECTION_SIZE, FALLBACK_SIZE, image
 from saconv_surgeon.models.loading.libraries.library import Library, ModelRequest, unknown
 
@@ -29,8 +30,8 @@ HEADS = (
 def _make_transformers(transformers: ModuleType, request: ModelRequest) -> nn.Module:
     if Path(request.name).is_dir() or "/" in request.name:
         return _transformers_published(transformers, request)
-    found = getattr(transformers, request.name, None)
-    if isinstance(found, type) and issubclass(found, nn.Module):
+    found: Any = getattr(transformers, request.name, None)
+    if _is_model(transformers, found):
         config: Any = getattr(found, "config_class", None)
         return found(config(*request.args, **request.options))
     mapping = importlib.import_module("transformers.models.auto.configuration_auto").CONFIG_MAPPING
@@ -46,12 +47,23 @@ def _make_transformers(transformers: ModuleType, request: ModelRequest) -> nn.Mo
 
 def _transformers_published(transformers: ModuleType, request: ModelRequest) -> nn.Module:
     """A model folder, or a name on the hub. No code that comes with the weights is run."""
+    if Path(request.name).is_dir():
+        check_settings(Path(request.name) / "config.json")
     config = transformers.AutoConfig.from_pretrained(request.name, trust_remote_code=False, **request.options)
-    named = [getattr(transformers, name, None) for name in config.architectures or ()]
-    chosen = next((c for c in named if c is not None), None) or _model_class(transformers, type(config))
+    named = [getattr(transformers, name, None) for name in config.architectures or () if isinstance(name, str)]
+    chosen = next((c for c in named if _is_model(transformers, c)), None) or _model_class(transformers, type(config))
     if request.pretrained:
         return chosen.from_pretrained(request.name, config=config, use_safetensors=True)
     return chosen(config)
+
+
+def _is_model(transformers: ModuleType, found: object) -> bool:
+    """Whether what transformers has under a name is the class of a model; a file may name anything."""
+    return (
+        isinstance(found, type)
+        and issubclass(found, transformers.PreTrainedModel)
+        and found.__module__.startswith("transformers.")
+    )
 
 
 def _model_class(transformers: ModuleType, config: type) -> Any:

@@ -14,6 +14,7 @@ from torch import nn
 from saconv_surgeon.errors import UntrustedError
 from saconv_surgeon.models.loading.libraries.example_inputs import DETECTION_SIZE, FALLBACK_SIZE, image
 from saconv_surgeon.models.loading.libraries.library import Library, ModelRequest, unknown
+from saconv_surgeon.models.loading.libraries.yolo_limits import check_yaml
 
 
 def _make_ultralytics(ultralytics: ModuleType, request: ModelRequest) -> nn.Module:
@@ -44,6 +45,8 @@ def _check_configuration(name: str) -> None:
         UntrustedError: Such a configuration.
     """
     tasks: Any = importlib.import_module("ultralytics.nn.tasks")
+    for file in _files(name, tasks):
+        check_yaml(file)
     configuration = tasks.yaml_model_load(name)
     activation = configuration.get("activation")
     found = [] if activation is None or _makes_module(activation) else [f"activation {activation!r}"]
@@ -55,6 +58,15 @@ def _check_configuration(name: str) -> None:
             + ", ".join(dict.fromkeys(found))
             + ". If you trust whoever made the file, give --trust"
         )
+
+
+def _files(name: str, tasks: Any) -> list[Path]:
+    """The files that Ultralytics may read for a name: that itself, and that of all sizes of a model."""
+    if "://" in name:
+        raise UntrustedError(f"ultralytics:{name} would be downloaded; download it yourself, or give --trust")
+    of_all_sizes = re.sub(r"(\d+)([nslmx])(.+)?$", r"\1\3", name)
+    found = [tasks.check_yaml(each, hard=False) for each in dict.fromkeys((name, of_all_sizes))]
+    return [Path(each) for each in found if isinstance(each, str) and each]
 
 
 def _makes_module(expression: object) -> bool:
