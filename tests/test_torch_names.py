@@ -1,6 +1,7 @@
 """Every name of torch that the package uses exists in the torch that is installed, also those that are used rarely.
 
-Private names come and go with versions, and an error about one can go unheard: in a property of a module it counts as a missing parameter.
+Private names come and go with versions, and an error about one can go unheard: in a property of a module it counts as a missing
+parameter.
 """
 
 import ast
@@ -89,5 +90,7 @@ def test_a_name_that_is_gone_is_found(line, name):
 
 
 def test_names_that_exist_are_not_reported():
-    source = "import torch\nfrom torch import Tensor, nn\nTensor.sum\nnn.Conv2d.forward.__name__\ntorch.float32.itemsize"
+    source = (
+        "import torch\nfrom torch import Tensor, nn\nTensor.sum\nnn.Conv2d.forward.__name__\ntorch.float32.itemsize"
+    )
     assert all(resolves(name) for name, _ in torch_names(source))

@@ -36,7 +36,7 @@ class Environment:
 
 
 ENVIRONMENTS = (
-    Environment("3.11", "2.8.0"),
+    Environment("3.11", "2.10.0"),
     Environment("3.11", "2.13.0"),
     Environment("3.12", "2.13.0"),
     Environment("3.13", "2.13.0"),

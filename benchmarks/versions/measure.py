@@ -29,15 +29,17 @@ SHOWN = (
 """Packages of which results record the version."""
 SELECTIONS = {
     "suite": (),
-    "zoo": ("-m", "zoo", "tests/zoo/test_slice.py", "tests/zoo/test_detectors.py"),
+    "slow": ("-m", "slow", "tests/saving", "tests/models/exported"),
+    "zoo": ("-m", "zoo", "tests/zoo/test_detectors.py", "tests/zoo/test_deformable.py", "tests/zoo/test_diffs.py"),
 }
+NEED_LIBRARIES = ("zoo",)
 """Arguments of each run of pytest: the tests of ``make test``, and those of models of libraries."""
 
 
 def measured(environment: Environment, place: Path) -> dict[str, Any]:
     """Makes ``environment``, runs its tests, and gives what came of them."""
     python = made(environment, place)
-    selections = SELECTIONS if environment.torchvision else {"suite": SELECTIONS["suite"]}
+    selections = {n: a for n, a in SELECTIONS.items() if environment.torchvision or n not in NEED_LIBRARIES}
     runs = {name: _run(python, place / f"{environment.name}-{name}.xml", args) for name, args in selections.items()}
     found = [outcome for run in runs.values() for outcome in run["outcomes"]]
     return {

@@ -23,14 +23,14 @@ Made by `make versions`; do not edit. Each row is an environment of its own with
 torch that `pyproject.toml` admits, the one of `constraints.txt`, and the newest that was tried; each Python. In each of them the
 tests ran as they are; what they assert does not depend on the version.
 """
-COLUMNS = """A cell is the number of tests of that area that passed; a failure or a skip stands beside it, and what
-was skipped is listed below with its reason. `benchmarks/versions/areas.py` says which tests belong to an area; one can belong to several.
+COLUMNS = """A cell is the number of tests of that area that passed; a failure or a skip stands beside it, and what was skipped is
+listed below with its reason. `benchmarks/versions/areas.py` says which tests belong to an area; one can belong to several.
 """
 RUNS = {
     "suite": "`make test`: all tests but those that take minutes or need a GPU, a browser or models of libraries",
     "slow": "the slow tests of exported programs, ONNX files and compiled packages",
-    "zoo": "real models: detectors of torchvision, and small models of timm, torchvision, Ultralytics, "
-    "segmentation-models-pytorch and transformers",
+    "zoo": "models of torchvision, timm and Ultralytics: detectors, deformable convolutions and pairs to compare. All of "
+    "`make zoo`, some three hundred models, runs on the versions of `constraints.txt`: [zoo.md](zoo.md)",
 }
 
 
@@ -73,7 +73,9 @@ def _cell(counts: dict[str, int]) -> str:
 
 
 def _runs() -> list[str]:
-    lines = [f"* `pytest {' '.join(arguments)}`".rstrip("` ") + f"`: {RUNS[name]}" for name, arguments in SELECTIONS.items()]
+    lines = [
+        f"* `pytest {' '.join(arguments)}`".rstrip("` ") + f"`: {RUNS[name]}" for name, arguments in SELECTIONS.items()
+    ]
     return ["What was run:", "", *lines, ""]
 
 

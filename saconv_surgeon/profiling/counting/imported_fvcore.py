@@ -1,6 +1,6 @@
 """What is used of fvcore, imported without its warnings.
 
-Importing any of fvcore's counters compiles a loss function with TorchScript, which every torch since 2.14 calls deprecated on stderr.
+Importing any of fvcore's counters compiles a loss function with TorchScript, and torch 2.14 warns of that on stderr.
 """
 
 from __future__ import annotations
