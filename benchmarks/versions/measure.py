@@ -32,6 +32,8 @@ SELECTIONS = {
     "slow": ("-m", "slow", "tests/saving", "tests/models/exported"),
     "zoo": ("-m", "zoo", "tests/zoo/test_detectors.py", "tests/zoo/test_deformable.py", "tests/zoo/test_diffs.py"),
 }
+RAN_TO_THE_END = (0, 1)
+"""Exit codes of pytest that mean so; Ctrl-C ends one run, and its results up to there are kept."""
 NEED_LIBRARIES = ("zoo",)
 """Arguments of each run of pytest: the tests of ``make test``, and those of models of libraries."""
 
@@ -50,7 +52,9 @@ def measured(environment: Environment, place: Path) -> dict[str, Any]:
         "commit": subprocess.run(
             ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True
         ).stdout.strip(),
-        "runs": {name: {key: run[key] for key in ("arguments", "seconds", "counts")} for name, run in runs.items()},
+        "runs": {
+            name: {key: run[key] for key in ("arguments", "seconds", "counts", "whole")} for name, run in runs.items()
+        },
         "areas": by_area(found),
         "failed": {o.test: o.why for o in found if o.result == FAILED},
         "skipped": dict(Counter(o.why for o in found if o.result == SKIPPED)),
@@ -59,11 +63,31 @@ def measured(environment: Environment, place: Path) -> dict[str, Any]:
 
 def _run(python: Path, junit: Path, arguments: tuple[str, ...]) -> dict[str, Any]:
     start = time.perf_counter()
-    command = [python, "-m", "pytest", "-q", "-n", "2", "--dist", "worksteal", f"--junitxml={junit}", *arguments]
-    subprocess.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}, check=False)
+    command = [
+        python,
+        "-m",
+        "pytest",
+        "-q",
+        "-n",
+        "2",
+        "--dist",
+        "worksteal",
+        "--continue-on-collection-errors",
+        f"--junitxml={junit}",
+        *arguments,
+    ]
+    done = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}, check=False
+    )
     found: list[Outcome] = list(outcomes(junit))
     seconds = round(time.perf_counter() - start)
-    return {"arguments": " ".join(arguments), "seconds": seconds, "counts": counts(found), "outcomes": found}
+    return {
+        "arguments": " ".join(arguments),
+        "seconds": seconds,
+        "counts": counts(found),
+        "whole": done.returncode in RAN_TO_THE_END,
+        "outcomes": found,
+    }
 
 
 def _packages(python: Path) -> dict[str, str]:

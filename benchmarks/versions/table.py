@@ -41,16 +41,20 @@ def page(results: dict[str, dict[str, Any]]) -> str:
 
 
 def _suite_table(results: dict[str, dict[str, Any]]) -> list[str]:
-    lines = ["| torch | Python | tests passed | failed | skipped | torchvision |", "|---|---|---:|---:|---:|---|"]
+    lines = [
+        "| torch | Python | tests passed | failed | skipped | run | torchvision |",
+        "|---|---|---:|---:|---:|---|---|",
+    ]
     for environment in ENVIRONMENTS:
         found = results.get(environment.name)
         if found is None:
-            lines.append(f"| {environment.torch} | {environment.python} | {NOT_RUN} | | | |")
+            lines.append(f"| {environment.torch} | {environment.python} | {NOT_RUN} | | | | |")
             continue
         total = {key: sum(run["counts"][key] for run in found["runs"].values()) for key in (PASSED, FAILED, SKIPPED)}
         packages = found["packages"]
+        whole = "whole" if all(run["whole"] for run in found["runs"].values()) else "in part"
         lines.append(
-            f"| {packages['torch']} | {found['python']} | {total[PASSED]} | {total[FAILED]} | {total[SKIPPED]} "
+            f"| {packages['torch']} | {found['python']} | {total[PASSED]} | {total[FAILED]} | {total[SKIPPED]} | {whole} "
             f"| {packages.get('torchvision', 'not installed')} |"
         )
     return [*lines, ""]
@@ -97,7 +101,8 @@ def _detail(found: dict[str, Any]) -> list[str]:
     lines = [f"{packages}."]
     for name, run in found["runs"].items():
         counts = ", ".join(f"{run['counts'][result]} {result}" for result in (PASSED, FAILED, SKIPPED))
-        lines.append(f"* {name}: {counts}, in {run['seconds']} s")
+        end = "" if run["whole"] else ", stopped before the end"
+        lines.append(f"* {name} (`{('pytest ' + run['arguments']).strip()}`): {counts}, in {run['seconds']} s{end}")
     if found["failed"]:
         lines += ["", "Failed:", ""]
         lines += [f"* `{test}`: {_code(why)}" for test, why in list(found["failed"].items())[:MOST_FAILURES]]

@@ -40,7 +40,8 @@ def detector(name):
     models = pytest.importorskip("torchvision.models")
     torch.manual_seed(0)
     model = models.get_model(name, weights=None, weights_backbone=None, **DETECTORS[name][0]).eval()
-    randomise(model)
+    if not hasattr(model, "roi_heads"):  # of random statistics its scores become exactly 0 or 1, and no box is kept
+        randomise(model)
     for part in (model, getattr(model, "roi_heads", None)):
         if hasattr(part, "score_thresh"):
             part.score_thresh = 0.0  # random weights give no box a high score
