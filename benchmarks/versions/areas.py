@@ -15,7 +15,7 @@ AREAS = {
     "convert": r"^tests/(convs|surgery|samples)/|^tests/cli/test_(convert|mixed)|^tests/saving/test_(restore|mixed)",
     "profile": r"^tests/profiling/|_profil",
     "diff": r"^tests/comparing/|_diff",
-    "fold": r"^tests/folding/|^tests/(convs|saving|cli)/test_fold|_fold",
+    "fold": r"^tests/folding/|^tests/(convs|saving|cli)/test_fold|_fold(?!er)",
     ".pt2": r"^tests/models/exported/|pt2|_program|_export",
     "ONNX": r"onnx",
     "AOTI": r"aoti",

@@ -1,6 +1,6 @@
 """``saconv-deform`` and the published mix on ResNet-50, with torchvision's compiled operator.
 
-Images are small: on a CPU that operator is slow.
+Images are small: on a CPU that operator is slow. What one layer computes is tested in ``tests/convs/test_deformable.py``.
 """
 
 import copy
@@ -10,10 +10,9 @@ import torch
 
 import saconv_surgeon as surgeon
 from saconv_surgeon.convs.deformable import DeformableSAConv2d, DeformedBranch
-from tests import oracle, oracle_targets
+from tests import oracle
 from tests.operators import REAL
 from tests.saving.folded_models import needs_onnx
-from tests.zoo.examine import randomise
 
 pytestmark = [
     pytest.mark.zoo,
@@ -27,7 +26,6 @@ def converted(target):
     models = pytest.importorskip("torchvision.models")
     torch.manual_seed(0)
     model = models.resnet50(weights=None).eval()
-    randomise(model)
     return model, surgeon.convert(model, X, target=target, trials=1)
 
 
@@ -39,7 +37,7 @@ def deform():
 
 @pytest.fixture(scope="module")
 def moved(deform):
-    """The same, every part of every layer moved, folded."""
+    """The same, every part of every layer moved a little, so that samples lie between pixels of the map, folded."""
     model = copy.deepcopy(deform[1].model)
     for layer in model.modules():
         if isinstance(layer, DeformableSAConv2d):
@@ -64,23 +62,6 @@ def test_forward_is_that_of_the_convolutions_and_backward_reaches_every_part(def
     narrow = {name: g for name, g in grads.items() if "offset_s" in name}  # the wide branch counts for nothing at rest
     assert all(bool(g.any()) for g in narrow.values())
     conversion.model.zero_grad()
-
-
-def test_moved_layers_compute_what_the_equations_say(moved):
-    model, _ = moved
-    seen = {}
-    layers = {name: m for name, m in model.named_modules() if isinstance(m, DeformableSAConv2d)}
-    watched = ("layer3.1.conv2", "layer4.0.conv2", "layer4.2.conv2")
-    handles = [
-        layers[name].register_forward_hook(lambda m, a, y, name=name: seen.update({name: (a[0], y)}))
-        for name in watched
-    ]
-    with torch.no_grad():
-        model(X)
-    for handle in handles:
-        handle.remove()
-    for name, (x, y) in seen.items():
-        assert oracle.relative_error(y, oracle_targets.deformable(layers[name], x)) < 1e-4, name
 
 
 @pytest.mark.parametrize("suffix", [".pt2", ".onnx"])
