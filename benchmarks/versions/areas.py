@@ -24,6 +24,8 @@ AREAS = {
     "torchvision": r"torchvision|\[real",
 }
 """By area, a pattern that the id of each of its tests matches. A test can belong to several."""
+PLACES = re.compile(r"(?<![\w.])(/[\w.+-]+)+/")
+"""Folders of the machine that ran the tests, which say nothing to others."""
 
 
 @dataclass(frozen=True)
@@ -70,4 +72,4 @@ def _identity(place: str, name: str) -> str:
 
 def _first_line(element: ET.Element) -> str:
     lines = (element.get("message") or element.text or "").strip().splitlines()
-    return lines[0][:300] if lines else ""
+    return PLACES.sub("", lines[0])[:300] if lines else ""
