@@ -7,7 +7,7 @@ ZOO_STAMP := $(VENV)/.zoo-installed
 PAYOFF_STAMP := $(VENV)/.payoff-installed
 BROWSER_STAMP := $(VENV)/.browser-installed
 
-.PHONY: demo test slow gpu zoo browser pictures counts benchmarks payoff check format clean
+.PHONY: demo test slow gpu zoo browser pictures counts benchmarks payoff versions check format clean
 
 demo: $(STAMP)
 	rm -rf demo_out
@@ -45,6 +45,12 @@ counts: $(ZOO_STAMP)
 payoff: $(PAYOFF_STAMP)
 	$(BIN)/python -m benchmarks.payoff.run
 	$(BIN)/python -m benchmarks.payoff.page
+
+# The tests on each torch and Python that is promised, in environments of several GB that are made and removed one by one; needs those
+# Pythons and about an hour on two cores. Makes docs/versions.md. What to run: make versions ARGUMENTS="--only NAME".
+versions: $(STAMP)
+	$(BIN)/python -m benchmarks.versions.measure $(ARGUMENTS)
+	$(BIN)/python -m benchmarks.versions.table
 
 # Three quarters of an hour on an otherwise idle machine; results go to benchmarks/results.
 benchmarks: $(ZOO_STAMP) $(BROWSER_STAMP)

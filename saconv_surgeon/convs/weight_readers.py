@@ -34,6 +34,9 @@ FUSING = "torch.nn.utils.fusion"
 READERS: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
 """The layers whose weight code outside this package has read since they last ran, and which code."""
 _unguarded: ContextVar[bool] = ContextVar("unguarded", default=False)
+# Found here, at import, since nn.Module takes an AttributeError in a property for a missing parameter, without a word.
+# The second, of older versions of torch, warns in newer ones.
+_is_fx_tracing = getattr(_symbolic_trace, "is_fx_symbolic_tracing", None) or _symbolic_trace.is_fx_tracing
 
 
 @contextmanager
@@ -63,7 +66,7 @@ def note_reader(layer: nn.Module) -> None:
     if not reads_values(frame.f_code, frame.f_lasti):
         return
     READERS[layer] = described(frame)
-    quiet = layer.training or torch.is_grad_enabled() or _unguarded.get() or _symbolic_trace._is_fx_tracing_flag
+    quiet = layer.training or torch.is_grad_enabled() or _unguarded.get() or _is_fx_tracing()
     if not quiet and not is_plain(layer) and not _inside_a_forward(frame):  # which was trained with what it reads
         warnings.warn(
             f"{name_of(layer)}: {READERS[layer]} reads its weight, and no plain convolution with that weight computes the same: "

@@ -1,6 +1,9 @@
 """Warnings on the command line: one line each of ours, Python's form for others, no text twice."""
 
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import pytest
 from torch import nn
@@ -10,6 +13,7 @@ from saconv_surgeon.convs.parameter_extras import carry_to_layer
 from saconv_surgeon.errors import FusingMethodWarning, LostLayerWarning
 from tests.cli.running import FAST, run
 
+ROOT = Path(__file__).parents[2]
 NET = (
     "import warnings\nimport torch\nfrom torch import nn\n"
     "class Net(nn.Sequential):\n"
@@ -78,3 +82,22 @@ def test_each_command_says_it_again(capsys):
         with warnings_in_lines():
             warnings.warn("gone", LostLayerWarning, stacklevel=1)
     assert capsys.readouterr().err == "saconv-surgeon: warning: gone\n" * 2
+
+
+def test_no_deprecation_inside_of_torch_reaches_users():
+    """In a process of its own, since modules are imported once, and with every warning an error from where torch is imported."""
+    code = """
+import warnings
+import torch
+from torch import nn
+warnings.simplefilter("error")
+import saconv_surgeon as surgeon
+for name in surgeon.__all__:
+    getattr(surgeon, name)
+model, x = nn.Sequential(nn.Conv2d(3, 3, 3), nn.ReLU()).eval(), torch.rand(1, 3, 8, 8)
+conversion = surgeon.convert(model, x)
+assert surgeon.profile(conversion.model, x, timing=None).fvcore_flops
+surgeon.fold(conversion.model, x)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

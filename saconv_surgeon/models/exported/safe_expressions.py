@@ -18,6 +18,8 @@ FUNCTIONS = re.compile(
     # sympy's own
     r"Symbol|Integer|Float|Rational|Add|Mul|Pow|Abs|Max|Min|Piecewise|ExprCondPair|floor|ceiling|And|Or|Not|Eq|Ne|Lt|Le|Gt|Ge"
     r"|Equality|Unequality|(Strict)?(LessThan|GreaterThan)|Half|One|Zero|NegativeOne|BooleanTrue|BooleanFalse"
+    # Python's own, as guards are written by some versions of torch
+    r"|max|min|abs"
     # torch.utils._sympy.functions
     r"|FloorDiv|ModularIndexing|Where|PythonMod|Mod|CleanDiv|CeilToInt|FloorToInt|CeilDiv|LShift|RShift|PowByNatural|FloatPow"
     r"|max|min"  # Python's, in guards

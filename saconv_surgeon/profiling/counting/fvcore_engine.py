@@ -8,9 +8,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fvcore.nn.flop_count import _DEFAULT_SUPPORTED_OPS
-from fvcore.nn.jit_analysis import JitModelAnalysis
-from fvcore.nn.jit_handles import get_shape
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
@@ -18,6 +15,7 @@ from torch.utils import _pytree as pytree
 from saconv_surgeon.models.running.inputs import Inputs
 from saconv_surgeon.models.running.output_leaves import tensors
 from saconv_surgeon.profiling.counting.free_operations import FREE
+from saconv_surgeon.profiling.counting.imported_fvcore import PLAIN_FORMULAS, JitModelAnalysis, get_shape
 from saconv_surgeon.profiling.counting.lazy_outputs import carried_out
 from saconv_surgeon.profiling.counting.operand_kinds import cost_of
 from saconv_surgeon.profiling.counting.operation import Formula
@@ -90,7 +88,7 @@ def count_by_trace(model: nn.Module, inputs: Inputs) -> Traced:
         analysis.set_op_handle(_full(name), _handler(_full(name), count, stumbled, unreadable))
     for name in FREE:
         full = _full(name)
-        handler = _handler(full, lambda _: Cost(), stumbled, unreadable) if full in _DEFAULT_SUPPORTED_OPS else None
+        handler = _handler(full, lambda _: Cost(), stumbled, unreadable) if full in PLAIN_FORMULAS else None
         analysis.set_op_handle(full, handler)
     for name, registered in user_formulas().items():
         analysis.set_op_handle(name, _handler(name, _by_user(name, registered), stumbled, unreadable))
@@ -165,7 +163,7 @@ def _handler(
     name: str, formula: Callable[[Node], Cost], stumbled: set[str], unreadable: set[str]
 ) -> Callable[[list[Any], list[Any]], Counter[str]]:
     """For ``set_op_handle``; ``fvcore`` is what plain fvcore would have counted."""
-    plain = _DEFAULT_SUPPORTED_OPS.get(name)
+    plain = PLAIN_FORMULAS.get(name)
 
     def count(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
         try:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from fvcore.nn.jit_handles import get_shape
-
+from saconv_surgeon.profiling.counting.imported_fvcore import get_shape
 from saconv_surgeon.profiling.counting.shape_formulas import Shape
 
 COMPLEX = ("ComplexHalf", "ComplexFloat", "ComplexDouble")

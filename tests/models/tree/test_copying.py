@@ -31,14 +31,14 @@ def spread(module, mesh):
 
 
 def test_kernels_that_are_distributed_are_refused(mesh):
-    model = nn.Sequential(spread(nn.Sequential(nn.Conv2d(3, 4, 3)), mesh), nn.Conv2d(4, 4, 3)).eval()
+    model = nn.Sequential(spread(nn.Sequential(nn.Conv2d(3, 4, 3, padding=1)), mesh), nn.Conv2d(4, 4, 3)).eval()
     conversion = surgeon.convert(model, nets.X)
     assert [site.reason for site in conversion.plan.sites] == ["its weight is a DTensor, not a plain parameter", None]
     assert torch.equal(conversion.model(nets.X), model(nets.X))
 
 
 def test_distributed_parts_are_refused_by_a_folder(mesh, tmp_path):
-    model = nn.Sequential(spread(nn.Sequential(nn.Conv2d(3, 4, 3)), mesh), nn.Conv2d(4, 4, 3)).eval()
+    model = nn.Sequential(spread(nn.Sequential(nn.Conv2d(3, 4, 3, padding=1)), mesh), nn.Conv2d(4, 4, 3)).eval()
     with pytest.raises(
         surgeon.ModelError, match=r"more than plain tensors \(first: 0.0.*DTensor\); save to a .pt file"
     ):

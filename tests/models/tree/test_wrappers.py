@@ -113,8 +113,10 @@ def test_compiled_code_stays_compiled(make):
 def test_what_is_timed_is_compiled(make):
     model = make().eval()
     timing = Timing(budget_s=0.02, per_layer=False)
+    said = []
     for _ in range(10):  # as often as torch would compile the same code, and more
-        assert compiled_runs(lambda: surgeon.profile(model, X, timing=timing)) >= 10
+        runs = compiled_runs(lambda: said.append(surgeon.profile(model, X, timing=timing)))
+        assert runs >= said[-1].latency.n >= 3  # on a busy machine few runs fit the budget
     assert compiled_runs(lambda: model(X)) == 1
 
 

@@ -96,7 +96,7 @@ def test_a_formula_for_an_operation_of_torch_replaces_ours():
 def test_a_formula_for_an_operation_that_calls_functions():
     from torch._higher_order_ops import map as torch_map
 
-    with surgeon.count_operation("higher_order::map_impl", lambda function, xs, others, out: 42):
+    with surgeon.count_operation("higher_order::map_impl", lambda function, xs, *others_and_out: 42):
         counted = count(Call(lambda x: torch_map(lambda y: y @ y, x)), R(2, 3, 3))
     assert counted.macs == 42
 

@@ -1,0 +1,1 @@
+"""Which versions of torch and of Python the promises hold on."""
