@@ -96,6 +96,7 @@ def test_diff_with_two_sets_of_weights(tmp_path):
     assert not record["outputs"]["bit_equal"]
 
 
+@pytest.mark.slow
 def test_profile_with_every_setting(tmp_path):
     # even batches: plain torch 2.13 on a CPU writes out of bounds in the bfloat16 channels_last backward of odd ones
     settings = ["--batch", "4,2", "--autocast", "bfloat16", "--threads", "2", "--train", "--channels-last", *SHORT]
@@ -158,6 +159,7 @@ def test_a_state_that_a_folder_cannot_hold_is_refused_before_the_conversion(tmp_
     assert not (tmp_path / "r.json").exists()
 
 
+@pytest.mark.slow
 def test_convert_and_diff_sweep_and_train():
     settings = ["--batch", "1,2", "--train", "--budget", "0.2", "--json", "-"]
     for command in (["convert", RESNET, "--dry-run"], ["diff", RESNET, RESNET]):

@@ -35,6 +35,7 @@ def convert(*arguments):
     return run("convert", RESNET, "--no-latency", *arguments)
 
 
+@pytest.mark.slow
 def test_spconv_says_not_equal_and_exits_with_0(tmp_path, data):
     result = convert(
         "--to", "spconv", "--ratio", "1/4", "--data", f"{data}:batches", "-o", tmp_path / "out", "--json", "-"
@@ -75,6 +76,7 @@ def test_inspect_shows_what_would_be_saved():
     assert sum(site["decision"] == "convert" for site in sites) == 12
 
 
+@pytest.mark.slow
 def test_absorb_shows_what_moves_and_what_cannot(tmp_path):
     result = convert("--absorb", "-o", tmp_path / "out")
     text = " ".join(result.stdout.split())

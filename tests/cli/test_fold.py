@@ -34,6 +34,7 @@ def fold(place, *arguments, weights=True):
     return run("fold", place / "out", "--base", SMALL, *given, *FAST, *arguments)
 
 
+@pytest.mark.slow
 def test_after_a_training(converted, tmp_path):
     place, model = converted
     result = fold(place, "-o", tmp_path / "fast.pt", "-o", tmp_path / "fast.pt2", "--json", tmp_path / "r.json")

@@ -49,6 +49,7 @@ def test_absorbed_conversion_of_a_model_with_a_layer_more(swap):
     assert len(found.outputs.diverging) == 1
 
 
+@pytest.mark.slow
 def test_absorbed_conversion_of_another_architecture():
     x = tiny_resnet.example_inputs()
     b = surgeon.convert(tiny_resnet.build().eval(), x, absorb=True).model

@@ -25,6 +25,7 @@ def test_first_layer_that_diverges():
     assert found.layers_compared == 5
 
 
+@pytest.mark.slow
 def test_layers_are_compared_in_as_many_passes_as_memory_wants(monkeypatch):
     a, b = tiny_resnet.build(), tiny_resnet.build()
     x = tiny_resnet.example_inputs()
@@ -36,6 +37,7 @@ def test_layers_are_compared_in_as_many_passes_as_memory_wants(monkeypatch):
     assert whole[0].a == "layer1.0.conv2"
 
 
+@pytest.mark.slow
 def test_absorbed_layers_diverge_where_they_are_changed():
     a, x = tiny_resnet.build().eval(), tiny_resnet.example_inputs()
     b = surgeon.convert(a, x, absorb=True).model

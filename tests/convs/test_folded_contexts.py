@@ -65,7 +65,7 @@ def apart(request, monkeypatch):
 
 @geometries
 @pytest.mark.parametrize("state", STATES)
-@pytest.mark.parametrize("behind", ["nothing", "norm", "norm with zeros"])
+@pytest.mark.parametrize("behind", [pytest.param("nothing", marks=pytest.mark.slow), "norm", "norm with zeros"])
 def test_follows_the_equations(geometry, state, behind, apart):
     layer = trained(**geometry)
     change, parts = STATES[state]

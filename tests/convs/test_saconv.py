@@ -197,6 +197,7 @@ def test_compiles_whole(geometry):
     assert torch.allclose(compiled(X), layer(X), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_compiles_with_the_default_backend():
     layer = shaken()
     torch._dynamo.reset()

@@ -19,6 +19,7 @@ def printed(value, like):
     return f"{int(value * 10**digits) / 10**digits:.{digits}f}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ratio", "exact"),
     [

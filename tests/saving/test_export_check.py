@@ -20,6 +20,7 @@ def run_onnx(path, *tensors):
     return torch.from_numpy(session.run(None, {n: t.numpy() for n, t in zip(names, tensors)})[0])
 
 
+@pytest.mark.slow
 def test_program_takes_other_sizes(model, folding, tmp_path):
     notes = surgeon.save(folding, tmp_path / "fast.pt2", example_inputs=X[:1])
     assert "run again with torch.export on 3 sizes of input" in notes[0]
@@ -50,6 +51,7 @@ class Flattening(nn.Module):
         return self.head(self.conv(x).flatten(1))
 
 
+@pytest.mark.slow
 def test_fixed_sizes_are_said_and_reflecting_is_remarked(tmp_path):
     needs_onnx()
     model = trained(Flattening())

@@ -219,6 +219,7 @@ def test_a_block_of_its_own_cannot_be_reverted():
         surgeon.revert(nn.Sequential(surgeon.SAConvBlock(3, 4, 3)))
 
 
+@pytest.mark.slow
 def test_a_sample_saves_restores_and_reverts(tmp_path):
     """The others: ``tests/samples/test_targets_on_samples.py``."""
     model, inputs = tiny_resnet.build(), Inputs.of(tiny_resnet.example_inputs())

@@ -334,6 +334,7 @@ os._exit(0)  # taking a process group down can deadlock with its own threads
 """
 
 
+@pytest.mark.slow
 def test_distributed_training_is_unwrapped():
     """In a process of its own, which a process group outlives."""
     run = subprocess.run([sys.executable, "-c", DISTRIBUTED], capture_output=True, text=True, timeout=120, check=False)

@@ -283,6 +283,7 @@ os._exit(0)  # taking a process group down can deadlock with its own threads
 """
 
 
+@pytest.mark.slow
 def test_distributed_models_are_looked_through():
     run = subprocess.run([sys.executable, "-c", DISTRIBUTED], capture_output=True, text=True, timeout=120, check=False)
     assert run.stdout == "['kernels', 'norms', 'new parts'] 0.weight_diff\n", run.stderr

@@ -43,6 +43,7 @@ def with_containers(tmp_path, monkeypatch):
     return make
 
 
+@pytest.mark.slow
 def test_containers_that_nobody_knows(with_containers):
     path = with_containers("somewhere.outputs.Output")
     with pytest.raises(ModelError, match=r"containers of somewhere, which torch knows only if that can be imported"):

@@ -171,6 +171,7 @@ sys.stderr.write(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "option", [["--abstract"], pytest.param(["--device", "meta"], marks=pytest.mark.slow)], ids=["abstract", "meta"]
 )

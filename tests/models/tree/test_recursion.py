@@ -21,6 +21,7 @@ def deep(levels):
     return model
 
 
+@pytest.mark.slow
 def test_every_verb_on_two_hundred_levels(tmp_path):
     model, limit = deep(200).eval(), sys.getrecursionlimit()
     conversion = surgeon.convert(model, X)

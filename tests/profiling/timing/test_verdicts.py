@@ -29,6 +29,7 @@ def test_noise_too_loud_for_a_verdict():
     assert ratio_of(*pairs(1.1, noise=0.5, n=12)).verdict == "inconclusive"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "noise", [pytest.param(n, marks=[pytest.mark.slow] * (n != 0.02)) for n in (0.005, 0.02, 0.05, 0.1)]
 )

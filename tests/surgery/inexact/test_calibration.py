@@ -1,5 +1,6 @@
 """Layers fitted to what their convolutions gave, one after the other."""
 
+import pytest
 import torch
 from torch import nn
 
@@ -9,6 +10,7 @@ from sample_models import tiny_resnet
 from tests.surgery.inexact.models import X, net, to_spconv
 
 
+@pytest.mark.slow
 def test_calibration_beats_projection_beats_chance_on_images_that_it_has_not_seen():
     model = tiny_resnet.build()
     batches = [figures(8, 96, seed)[0] for seed in range(4)]
