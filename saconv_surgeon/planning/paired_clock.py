@@ -68,7 +68,7 @@ class PairedClock:
     def pairs(
         self, variant: nn.Module, figure: str, *, near: Callable[[LatencyRatio], bool] | None = None, draws: int = 0
     ) -> Pairs:
-        """Pairs from so many draws; for 0, until the interval is narrow, or is not near what matters, or four were made.
+        """Pairs from so many draws; for 0, until the interval is narrow (after two or more) or far from what matters, or four were made.
 
         Each draw times copies: the places of weights in memory make a difference of a per cent or two between two equal models,
         which another process would see and one pair of models would not.
@@ -76,7 +76,7 @@ class PairedClock:
         found = Pairs()
         for i in range(draws or MOST_DRAWS):
             self._draw(variant, figure, found)
-            if draws == 0 and i > 0 and _settled(found.ratio, near):
+            if draws == 0 and _settled(found.ratio, near, first=i == 0):
                 break
         self.originals.setdefault(figure, []).extend(found.before)
         return found
@@ -100,6 +100,9 @@ class PairedClock:
         pairs.after += after.tolist()
 
 
-def _settled(ratio: LatencyRatio, near: Callable[[LatencyRatio], bool] | None) -> bool:
-    narrow = ratio.coverage is not None and ratio.high - ratio.low <= 2 * NARROW * ratio.median
-    return narrow or (ratio.coverage is not None and near is not None and not near(ratio))
+def _settled(ratio: LatencyRatio, near: Callable[[LatencyRatio], bool] | None, *, first: bool) -> bool:
+    """After the first draw only if the ratio is far from what matters: a narrow interval does not know of other copies."""
+    if ratio.coverage is None:
+        return False
+    far = near is not None and not near(ratio)
+    return far or (not first and ratio.high - ratio.low <= 2 * NARROW * ratio.median)

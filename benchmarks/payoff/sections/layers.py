@@ -20,7 +20,8 @@ as on larger maps ([performance.md](performance.md)). *Lead* is how much the fir
 The default of `plan` is judged on seeds from 5 on alone. Three versions of it were tried on some of seeds 0 to 4 before it was
 settled, beside the scores in the table: half as the score says and half evenly, with guessed shares of the parts; the same with
 the shares of an earlier experiment; a third each by what layers gain together, alone, and evenly. What was settled on, contexts
-first and a fifth of the say for the score, was not run on those."""
+first and a fifth of the say for the score, was not run on those. Five seeds left the intervals too wide to tell it from the other
+choices, so more were run: from 10 to 15, and on classification to 20, numbers that were set when three of them were known."""
 
 
 def single_layers(results: Results) -> list[str]:
