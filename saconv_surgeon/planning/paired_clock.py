@@ -68,7 +68,7 @@ class PairedClock:
     def pairs(
         self, variant: nn.Module, figure: str, *, near: Callable[[LatencyRatio], bool] | None = None, draws: int = 0
     ) -> Pairs:
-        """Pairs from so many draws; for 0, until the interval is narrow (after two or more) or far from what matters, or four were made.
+        """Pairs from so many draws; for 0, until the interval is narrow (after two) or far from what matters, or four were made.
 
         Each draw times copies: the places of weights in memory make a difference of a per cent or two between two equal models,
         which another process would see and one pair of models would not.
