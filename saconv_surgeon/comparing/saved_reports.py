@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,7 @@ def read_profile(path: Path) -> Profile:
     """
     with raised_as(UsageError, f"{path} is not readable as JSON"):
         content: Any = read_json(path)
+        json.dumps(content, ensure_ascii=False).encode()  # half a character is no text: no report can be written of it
     if isinstance(content, dict) and content.get("after"):
         content = content["after"]
     schema = content.get("schema", PROFILE_SCHEMA) if isinstance(content, dict) else PROFILE_SCHEMA

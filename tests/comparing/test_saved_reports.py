@@ -8,7 +8,7 @@ import sys
 import pytest
 
 import saconv_surgeon as surgeon
-from saconv_surgeon.comparing.saved_reports import diff_of_reports
+from saconv_surgeon.comparing.saved_reports import diff_of_reports, read_profile
 from saconv_surgeon.errors import UsageError
 from saconv_surgeon.records import to_dict
 from sample_models import tiny_resnet
@@ -105,3 +105,15 @@ def test_record_survives_json():
 
     again = from_dict(Diff, json.loads(json.dumps(to_dict(found))))
     assert dataclasses.asdict(again) == dataclasses.asdict(found)
+
+
+@pytest.mark.parametrize("name", ["\ud800x", "x\udfff", "\udc80\ud800"])
+def test_half_characters_are_no_text(tmp_path, name):
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps({"schema": "saconv-surgeon/profile/1", "layers": [{"path": name}]}))
+    with pytest.raises(UsageError, match="is not readable as JSON"):
+        read_profile(path)
+    whole = name.encode("utf-16", "surrogatepass").decode("utf-16", "ignore") + "\U0001f600"
+    path.write_text(json.dumps({"schema": "saconv-surgeon/profile/1", "layers": [{"path": whole}]}))
+    with pytest.raises(UsageError, match="is not a report of profile"):
+        read_profile(path)
