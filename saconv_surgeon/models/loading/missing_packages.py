@@ -66,7 +66,10 @@ def is_importable(module: str) -> bool:
     """Whether there is a top-level module to import ``module`` from, here or in the working folder. Nothing is imported."""
     top = module.partition(".")[0]
     try:
-        return top in sys.modules or any((importlib.util.find_spec(top), PathFinder.find_spec(top, [str(Path.cwd())])))
+        # the finder of the path first: setuptools' own acts when it is asked for pip, and torch's compiler then misses distutils
+        return top in sys.modules or bool(
+            PathFinder.find_spec(top) or PathFinder.find_spec(top, [str(Path.cwd())]) or importlib.util.find_spec(top)
+        )
     except (ImportError, ValueError, AttributeError, OSError):
         return False
 

@@ -1,5 +1,6 @@
 """A pickle whose code is not here says what it needs."""
 
+import subprocess
 import sys
 import types
 import warnings
@@ -114,3 +115,13 @@ def test_files_of_other_kinds_get_no_advice_to_trust_them_blindly(tmp_path, cont
     with pytest.raises(ModelError, match="cannot be loaded") as raised:
         load_model(str(tmp_path / "m.pt"), trust=trust)
     assert "weights_only" not in str(raised.value)
+
+
+def test_asking_for_pip_changes_nothing():
+    """The finder of setuptools takes its distutils away as soon as it is asked for pip."""
+    code = (
+        "import sys; from saconv_surgeon.models.loading.missing_packages import is_importable; sys.modules.pop('pip', None)\n"
+        "finders = [(f, dict(vars(f))) for f in sys.meta_path if not isinstance(f, type)]\n"
+        "assert is_importable('pip'); assert all(vars(f) == before for f, before in finders)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
