@@ -62,7 +62,7 @@ def test_what_pytest_wrote_is_read(junit):
         ("tests/surgery/test_rewriting.py::test_a", {"convert"}),
         ("tests/profiling/timing/test_verdicts.py::test_a", {"profile"}),
         ("tests/comparing/test_outputs.py::test_a", {"diff"}),
-        ("tests/models/exported/test_safety.py::test_a", {".pt2"}),
+        ("tests/models/exported/test_program_check.py::test_a", {".pt2"}),
         ("tests/saving/test_folded_files.py::test_sizes[fast.onnx]", {"fold", "ONNX"}),
         ("tests/integrations/test_loading.py::test_a", {"Ultralytics"}),
         ("tests/zoo/test_slice.py::test_small_models_of_transformers[Yolos]", {"transformers"}),

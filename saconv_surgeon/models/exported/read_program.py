@@ -20,8 +20,8 @@ from torch.utils import _pytree as pytree
 
 from saconv_surgeon.errors import ModelError, first_line
 from saconv_surgeon.models.exported.containers import import_containers, missing_library
+from saconv_surgeon.models.exported.program_check import check_data_only, graph_mib
 from saconv_surgeon.models.exported.restored_layers import restore_convolutions, restore_layers
-from saconv_surgeon.models.exported.safety import check_data_only, graph_mib
 from saconv_surgeon.models.exported.time_limit import OutOfTimeError, time_limit
 from saconv_surgeon.models.running.difference import compare
 from saconv_surgeon.models.running.inputs import Inputs

@@ -11,7 +11,7 @@ import safetensors
 
 from saconv_surgeon.errors import ModelError, UntrustedError, first_line
 from saconv_surgeon.models.archive_check import check_archive
-from saconv_surgeon.models.exported.safety import check_data_only
+from saconv_surgeon.models.exported.program_check import check_data_only
 from saconv_surgeon.models.loading.factories import is_place
 from saconv_surgeon.models.loading.refusals import RUNS_CODE
 from saconv_surgeon.models.loading.weight_files import INDEX_SUFFIX, check_header, shards_of
