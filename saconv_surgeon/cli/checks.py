@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from saconv_surgeon.cli.selection_options import SelectionOptions
+from saconv_surgeon.cli.selection_options import SelectionOptions, WritingOptions
 from saconv_surgeon.cli.streams import EXIT_CHECK_FAILED, fail
 from saconv_surgeon.cli.takes import is_given, parameters_of
 from saconv_surgeon.comparing.gates import Gate
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 WITH_REPORTS = {"a", "b", "json_to", "quiet", "verbose", "strict", "latency", "reports", "gates", "per_layer"}
 """Parameters of ``diff`` that mean something if A and B are reports."""
+CHOOSING = parameters_of(SelectionOptions)
 
 
 def check_reports_alone(a: str, b: str) -> None:
@@ -43,7 +44,7 @@ def check_plan_alone(plan_file: Path | None) -> None:
         UsageError: One does, or ``--to`` names another target than the plan.
     """
     context = click.get_current_context()
-    decided = parameters_of(SelectionOptions) - {"target"}
+    decided = CHOOSING - {"target"}
     chosen = next((p for p in context.command.params if p.name in decided and is_given(context, p.name)), None)
     if plan_file is not None and chosen is not None:
         raise UsageError(
@@ -58,6 +59,24 @@ def check_plan_alone(plan_file: Path | None) -> None:
                 f"--plan follows the decisions in {plan_file}, whose target is {recorded!r}, not {target!r}: leave --to out, or "
                 "edit the targets in the plan"
             )
+
+
+def nothing_chosen() -> bool:
+    """Whether no option says what to convert, and to what."""
+    context = click.get_current_context()
+    return not any(is_given(context, str(p.name)) for p in context.command.params if p.name in CHOOSING)
+
+
+def check_delta(written: WritingOptions, outputs: tuple[Path, ...]) -> None:
+    """Checks that there is a folder to write a delta to.
+
+    Raises:
+        UsageError: There are only files, which hold whole models.
+    """
+    from saconv_surgeon.saving.conversion_files import FILES
+
+    if written.delta and outputs and all(path.suffix in FILES for path in outputs):
+        raise UsageError(f"--delta is for a folder, and {outputs[0]} holds a whole model; give -o FOLDER")
 
 
 def check_gates_alone(gates: tuple[Gate, ...], earlier: Path | None) -> None:

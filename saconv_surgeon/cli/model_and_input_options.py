@@ -31,6 +31,12 @@ _pretrained = partial(
     help="With the weights that the model's library publishes (timm:…, torchvision:… and so on).",
 )
 _base = partial(option, "--base", metavar="MODEL", help="The original model, if MODEL is the folder of a conversion.")
+_base_weights = partial(
+    option,
+    "--base-weights",
+    type=click.Path(path_type=Path),
+    help="Weights of the original, if MODEL is a folder without them (--delta). Default: the file that they came from.",
+)
 _trust = partial(
     option, "--trust", is_flag=True, help="Load files that run code when they are loaded, as pickled models do."
 )
@@ -43,6 +49,7 @@ class ModelOptions:
     weights: Path | None = _weights()
     pretrained: bool = _pretrained()
     base: str | None = _base()
+    base_weights: Path | None = _base_weights()
     trust: bool = _trust()
 
 
@@ -52,6 +59,7 @@ class TrainedModelOptions:
 
     weights: Path | None = _weights()
     base: str | None = _base()
+    base_weights: Path | None = _base_weights()
     trust: bool = _trust()
     pretrained: ClassVar[bool] = False
 
@@ -63,6 +71,7 @@ class PairOptions:
     weights: tuple[Path, ...] = _weights(multiple=True, help="Weights for A; again for B.")
     pretrained: bool = _pretrained()
     base: str | None = _base()
+    base_weights: Path | None = _base_weights()
     trust: bool = _trust()
 
     def of_each(self) -> tuple[ModelOptions, ModelOptions]:
@@ -75,8 +84,8 @@ class PairOptions:
             raise UsageError(f"--weights was given {len(self.weights)} times; it is given once for A and once for B")
         first, second, *_ = (*self.weights, None, None)
         return (
-            ModelOptions(first, self.pretrained, self.base, self.trust),
-            ModelOptions(second, self.pretrained, self.base, self.trust),
+            ModelOptions(first, self.pretrained, self.base, self.base_weights, self.trust),
+            ModelOptions(second, self.pretrained, self.base, self.base_weights, self.trust),
         )
 
 

@@ -92,7 +92,8 @@ def open_model(
         with raised_as(ModelError, f"{loaded.name} cannot be put on {device}"):
             model, inputs = _prepared(loaded, inputs, run_on, device, dtype, abstract=abstract)
         _check_runs(model, inputs, loaded, mode)
-    base = Base(model=spec, weights=str(source.weights) if source.weights else None, inputs=run_on.inputs)
+    weights = str(source.weights) if source.weights else None
+    base = Base(model=spec, weights=weights, inputs=run_on.inputs, pretrained=source.pretrained)
     return Opened(model, inputs, loaded.name, base, loaded.checkpoint, loaded.program, loaded.earlier)
 
 

@@ -138,11 +138,13 @@ def save_accepted(
     *,
     proof: ProofOptions,
     overwrite: bool,
+    delta: bool = False,
 ) -> Saved:
-    """Saves if the outputs are as promised and no gate failed, or with ``--force``. Prints nothing."""
+    """Saves if the outputs are as promised and no gate failed, or with ``--force``; a ``delta`` to folders. Prints nothing."""
     acceptable = made.acceptable and not any(gate.failed for gate in gates)
     if proof.dry_run or not (acceptable or proof.force):
         return Saved()
+    from saconv_surgeon.saving.conversion_files import FILES
     from saconv_surgeon.saving.save import save
 
     lines: list[str] = []
@@ -156,6 +158,7 @@ def save_accepted(
             checkpoint=opened.checkpoint,
             example_inputs=opened.inputs,
             program=opened.program,
+            base="reference" if delta and path.suffix not in FILES else "whole",
         )
         lines.extend((f"saved {path}", *notes))
 

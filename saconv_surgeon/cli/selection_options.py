@@ -167,4 +167,17 @@ class ProofOptions:
     )
 
 
-overwrite_option = click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
+OVERWRITE = "Replace outputs that exist."
+overwrite_option = click.option("--overwrite", is_flag=True, help=OVERWRITE)
+
+
+@dataclass(frozen=True)
+class WritingOptions:
+    """What is written of a conversion, and whether over what is there."""
+
+    delta: bool = option(
+        "--delta",
+        is_flag=True,
+        help="Write to the folder only what surgery added and training moved; to use it, the original's weights are needed.",
+    )
+    overwrite: bool = option("--overwrite", is_flag=True, help=OVERWRITE)

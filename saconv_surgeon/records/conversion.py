@@ -141,6 +141,7 @@ class Ledger:
 class Base:
     """The origin of the model of a plan. ``fingerprint`` is the sha256 of its weights.
 
+    ``pretrained`` says that they were those that the model's library publishes, ``weights`` from which file they came otherwise.
     ``inputs`` is what the user gave as ``--input``; empty if the inputs came with the model, or from Python.
     """
 
@@ -148,6 +149,7 @@ class Base:
     weights: str | None = None
     fingerprint: str | None = None
     inputs: tuple[str, ...] = ()
+    pretrained: bool = False
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import nn
@@ -22,7 +22,7 @@ from saconv_surgeon.models.tree.fingerprint import fingerprint
 from saconv_surgeon.models.tree.wrappers import unwrapped
 from saconv_surgeon.records import to_dict
 from saconv_surgeon.saving.atomic import check_place, writing
-from saconv_surgeon.saving.conversion_folder import save_folder
+from saconv_surgeon.saving.conversion_folder import Held, save_folder
 from saconv_surgeon.saving.pickling import pickle_to
 from saconv_surgeon.saving.stored_state import check_writable
 from saconv_surgeon.surgery.converted_model import Conversion
@@ -41,6 +41,7 @@ def save_conversion(
     checkpoint: Mapping[str, Any] | None = None,
     example_inputs: Any = None,
     program: Program | ExportedProgram | None = None,
+    base: Held = "whole",
 ) -> tuple[str, ...]:
     """Writes a conversion: to a folder, as one pickled module (``.pt``, ``.pth``), or as an exported program (``.pt2``).
 
@@ -57,6 +58,7 @@ def save_conversion(
             place, and everything else as it was.
         example_inputs: For a ``.pt2``: what the model is traced on.
         program: For a ``.pt2``: the program that the original came from, whose dynamic sizes are kept.
+        base: For a folder: ``"reference"`` leaves out what the original has; see :func:`~saconv_surgeon.save`.
 
     Returns:
         What the user should know about the file: for example, sizes that an exported program no longer accepts.
@@ -73,14 +75,17 @@ def save_conversion(
             "the converted model does not compute what the original computes; not saved without force"
         )
     check_output(path, overwrite=overwrite)
+    if base not in get_args(Held):
+        raise UsageError(f'base={base!r}: give "whole" or "reference"')
+    if base == "reference" and path.suffix in FILES:
+        raise UsageError(f'{path} holds a whole model; base="reference" is for a folder')
     check_writable(conversion.model)
     if path.suffix in (".pt", ".pth"):
         return _save_pickle(conversion, path, checkpoint)
     if path.suffix == ".pt2":
         known = program_of(program) if isinstance(program, ExportedProgram) else program
         return _save_program(conversion, path, example_inputs, known)
-    save_folder(conversion, path)
-    return ()
+    return save_folder(conversion, path, base)
 
 
 def check_output(path: Path, *, overwrite: bool) -> None:

@@ -12,9 +12,10 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from saconv_surgeon.errors import ArtefactError
 from saconv_surgeon.saving.renames import exchange, rename_to_free
 from saconv_surgeon.saving.staging import NAME
-from saconv_surgeon.surgery.plan_file import ARRIVING, CONVERSION_FILES
+from saconv_surgeon.surgery.plan_file import ARRIVING, CONVERSION_FILES, DELTA, PLAN, WEIGHTS, read_plan_file
 
 
 def may_be_exchanged(folder: Path) -> bool:
@@ -52,7 +53,16 @@ def finish_replacing(folder: Path) -> None:
     for name in CONVERSION_FILES:
         with suppress(FileNotFoundError):
             (arriving / name).replace(folder / name)
+    with suppress(ArtefactError, FileNotFoundError):
+        _remove_other_weights(folder)
     arriving.rmdir()
+
+
+def _remove_other_weights(folder: Path) -> None:
+    """A whole model has taken the place of a delta, or the other way round: takes away what was replaced under another name."""
+    files = read_plan_file(folder / PLAN).get("files")
+    if isinstance(files, dict) and len(named := {WEIGHTS, DELTA} & files.keys()) == 1:
+        (folder / ({WEIGHTS, DELTA} - named).pop()).unlink()
 
 
 def _group_of_new(parent: Path) -> int:

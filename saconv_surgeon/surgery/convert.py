@@ -17,7 +17,7 @@ from saconv_surgeon.models.loading.in_memory import opened
 from saconv_surgeon.models.running.described_inputs import described
 from saconv_surgeon.models.running.inputs import Inputs
 from saconv_surgeon.models.running.trial_inputs import Redraw
-from saconv_surgeon.models.tree.fingerprint import fingerprint
+from saconv_surgeon.models.tree.fingerprint import fingerprint, tensor_digests
 from saconv_surgeon.records import Base, Equivalence, Mode, Plan
 from saconv_surgeon.records.progress import OnStep
 from saconv_surgeon.surgery.converted_model import Conversion
@@ -69,7 +69,8 @@ def convert_model(
     init = chosen_init(targets, init, data is not None)
     origin = replace(made.base, fingerprint=fingerprint(model))
     made = replace(made, base=origin, init=init, inputs=described(inputs))
-    if not made.converted_paths:
+    replayed = recorded is not None and bool(recorded.converted_paths)
+    if not made.converted_paths and not replayed:
         text = "no convolution of this model can be converted; see the reasons in the plan"
         warnings.warn(text, NoEffectWarning, stacklevel=5)
     warn_of_fusing(model, made.converted_paths)
@@ -82,7 +83,9 @@ def convert_model(
     before = read_plan(Path(earlier)) if isinstance(earlier, (str, Path)) else earlier
     conversion = Conversion(converted, made, equivalence, explained=explained)
     conversion = _with_proof_of_others(model, conversion, inputs, seed, tolerance)
-    return replace(conversion, plan=with_earlier(model, made, before))
+    whole = with_earlier(model, made, before, replayed=replayed)
+    known = tensor_digests(model) if whole.base.fingerprint == origin.fingerprint else None
+    return replace(conversion, plan=whole, base_tensors=known)
 
 
 def _prove(

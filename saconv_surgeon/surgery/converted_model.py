@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -25,7 +26,8 @@ class Conversion:
 
     ``explained`` is set if the target cannot preserve the function: how much of the outputs is kept.
     ``before``, ``after`` and ``latency_ratio`` are None until the conversion was priced; ``latency_ratios`` has one ratio for
-    each batch size, ``training_ratio`` is that of a training step, if one was timed.
+    each batch size, ``training_ratio`` is that of a training step, if one was timed. ``base_tensors`` has the sha256 of each
+    tensor of the original, so that a conversion can be saved without those; None if the original is not at hand.
     """
 
     BECAME: ClassVar[str] = "converted"
@@ -39,6 +41,7 @@ class Conversion:
     latency_ratios: tuple[LatencyRatio, ...] = ()
     training_ratio: LatencyRatio | None = None
     explained: Explained | None = None
+    base_tensors: Mapping[str, str] | None = None
 
     @property
     def acceptable(self) -> bool:

@@ -14,18 +14,19 @@ from saconv_surgeon.errors import ArtefactError, UsageError
 from saconv_surgeon.records import Plan, PlannedSite
 
 
-def with_earlier(model: nn.Module, plan: Plan, before: Plan | None) -> Plan:
+def with_earlier(model: nn.Module, plan: Plan, before: Plan | None, *, replayed: bool = False) -> Plan:
     """``plan`` with the layers that ``model`` had already, each with the target and the options by which it was made.
 
     Carried out on the original, it gives what the two conversions gave one after the other; on ``model`` itself, what the second
-    gave. Layers of no known target stay refused, as does everything if ``plan`` converts nothing.
+    gave. Layers of no known target stay refused, as does everything if ``plan`` converts nothing and none was ``replayed``.
 
     Args:
         model: What was converted now.
         plan: The plan of that.
         before: The plan by which ``model`` was made, if that is at hand: it knows the original.
+        replayed: ``plan`` follows one that asked for layers, all of which ``model`` may have already.
     """
-    if not plan.converted_paths:
+    if not plan.converted_paths and not replayed:
         return plan
     known = {site.path: site for site in before.sites if site.converts} if before is not None else {}
     sites = tuple(_made_before(model, site, known.get(site.path)) for site in plan.sites)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,13 @@ from saconv_surgeon.errors import ArtefactError
 from saconv_surgeon.records import PLAN_SCHEMA, Plan, from_dict, unique_keys
 from saconv_surgeon.records.input_files import read_json
 
-PLAN, WEIGHTS, REPORT = CONVERSION_FILES = ("plan.json", "model.safetensors", "report.json")
-"""The names of the files in the folder of a saved conversion."""
+PLAN, WEIGHTS, DELTA, REPORT = CONVERSION_FILES = (
+    "plan.json",
+    "model.safetensors",
+    "delta.safetensors",
+    "report.json",
+)
+"""The names of the files in the folder of a saved conversion; it has one of ``WEIGHTS`` and ``DELTA``."""
 ARRIVING = ".saconv-surgeon.new"
 """A folder in that folder: files that are about to take the places of those beside it, and count as if they had."""
 
@@ -49,6 +55,12 @@ def read_plan_file(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or "sites" not in content:
         raise ArtefactError(f"{file} is not a plan: it has no list of sites")
     return content
+
+
+def is_delta(content: Mapping[str, Any]) -> bool:
+    """Whether what ``read_plan_file`` gave is of a conversion whose folder leaves to the original what that has."""
+    files = content.get("files")
+    return isinstance(files, dict) and DELTA in files
 
 
 def plan_of(content: dict[str, Any], source: Path) -> Plan:

@@ -7,7 +7,7 @@ import pytest
 import saconv_surgeon as surgeon
 from saconv_surgeon.saving import renames
 from saconv_surgeon.saving.replace_folder import finish_replacing, may_be_exchanged, replace_folder
-from saconv_surgeon.surgery.plan_file import ARRIVING, CONVERSION_FILES
+from saconv_surgeon.surgery.plan_file import ARRIVING, CONVERSION_FILES, PLAN, REPORT, WEIGHTS
 from tests import nets
 from tests.saving.conversions import converted
 
@@ -58,13 +58,14 @@ def test_a_conversion_that_was_being_moved_in_counts(tmp_path, moved):
     surgeon.save(old, place)
     surgeon.save(new, tmp_path / "new")
     (tmp_path / "new").rename(place / ARRIVING)
-    for name in CONVERSION_FILES[:moved]:
+    files = (PLAN, WEIGHTS, REPORT)
+    for name in files[:moved]:
         (place / ARRIVING / name).replace(place / name)
     found = surgeon.restore(nets.chain(), place).state_dict()
     assert found.keys() == new.model.state_dict().keys() != old.model.state_dict().keys()
     surgeon.save(old, place, overwrite=True)
     assert surgeon.restore(nets.chain(), place).state_dict().keys() == old.model.state_dict().keys()
-    assert sorted(each.name for each in place.iterdir()) == sorted(CONVERSION_FILES)
+    assert sorted(each.name for each in place.iterdir()) == sorted(files)
 
 
 def test_a_folder_that_has_to_stay_is_not_exchanged(tmp_path, monkeypatch):

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from saconv_surgeon.cli.checks import check_outputs, check_plan_alone
+from saconv_surgeon.cli.checks import check_delta, check_outputs, check_plan_alone, nothing_chosen
 from saconv_surgeon.cli.model_and_input_options import InputOptions, ModelOptions, mode_option
 from saconv_surgeon.cli.output import check_destinations, conclude, deliver, judge, save_accepted
 from saconv_surgeon.cli.plan_options import BudgetedTimingOptions, GainOptions
 from saconv_surgeon.cli.planned import check_budget_alone, plan_for_budgets, planned_record
 from saconv_surgeon.cli.result_options import ResultOptions, TalkOptions
-from saconv_surgeon.cli.selection_options import InitOptions, ProofOptions, SelectionOptions, overwrite_option
+from saconv_surgeon.cli.selection_options import InitOptions, ProofOptions, SelectionOptions, WritingOptions
 from saconv_surgeon.cli.streams import EXIT_CHECK_FAILED, EXIT_NOTHING_ELIGIBLE, fail, progress
 from saconv_surgeon.cli.takes import finite, takes
 from saconv_surgeon.errors import NoEffectWarning
@@ -52,8 +53,9 @@ if TYPE_CHECKING:
     show_default=True,
     help="Largest relative movement.",
 )
-@overwrite_option
-@takes(learnt=GainOptions, measured=BudgetedTimingOptions, result=ResultOptions, talk=TalkOptions)
+@takes(
+    written=WritingOptions, learnt=GainOptions, measured=BudgetedTimingOptions, result=ResultOptions, talk=TalkOptions
+)
 def convert(
     model: str,
     outputs: tuple[Path, ...],
@@ -65,7 +67,7 @@ def convert(
     plan_file: Path | None,
     proof: ProofOptions,
     tolerance: float,
-    overwrite: bool,
+    written: WritingOptions,
     learnt: GainOptions,
     measured: BudgetedTimingOptions,
     result: ResultOptions,
@@ -74,14 +76,19 @@ def convert(
     """Convert MODEL, prove that its outputs did not move (or say how far they did), price it, and save it.
 
     With a condition as --budget, the layers are chosen as ``plan`` chooses them, from --data and --loss.
+
+    If MODEL is the folder of a conversion, its layers stay and others are converted besides. With --plan FOLDER/plan.json, and
+    for a folder that --delta wrote if nothing says what to convert, it is written again as it is.
     """
-    check_outputs(outputs, proof.dry_run, overwrite, model=model)
+    check_outputs(outputs, proof.dry_run, written.overwrite, model=model)
+    check_delta(written, outputs)
     check_plan_alone(plan_file)
     check_budget_alone(measured, learnt, plan_file)
     check_destinations(result, outputs)
     timing = measured.timing()
     from saconv_surgeon import api
     from saconv_surgeon.cli.opening import open_for_data
+    from saconv_surgeon.cli.saved_conversions import base_tensors, plan_to_keep
     from saconv_surgeon.models.loading.in_memory import check_finite
     from saconv_surgeon.models.loading.input_spec import make_data, make_redraw
     from saconv_surgeon.report.commands.convert import conversion_report
@@ -94,6 +101,9 @@ def convert(
     check_finite(opened.model, opened.name)
     if any(path.suffix not in FILES for path in outputs) and not proof.dry_run:
         check_storable(opened.model)
+    known = base_tensors(model, source) if written.delta and opened.earlier is not None else None
+    if plan_file is None and opened.earlier is not None and not measured.conditions and nothing_chosen():
+        plan_file = plan_to_keep(model)
     with progress(talk.quiet) as on_step, warnings.catch_warnings():
         warnings.simplefilter("ignore", NoEffectWarning)  # the report and the exit code say so
         planned = None
@@ -125,6 +135,8 @@ def convert(
             conversion = api.price(
                 conversion, opened.model, opened.inputs, name=opened.name, timing=timing, on_step=on_step
             )
+    if known is not None:
+        conversion = replace(conversion, base_tensors=known)
     record = conversion.to_dict()
     if planned is not None:
         record["planning"] = planned_record(planned, opened.name)["planning"]
@@ -132,7 +144,9 @@ def convert(
     every_site = talk.verbose or not conversion.converted
     report = conversion_report(conversion, opened.name, gates, every_site=every_site, planned=planned)
     places = outputs if conversion.converted else ()
-    saved = save_accepted(conversion, opened, places, gates, proof=proof, overwrite=overwrite)
+    saved = save_accepted(
+        conversion, opened, places, gates, proof=proof, overwrite=written.overwrite, delta=written.delta
+    )
     deliver(result, talk, record | {"gates": to_dict(gates)}, report)
     if not conversion.converted:
         refused = conversion.plan.ledger.refused

@@ -1,15 +1,16 @@
-"""The fingerprint of a model: one hash over everything in its state dict."""
+"""The fingerprint of a model: one hash over everything in its state dict; and one for each plain tensor in it."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from saconv_surgeon.models.tree.tensor_forms import FormError, taken_apart
+from saconv_surgeon.models.tree.tensor_forms import FormError, is_plain, taken_apart
 
 
 def fingerprint(model: nn.Module) -> str:
@@ -23,6 +24,24 @@ def fingerprint(model: nn.Module) -> str:
             digest.update(f"{key}|{note or plain.dtype}|{tuple(plain.shape)}|".encode())
             if plain.numel():
                 digest.update(plain.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def tensor_digests(model: nn.Module) -> dict[str, str]:
+    """sha256 of dtype, shape and values of each plain tensor in the state dict, by key; others have none."""
+    return plain_digests(model.state_dict())
+
+
+def plain_digests(values: Mapping[str, Any]) -> dict[str, str]:
+    """As :func:`tensor_digests`, of values by key."""
+    return {key: _digest(value) for key, value in values.items() if is_plain(value)}
+
+
+def _digest(tensor: Tensor) -> str:
+    plain = tensor.detach().cpu().contiguous()
+    digest = hashlib.sha256(f"{plain.dtype}|{tuple(plain.shape)}|".encode())
+    if plain.numel():
+        digest.update(plain.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
