@@ -28,7 +28,7 @@ def test_every_option_in_the_readme_exists():
         README,
         *(
             (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
-            for name in ("commands", "library", "planning", "targets", "reports", "folding", "training", "safety")
+            for name in ("commands", "library", "planning", "targets", "reports", "folding", "training", "safety", "sharing")
         ),
     ):
         assert set(re.findall(r"(--[a-z][a-z-]+)", text)) <= known | {"--help"}
@@ -42,6 +42,7 @@ def test_every_option_in_the_readme_exists():
         ("docs/targets.md", 2),
         ("docs/training.md", 5),
         ("docs/planning.md", 1),
+        ("docs/sharing.md", 1),
     ],
 )
 def test_python_blocks_run(file, least, tmp_path, monkeypatch):

@@ -41,9 +41,9 @@ def load_saved(spec: str, source: ModelOptions | TrainedModelOptions, seed: int)
     """
     folder = Path(spec)
     content = read_plan_file(folder)
-    if source.pretrained and not is_delta(content):
-        raise UsageError(f"{folder} is a conversion and has its own weights; --pretrained is for a library's models")
     plan = plan_of(content, folder / PLAN)
+    if source.pretrained and not (is_delta(content) or plan.base.pretrained):
+        raise UsageError(f"{folder} is a conversion and has its own weights; --pretrained is for a library's models")
     base = source.base or _recorded_base(content, folder)
     original = _original(folder, content, plan, base, source, with_weights=is_delta(content))
     converted = restore(original.module, folder)
