@@ -28,7 +28,17 @@ def test_every_option_in_the_readme_exists():
         README,
         *(
             (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
-            for name in ("commands", "library", "planning", "targets", "reports", "folding", "training", "safety", "sharing")
+            for name in (
+                "commands",
+                "library",
+                "planning",
+                "targets",
+                "reports",
+                "folding",
+                "training",
+                "safety",
+                "sharing",
+            )
         ),
     ):
         assert set(re.findall(r"(--[a-z][a-z-]+)", text)) <= known | {"--help"}

@@ -13,6 +13,7 @@ from saconv_surgeon.convs.targets.choices import goal_of
 from saconv_surgeon.convs.targets.goal import Goal
 from saconv_surgeon.convs.targets.target import Target
 from saconv_surgeon.errors import ArtefactError, ModelError
+from saconv_surgeon.integrations.hugging_face_record import record_layers
 from saconv_surgeon.models.census.conv_arguments import conv_arguments
 from saconv_surgeon.models.running.one_at_a_time import one_at_a_time
 from saconv_surgeon.models.running.state import preserved_randomness
@@ -125,6 +126,7 @@ def revert(model: nn.Module) -> nn.Module:
         for path in paths[id(layer)]:
             copied.set_submodule(path, conv)
     rebind(copied)
+    record_layers(copied)
     return copied
 
 
@@ -144,8 +146,9 @@ def _why_lost(layer: ConvertedLayer) -> str | None:
 
 
 def protect(model: nn.Module) -> None:
-    """Keeps code that rewrites models itself from corrupting converted layers and from missing folded norms, in place."""
+    """Keeps code that rewrites or rebuilds models itself from corrupting or losing converted layers, in place."""
     guard(model)
+    record_layers(model)
     changed = (ConvertedLayer, nn.Identity)
     parents = (parent for parent in model.modules() if any(isinstance(c, changed) for c in parent.children()))
     if any(base.__module__.startswith("ultralytics.") for parent in parents for base in type(parent).__mro__):

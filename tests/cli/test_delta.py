@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import saconv_surgeon as surgeon
-from sample_models import tiny_resnet
 from saconv_surgeon.surgery.plan_file import DELTA, PLAN, WEIGHTS
+from sample_models import tiny_resnet
 from tests import oracle
 from tests.cli.running import RESNET, run
 

@@ -26,10 +26,11 @@ converted layers, unpickling a model compares its layers with its configuration,
 layers. Plain models are not concerned.
 """
 
+from saconv_surgeon.integrations.layers_in_models import RECORD, Surgery
 from saconv_surgeon.integrations.ultralytics import trainers
 from saconv_surgeon.integrations.ultralytics.configured_blocks import C2f_SAConv, C3k2_SAConv
 from saconv_surgeon.integrations.ultralytics.flop_counts import count_converted_layers
-from saconv_surgeon.integrations.ultralytics.layers_in_configuration import RECORD, Surgery, surgery_of
+from saconv_surgeon.integrations.ultralytics.layers_in_configuration import surgery_of
 from saconv_surgeon.integrations.ultralytics.loading import keep_layers_when_loading
 from saconv_surgeon.integrations.ultralytics.model_checks import check_unpickled_models
 from saconv_surgeon.integrations.ultralytics.model_classes import YOLO, SurgicalRTDETR, SurgicalYOLO

@@ -1,24 +1,19 @@
-"""Which layers of an Ultralytics model are converted: as it is, and as its configuration says."""
+"""Which layers of an Ultralytics model are converted: as it is, and as its configuration (``model.yaml``) says.
+
+Trainers are always given the configuration, but no weights with ``pretrained=False``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 import yaml
 from torch import nn
 
 from saconv_surgeon.convs.block import SAConvBlock
-from saconv_surgeon.convs.converted import ConvertedLayer
 from saconv_surgeon.convs.targets.recipe import Recipe
+from saconv_surgeon.integrations.layers_in_models import RECORD, converted_layers
 from saconv_surgeon.integrations.ultralytics.configured_rows import configured_modules
-
-RECORD = "saconv_surgeon"
-"""The entry of a model's configuration (``model.yaml``) that names its converted layers: trainers are always given the
-configuration, but no weights with ``pretrained=False``."""
-
-Surgery = Mapping[str, Recipe]
-"""The converted layers of a model: their paths, and how each is made."""
 
 
 class Record(dict[str, Any]):
@@ -62,13 +57,6 @@ def surgery_of(model: object) -> dict[str, Recipe]:
         for path, layer in converted_layers(model)
         if not isinstance(layer, SAConvBlock) and id(layer) not in built
     }
-
-
-def converted_layers(model: nn.Module) -> Iterator[tuple[str, ConvertedLayer]]:
-    """All layers of this package in ``model``, with their paths: conversions, and blocks that its configuration names."""
-    for path, layer in model.named_modules():
-        if isinstance(layer, ConvertedLayer):
-            yield path, layer
 
 
 def configuration_of(model: object) -> dict[str, Any] | None:

@@ -10,10 +10,9 @@ from typing import Any
 from torch import nn
 from ultralytics.nn.tasks import BaseModel
 
+from saconv_surgeon.integrations.layers_in_models import RECORD, converted_layers
 from saconv_surgeon.integrations.ultralytics.layers_in_configuration import (
-    RECORD,
     configuration_of,
-    converted_layers,
     lost_layers,
     surgery_of,
 )

@@ -8,9 +8,9 @@ from typing import Any
 
 from ultralytics.nn.tasks import BaseModel
 
+from saconv_surgeon.integrations.layers_in_models import RECORD
 from saconv_surgeon.integrations.ultralytics.borrowed_names import name_borrowed_rows
 from saconv_surgeon.integrations.ultralytics.layers_in_configuration import (
-    RECORD,
     Record,
     configuration_of,
     lost_layers,

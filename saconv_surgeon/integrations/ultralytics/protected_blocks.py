@@ -12,7 +12,8 @@ from ultralytics.nn.modules.conv import Conv, Conv2, RepConv
 
 from saconv_surgeon.convs.converted import ConvertedLayer
 from saconv_surgeon.convs.kernel_guard import guard
-from saconv_surgeon.integrations.ultralytics.layers_in_configuration import RECORD, configuration_of, record_surgery
+from saconv_surgeon.integrations.layers_in_models import RECORD
+from saconv_surgeon.integrations.ultralytics.layers_in_configuration import configuration_of, record_surgery
 
 
 class SurgicalBlock(nn.Module):

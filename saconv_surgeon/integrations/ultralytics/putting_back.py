@@ -13,10 +13,15 @@ from saconv_surgeon.convs.aws import ConvAWS2d
 from saconv_surgeon.convs.converted import BLOCK_PARTS, ConvertedLayer
 from saconv_surgeon.convs.targets.recipe import Recipe
 from saconv_surgeon.errors import UsageError
-from saconv_surgeon.integrations.ultralytics.layers_in_configuration import Surgery, converted_layers, surgery_of
+from saconv_surgeon.integrations.layers_in_models import (
+    Surgery,
+    convert_in_place,
+    converted_layers,
+    convolution_at,
+    is_folded,
+)
+from saconv_surgeon.integrations.ultralytics.layers_in_configuration import surgery_of
 from saconv_surgeon.integrations.ultralytics.protected_blocks import protect
-from saconv_surgeon.models.tree.absorbed_modules import absorb
-from saconv_surgeon.models.tree.paths import paths_of
 
 Load = Callable[[nn.Module], Any]
 State = dict[str, Tensor]
@@ -48,13 +53,13 @@ def fitting_layers(model: nn.Module, surgery: Surgery) -> dict[str, Recipe]:
     Raises:
         UsageError: One of them is a folded layer.
     """
-    folded = [path for path, recipe in surgery.items() if recipe.layer.from_conv2d.__func__ is _NOT_MADE]  # type: ignore[attr-defined]
+    folded = [path for path, recipe in surgery.items() if is_folded(recipe)]
     if folded:
         raise UsageError(
             f"the weights were folded for inference ({len(folded)} layers, first: {folded[0]}) and cannot be trained or loaded "
             "into another model; give the checkpoint that was folded"
         )
-    fitting = {path: recipe for path, recipe in surgery.items() if _convolution_at(model, path) is not None}
+    fitting = {path: recipe for path, recipe in surgery.items() if convolution_at(model, path) is not None}
     absent = [path for path in surgery if path not in fitting]
     if absent:
         warnings.warn(
@@ -63,22 +68,6 @@ def fitting_layers(model: nn.Module, surgery: Surgery) -> dict[str, Recipe]:
             stacklevel=3,
         )
     return fitting
-
-
-_NOT_MADE = ConvertedLayer.from_conv2d.__func__  # type: ignore[attr-defined]
-
-
-def convert_in_place(model: nn.Module, surgery: Surgery) -> None:
-    """Converts the plain convolutions at the given paths, in place; converted ones are left."""
-    paths = paths_of(model)
-    for path, recipe in surgery.items():
-        conv = _convolution_at(model, path)
-        if type(conv) is nn.Conv2d:
-            layer = recipe.make(conv)
-            layer.path = path
-            for name in paths[id(conv)]:
-                model.set_submodule(name, layer)
-            absorb(model, layer, recipe.absorbed)
 
 
 def warn_of_blocks_without_a_place(model: nn.Module, weights: nn.Module) -> None:
@@ -99,14 +88,6 @@ def warn_of_blocks_without_a_place(model: nn.Module, weights: nn.Module) -> None
             "saconv_surgeon.integrations.ultralytics.register(), or repeat the line that gave them a borrowed name",
             stacklevel=3,
         )
-
-
-def _convolution_at(model: nn.Module, path: str) -> nn.Module | None:
-    try:
-        found = model.get_submodule(path)
-    except AttributeError:
-        return None
-    return found if type(found) is nn.Conv2d or isinstance(found, ConvertedLayer) else None
 
 
 # ------------------------------------------------------------------ weights of converted layers

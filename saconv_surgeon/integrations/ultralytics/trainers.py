@@ -12,10 +12,11 @@ from torch import nn
 from ultralytics.models import rtdetr, yolo
 from ultralytics.utils import DEFAULT_CFG
 
+from saconv_surgeon.integrations.layers_in_models import convert_in_place
 from saconv_surgeon.integrations.ultralytics.layers_in_configuration import recorded_in, surgery_of
 from saconv_surgeon.integrations.ultralytics.loading import stock_load
 from saconv_surgeon.integrations.ultralytics.protected_blocks import protect
-from saconv_surgeon.integrations.ultralytics.putting_back import convert_in_place, fitting_layers, load_keeping_layers
+from saconv_surgeon.integrations.ultralytics.putting_back import fitting_layers, load_keeping_layers
 from saconv_surgeon.integrations.ultralytics.trainer_optimizer import split_new_parts
 from saconv_surgeon.models.tree.parameter_kinds import NEW_LR, check_new_lr
 from saconv_surgeon.models.tree.wrappers import unwrapped

@@ -1,0 +1,85 @@
+"""The converted layers of a Hugging Face model, in the ``config`` that its ``save_pretrained`` writes to ``config.json``.
+
+Imports no transformers: a model that is one of theirs has brought it along.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import Any
+
+from torch import nn
+
+from saconv_surgeon.convs.targets.recipe import Recipe
+from saconv_surgeon.errors import UsageError
+from saconv_surgeon.integrations.layers_in_models import RECORD, converted_layers, is_folded
+
+METHOD = "saconv_surgeon"
+"""What the configuration names as the quantisation of the model: transformers' own word for a model whose modules are replaced
+before weights are loaded. A transformers without this integration warns that it does not know it."""
+FOLDED = "folded"
+"""Instead of how a layer was made: it was folded for inference and cannot be made again."""
+
+
+def record_layers(model: nn.Module) -> None:
+    """Writes the converted layers of each Hugging Face model in ``model`` into its configuration, or takes the record out if
+    there are none. One that names another quantisation keeps that beside the record."""
+    for part in pretrained_models(model):
+        layers = {path: _written(Recipe.of(layer)) for path, layer in converted_layers(part)}
+        config = part.config
+        known = getattr(config, "quantization_config", None)
+        if layers:
+            import_module("saconv_surgeon.integrations.transformers")  # what is saved now can be loaded in this process
+            setattr(config, RECORD, layers)
+            if known is None:
+                config.quantization_config = {"quant_method": METHOD}
+        elif hasattr(config, RECORD):
+            delattr(config, RECORD)
+            if is_ours(known):
+                del config.quantization_config
+
+
+def pretrained_models(model: nn.Module) -> Iterator[Any]:
+    """The outermost Hugging Face models in ``model``: itself, or those that are parts of it."""
+    library = sys.modules.get("transformers")
+    kind = None if library is None else getattr(library, "PreTrainedModel", None)
+    if kind is None:
+        return
+    if isinstance(model, kind):
+        yield model
+        return
+    for child in model.children():
+        yield from pretrained_models(child)
+
+
+def recorded_layers(config: Any) -> dict[str, Recipe]:
+    """The converted layers that a configuration names.
+
+    Raises:
+        UsageError: One was folded, is of a target that is not installed, or cannot be read.
+    """
+    found = getattr(config, RECORD, None) or {}
+    if not isinstance(found, Mapping):
+        raise UsageError(f"the configuration has {found!r:.60} as its converted layers; a mapping of paths is needed")
+    folded = [path for path, written in found.items() if written == FOLDED]
+    if folded:
+        raise UsageError(
+            f"{len(folded)} layers of this model (first: {folded[0]}) were folded for inference and cannot be built by "
+            "transformers; load the model that was folded, or save the folded one with saconv_surgeon.save to .pt, .pt2 or .onnx"
+        )
+    try:
+        return {path: Recipe.read(written) for path, written in found.items()}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"the configuration's record of converted layers cannot be read: {error}") from error
+
+
+def is_ours(quantization: object) -> bool:
+    """Whether the quantisation that a configuration names is this package's."""
+    named = quantization.get("quant_method") if isinstance(quantization, Mapping) else None
+    return (named or getattr(quantization, "quant_method", None)) == METHOD
+
+
+def _written(recipe: Recipe) -> object:
+    return FOLDED if is_folded(recipe) or recipe.target is None else recipe.written()

@@ -1,0 +1,118 @@
+"""``from_pretrained`` of converted models: modules are replaced before weights are loaded, as those of quantised models are.
+
+transformers offers two ways to do that: a mapping of classes, which knows nothing of the single model, and a quantiser, which is
+given the skeleton of the model and its configuration. Sharded files, ``device_map``, ``dtype`` and ``AutoModel`` work with it as
+with any model.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING, register_quantization_config, register_quantizer
+from transformers.quantizers.base import HfQuantizer
+from transformers.utils.quantization_config import QuantizationConfigMixin
+
+from saconv_surgeon.convs.kernel_guard import guard
+from saconv_surgeon.convs.targets.recipe import Recipe
+from saconv_surgeon.errors import ArtefactError
+from saconv_surgeon.integrations.hugging_face_record import METHOD, recorded_layers
+from saconv_surgeon.integrations.layers_in_models import convert_in_place, converted_layers, convolution_at
+
+
+class SurgeryConfig(QuantizationConfigMixin):
+    """What ``config.json`` names as the quantisation of a converted model. The layers stand beside it."""
+
+    def __init__(self, quant_method: str = METHOD, **other: Any) -> None:
+        self.quant_method = quant_method  # type: ignore[assignment]
+        for name, value in other.items():
+            setattr(self, name, value)
+
+
+class SurgeryLoader(HfQuantizer):
+    """Puts the converted layers that a configuration names into the skeleton of the model, and nothing else.
+
+    Nothing is quantised, and the model does not count as quantised: it can be trained, cast and compiled as any other.
+    """
+
+    requires_calibration = False
+
+    dtype: torch.dtype | None = None
+
+    def preprocess_model(
+        self, model: PreTrainedModel, *args: Any, dtype: torch.dtype | None = None, **kwargs: Any
+    ) -> None:
+        """In place, before the weights are loaded. Where they are wanted in half precision, the layers get them in float32 first:
+        what standardisation computes is then cast as it is when a model is cast.
+
+        Raises:
+            ArtefactError: The model has no convolution at one of the places.
+        """
+        put_layers_in(model, recorded_layers(model.config))
+        if dtype in (torch.float16, torch.bfloat16):
+            self.dtype = dtype
+            for _, layer in converted_layers(model):
+                layer.float()
+
+    def postprocess_model(self, model: PreTrainedModel, *args: Any, **kwargs: Any) -> PreTrainedModel:
+        """The weights are there: the model is as any other from now on."""
+        for _, layer in converted_layers(model):
+            layer.to(self.dtype)
+        guard(model)
+        with suppress(AttributeError):
+            del model.hf_quantizer
+        model.config.quantization_config = {"quant_method": METHOD}
+        return model
+
+    def is_serializable(self, *args: Any, **kwargs: Any) -> bool:
+        """``save_pretrained`` works."""
+        return True
+
+    @property
+    def is_trainable(self) -> bool:
+        """As any model."""
+        return True
+
+
+def put_layers_in(model: PreTrainedModel, layers: dict[str, Recipe]) -> None:
+    """Converts the convolutions that ``layers`` names, in place; also if ``model`` is the part of the saved one that has no head, or
+    has one where that had none, so that paths differ by a prefix.
+
+    Raises:
+        ArtefactError: There is no convolution at one of the places.
+    """
+    prefix = f"{model.base_model_prefix}."
+    named = {_place_in(model, path, prefix): recipe for path, recipe in layers.items()}
+    absent = [path for path in named if convolution_at(model, path) is None]
+    if absent:
+        raise ArtefactError(
+            f"{type(model).__name__} has no convolution at {absent[0]!r}, which config.json names as converted "
+            f"({len(absent)} of {len(named)} are missing); load it as the class that was saved"
+        )
+    convert_in_place(model, {path: _moved(recipe, model, prefix) for path, recipe in named.items()})
+
+
+def _place_in(model: nn.Module, path: str, prefix: str) -> str:
+    candidates = (path, path.removeprefix(prefix), f"{prefix}{path}")
+    return next((place for place in candidates if convolution_at(model, place) is not None), path)
+
+
+def _moved(recipe: Recipe, model: nn.Module, prefix: str) -> Recipe:
+    """``recipe`` with the places of what it absorbs as they are in ``model``."""
+    names = {name for name, _ in model.named_modules()}
+    absorbed = {
+        name: next((p for p in (path, path.removeprefix(prefix), f"{prefix}{path}") if p in names), path)
+        for name, path in recipe.absorbed.items()
+    }
+    return Recipe(recipe.layer, recipe.target, recipe.options, absorbed)
+
+
+def register() -> None:
+    """Makes transformers know converted models; once."""
+    if METHOD not in AUTO_QUANTIZER_MAPPING:
+        register_quantizer(METHOD)(SurgeryLoader)
+        register_quantization_config(METHOD)(SurgeryConfig)
