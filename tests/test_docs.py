@@ -53,6 +53,7 @@ def test_every_option_in_the_readme_exists():
         ("docs/training.md", 5),
         ("docs/planning.md", 1),
         ("docs/sharing.md", 1),
+        ("docs/hugging_face.md", 2),
     ],
 )
 def test_python_blocks_run(file, least, tmp_path, monkeypatch):

@@ -89,7 +89,9 @@ class ConvAWS2d(GuardedLayer, nn.Conv2d):
         return cls(**settings_of(conv), bias=conv.bias is not None, **where, **options)
 
     def is_at_rest(self) -> bool:
-        """Whether the layer still computes the plain convolution with its own kernel, to the bit."""
+        """Whether the layer still computes the plain convolution with its own kernel, to the bit; not if it has no values."""
+        if any(tensor.is_meta for tensor in (*self.parameters(), *self.buffers())):  # they may lie on a disk
+            return False
         return all(torch.equal(getattr(self, n), v) for n, v in zip(STATISTICS, self._rest_statistics(), strict=True))
 
     def computes_its_weight(self) -> bool:

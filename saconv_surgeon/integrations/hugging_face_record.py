@@ -6,8 +6,8 @@ Imports no transformers: a model that is one of theirs has brought it along.
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
-from importlib import import_module
 from typing import Any
 
 from torch import nn
@@ -23,22 +23,34 @@ FOLDED = "folded"
 """Instead of how a layer was made: it was folded for inference and cannot be made again."""
 
 
-def record_layers(model: nn.Module) -> None:
+def record_layers(model: nn.Module) -> bool:
     """Writes the converted layers of each Hugging Face model in ``model`` into its configuration, or takes the record out if
-    there are none. One that names another quantisation keeps that beside the record."""
+    there are none. One that names another quantisation keeps that beside the record, with a warning.
+
+    Returns:
+        Whether a layer was recorded.
+    """
+    any_layers = False
     for part in pretrained_models(model):
         layers = {path: _written(Recipe.of(layer)) for path, layer in converted_layers(part)}
         config = part.config
         known = getattr(config, "quantization_config", None)
+        any_layers = any_layers or bool(layers)
         if layers:
-            import_module("saconv_surgeon.integrations.transformers")  # what is saved now can be loaded in this process
             setattr(config, RECORD, layers)
             if known is None:
                 config.quantization_config = {"quant_method": METHOD}
+            elif not is_ours(known):
+                warnings.warn(
+                    f"{type(part).__name__} has a quantisation of its own, beside which from_pretrained cannot bring converted "
+                    "layers back; save the conversion with saconv_surgeon.save instead of save_pretrained",
+                    stacklevel=3,
+                )
         elif hasattr(config, RECORD):
             delattr(config, RECORD)
             if is_ours(known):
                 del config.quantization_config
+    return any_layers
 
 
 def pretrained_models(model: nn.Module) -> Iterator[Any]:

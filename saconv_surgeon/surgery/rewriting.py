@@ -148,7 +148,8 @@ def _why_lost(layer: ConvertedLayer) -> str | None:
 def protect(model: nn.Module) -> None:
     """Keeps code that rewrites or rebuilds models itself from corrupting or losing converted layers, in place."""
     guard(model)
-    record_layers(model)
+    if record_layers(model):
+        from saconv_surgeon.integrations import transformers  # noqa: F401 - what is saved now can be loaded in this process
     changed = (ConvertedLayer, nn.Identity)
     parents = (parent for parent in model.modules() if any(isinstance(c, changed) for c in parent.children()))
     if any(base.__module__.startswith("ultralytics.") for parent in parents for base in type(parent).__mro__):

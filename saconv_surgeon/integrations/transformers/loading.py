@@ -7,6 +7,7 @@ with any model.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -44,7 +45,12 @@ class SurgeryLoader(HfQuantizer):
     dtype: torch.dtype | None = None
 
     def preprocess_model(
-        self, model: PreTrainedModel, *args: Any, dtype: torch.dtype | None = None, **kwargs: Any
+        self,
+        model: PreTrainedModel,
+        *args: Any,
+        dtype: torch.dtype | None = None,
+        device_map: object = None,
+        **kwargs: Any,
     ) -> None:
         """In place, before the weights are loaded. Where they are wanted in half precision, the layers get them in float32 first:
         what standardisation computes is then cast as it is when a model is cast.
@@ -53,7 +59,8 @@ class SurgeryLoader(HfQuantizer):
             ArtefactError: The model has no convolution at one of the places.
         """
         put_layers_in(model, recorded_layers(model.config))
-        if dtype in (torch.float16, torch.bfloat16):
+        is_offloaded = isinstance(device_map, Mapping) and "disk" in device_map.values()
+        if dtype in (torch.float16, torch.bfloat16) and not is_offloaded:
             self.dtype = dtype
             for _, layer in converted_layers(model):
                 layer.float()
@@ -62,6 +69,7 @@ class SurgeryLoader(HfQuantizer):
         """The weights are there: the model is as any other from now on."""
         for _, layer in converted_layers(model):
             layer.to(self.dtype)
+            _load_whole(layer)
         guard(model)
         with suppress(AttributeError):
             del model.hf_quantizer
@@ -78,9 +86,19 @@ class SurgeryLoader(HfQuantizer):
         return True
 
 
+def _load_whole(layer: nn.Module) -> None:
+    """A layer reads parts that it does not call: if accelerate brings tensors from the disk, these have to come with the layer's
+    own."""
+    hook: Any = getattr(layer, "_hf_hook", None)
+    for each in getattr(hook, "hooks", (hook,)):
+        if hasattr(each, "place_submodules"):
+            each.place_submodules = True
+
+
 def put_layers_in(model: PreTrainedModel, layers: dict[str, Recipe]) -> None:
-    """Converts the convolutions that ``layers`` names, in place; also if ``model`` is the part of the saved one that has no head, or
-    has one where that had none, so that paths differ by a prefix.
+    """Converts the convolutions that ``layers`` names, in place.
+
+    ``model`` may also be the part without a head of what was saved, or have one where that had none: paths differ by a prefix.
 
     Raises:
         ArtefactError: There is no convolution at one of the places.

@@ -156,7 +156,7 @@ def test_another_architecture_says_so(tmp_path):
     model = converted()
     model.config.saconv_surgeon = {**model.config.saconv_surgeon, "resnet.nowhere": "saconv"}
     model.save_pretrained(tmp_path)
-    with pytest.raises(surgeon.ArtefactError, match="no convolution at 'resnet.nowhere'"):
+    with pytest.raises(surgeon.ArtefactError, match=r"no convolution at 'resnet\.nowhere'"):
         ResNet.from_pretrained(tmp_path)
 
 
@@ -187,7 +187,8 @@ def test_without_the_integration_transformers_warns(tmp_path):
 def test_a_quantisation_of_the_users_own_stays():
     model = resnet()
     model.config.quantization_config = {"quant_method": "other"}
-    conversion = surgeon.convert(model, X)
+    with pytest.warns(UserWarning, match="save the conversion with saconv_surgeon.save instead"):
+        conversion = surgeon.convert(model, X)
     assert conversion.model.config.quantization_config == {"quant_method": "other"}
     assert conversion.model.config.saconv_surgeon
     back = surgeon.revert(conversion.model)
