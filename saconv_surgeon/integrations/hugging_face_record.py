@@ -13,14 +13,14 @@ from typing import Any
 from torch import nn
 
 from saconv_surgeon.convs.targets.recipe import Recipe
-from saconv_surgeon.errors import UsageError
-from saconv_surgeon.integrations.layers_in_models import RECORD, converted_layers, is_folded
+from saconv_surgeon.integrations.layers_in_models import RECORD, read_layers, written_layers
 
+MIXIN_RECORD = f"_{RECORD}"
+"""The same in the configuration of a model with huggingface_hub's ``PyTorchModelHubMixin``, where names that begin so are no
+arguments of its class."""
 METHOD = "saconv_surgeon"
 """What the configuration names as the quantisation of the model: transformers' own word for a model whose modules are replaced
 before weights are loaded. A transformers without this integration warns that it does not know it."""
-FOLDED = "folded"
-"""Instead of how a layer was made: it was folded for inference and cannot be made again."""
 
 
 def record_layers(model: nn.Module) -> bool:
@@ -30,9 +30,11 @@ def record_layers(model: nn.Module) -> bool:
     Returns:
         Whether a layer was recorded.
     """
+    for part in model.modules():
+        record_in_mixin(part)
     any_layers = False
     for part in pretrained_models(model):
-        layers = {path: _written(Recipe.of(layer)) for path, layer in converted_layers(part)}
+        layers = written_layers(part)
         config = part.config
         known = getattr(config, "quantization_config", None)
         any_layers = any_layers or bool(layers)
@@ -72,26 +74,20 @@ def recorded_layers(config: Any) -> dict[str, Recipe]:
     Raises:
         UsageError: One was folded, is of a target that is not installed, or cannot be read.
     """
-    found = getattr(config, RECORD, None) or {}
-    if not isinstance(found, Mapping):
-        raise UsageError(f"the configuration has {found!r:.60} as its converted layers; a mapping of paths is needed")
-    folded = [path for path, written in found.items() if written == FOLDED]
-    if folded:
-        raise UsageError(
-            f"{len(folded)} layers of this model (first: {folded[0]}) were folded for inference and cannot be built by "
-            "transformers; load the model that was folded, or save the folded one with saconv_surgeon.save to .pt, .pt2 or .onnx"
-        )
-    try:
-        return {path: Recipe.read(written) for path, written in found.items()}
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"the configuration's record of converted layers cannot be read: {error}") from error
+    return read_layers(getattr(config, RECORD, None) or {})
+
+
+def record_in_mixin(part: nn.Module) -> None:
+    """Writes the converted layers of a model with huggingface_hub's mixin into its configuration; nothing for other modules."""
+    config = getattr(part, "_hub_mixin_config", None)
+    if isinstance(config, dict):
+        config.pop(MIXIN_RECORD, None)
+        layers = written_layers(part)
+        if layers:
+            config[MIXIN_RECORD] = layers
 
 
 def is_ours(quantization: object) -> bool:
     """Whether the quantisation that a configuration names is this package's."""
     named = quantization.get("quant_method") if isinstance(quantization, Mapping) else None
     return (named or getattr(quantization, "quant_method", None)) == METHOD
-
-
-def _written(recipe: Recipe) -> object:
-    return FOLDED if is_folded(recipe) or recipe.target is None else recipe.written()

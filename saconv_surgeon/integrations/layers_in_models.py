@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from torch import nn
 
 from saconv_surgeon.convs.converted import ConvertedLayer
 from saconv_surgeon.convs.targets.recipe import Recipe
+from saconv_surgeon.errors import UsageError
 from saconv_surgeon.models.tree.absorbed_modules import absorb
 from saconv_surgeon.models.tree.paths import paths_of
 
@@ -16,6 +18,36 @@ RECORD = "saconv_surgeon"
 
 Surgery = Mapping[str, Recipe]
 """The converted layers of a model: their paths, and how each is made."""
+
+
+FOLDED = "folded"
+"""Instead of how a layer was made: it was folded for inference and cannot be made again."""
+
+
+def written_layers(model: nn.Module) -> dict[str, Any]:
+    """The converted layers of ``model`` for a configuration: how each was made, by path."""
+    recipes = {path: Recipe.of(layer) for path, layer in converted_layers(model)}
+    return {path: FOLDED if is_folded(r) or r.target is None else r.written() for path, r in recipes.items()}
+
+
+def read_layers(found: object) -> dict[str, Recipe]:
+    """What :func:`written_layers` wrote.
+
+    Raises:
+        UsageError: A layer was folded, is of a target that is not installed, or cannot be read.
+    """
+    if not isinstance(found, Mapping):
+        raise UsageError(f"the configuration has {found!r:.60} as its converted layers; a mapping of paths is needed")
+    folded = [path for path, written in found.items() if written == FOLDED]
+    if folded:
+        raise UsageError(
+            f"{len(folded)} layers of this model (first: {folded[0]}) were folded for inference and cannot be built by its "
+            "library; load the model that was folded, or save the folded one with saconv_surgeon.save to .pt, .pt2 or .onnx"
+        )
+    try:
+        return {path: Recipe.read(written) for path, written in found.items()}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"the configuration's record of converted layers cannot be read: {error}") from error
 
 
 def converted_layers(model: nn.Module) -> Iterator[tuple[str, ConvertedLayer]]:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from saconv_surgeon.convs.converted import ConvertedLayer
-from saconv_surgeon.integrations.ultralytics.patching import wrap
+from saconv_surgeon.integrations.patching import wrap
 
 PRODUCTS = (nn.modules.conv._ConvNd, nn.Linear, nn.Bilinear, nn.MultiheadAttention)
 """Modules whose multiply-adds are counted as they are carried out; for norms and the like thop's own rules hold."""

@@ -11,12 +11,12 @@ from torch import nn
 from ultralytics.nn.tasks import BaseModel
 
 from saconv_surgeon.integrations.layers_in_models import RECORD, converted_layers
+from saconv_surgeon.integrations.patching import wrap
 from saconv_surgeon.integrations.ultralytics.layers_in_configuration import (
     configuration_of,
     lost_layers,
     surgery_of,
 )
-from saconv_surgeon.integrations.ultralytics.patching import wrap
 from saconv_surgeon.integrations.ultralytics.putting_back import load_keeping_layers
 
 REMEDY = (

@@ -9,6 +9,7 @@ from typing import Any
 from ultralytics.nn.tasks import BaseModel
 
 from saconv_surgeon.integrations.layers_in_models import RECORD
+from saconv_surgeon.integrations.patching import wrap
 from saconv_surgeon.integrations.ultralytics.borrowed_names import name_borrowed_rows
 from saconv_surgeon.integrations.ultralytics.layers_in_configuration import (
     Record,
@@ -17,7 +18,6 @@ from saconv_surgeon.integrations.ultralytics.layers_in_configuration import (
     unpickled_record,
 )
 from saconv_surgeon.integrations.ultralytics.loading import REMEDY
-from saconv_surgeon.integrations.ultralytics.patching import wrap
 
 
 def check_unpickled_models() -> None:

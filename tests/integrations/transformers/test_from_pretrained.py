@@ -148,7 +148,7 @@ def test_other_verbs_write_the_record_too(tmp_path):
 
 def test_a_folded_model_says_that_it_cannot_be_built(tmp_path):
     surgeon.fold(converted(), X).model.save_pretrained(tmp_path)
-    with pytest.raises(surgeon.UsageError, match="were folded for inference and cannot be built by transformers"):
+    with pytest.raises(surgeon.UsageError, match="were folded for inference and cannot be built by its library"):
         ResNet.from_pretrained(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""Wrapping functions of Ultralytics, once."""
+"""Wrapping functions of other libraries, once."""
 
 from __future__ import annotations
 
