@@ -84,7 +84,7 @@ class Folding:
             "base": to_dict(self.base),
             "inputs": to_dict(self.inputs),
             "tool_version": __version__,
-            "torch_version": torch.__version__,
+            "torch_version": str(torch.__version__),
             "before": to_dict(self.before),
             "after": to_dict(self.after),
             "latency_ratio": to_dict(self.latency_ratio),

@@ -100,7 +100,7 @@ def plan_sites(
     if selection.absorb:
         able = {site.path: goal.target.absorbs for site, goal in decided if goal is not None}
         planned = with_absorption(model, census, planned, able, in_training)
-    return Plan(choices.name, planned, base, __version__, torch.__version__, options=choices.options)
+    return Plan(choices.name, planned, base, __version__, str(torch.__version__), options=choices.options)
 
 
 def _tried(goals: Iterable[Goal], why_not: Callable[[Goal], Reason | None]) -> list[tuple[Goal, Reason | None]]:

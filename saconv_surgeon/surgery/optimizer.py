@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,14 +11,23 @@ from torch import nn
 from saconv_surgeon.errors import UsageError
 from saconv_surgeon.models.running.one_at_a_time import one_at_a_time
 from saconv_surgeon.models.tree.absorbed_modules import absorbed_places
-from saconv_surgeon.models.tree.parameter_kinds import NEW_PARTS, new_parameters
+from saconv_surgeon.models.tree.parameter_kinds import NEW_PARTS, NEW_WEIGHT_DECAY, new_parameters
 from saconv_surgeon.models.tree.recursion import with_room
 from saconv_surgeon.models.tree.wrappers import unwrapped
+from saconv_surgeon.surgery.new_parts_group import check_can_split, split_new_parts
 
 
 @one_at_a_time
 @with_room
-def carry_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, operated: nn.Module) -> None:
+def carry_optimizer(
+    optimizer: torch.optim.Optimizer,
+    model: nn.Module,
+    operated: nn.Module,
+    *,
+    new_lr: float | None = None,
+    new_weight_decay: float = NEW_WEIGHT_DECAY,
+    schedulers: Iterable[Any] = (),
+) -> None:
     """Makes an optimiser of ``model``'s parameters one of ``operated``'s, in place; its state for each parameter is kept.
 
     ``operated`` is ``model`` after :func:`~saconv_surgeon.convert`, :func:`~saconv_surgeon.apply` or
@@ -28,10 +38,24 @@ def carry_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, operated
     Parameters that no longer exist are dropped. The number of groups and their settings stay, and with them any learning-rate
     scheduler; a group that lost all of its parameters stays, empty.
 
+    With ``new_lr``, new parts get a group ``"new parts"`` of their own, the last, unless there is one: at ``new_lr`` times the
+    rate of the group that most of them would have joined, with its other settings.
+
+    Args:
+        optimizer: Of the parameters of ``model``.
+        model: The model before.
+        operated: The model after.
+        new_lr: See above; None makes no group.
+        new_weight_decay: That of this group, if the optimiser knows weight decay.
+        schedulers: The learning-rate schedulers of ``optimizer``, which go on with one group more, in place.
+
     Raises:
         UsageError: The optimiser holds parameters that are not ``model``'s, or keeps them in a way that cannot be exchanged
-            (LBFGS); nothing is changed then.
+            (LBFGS), a scheduler cannot go on with another group, or ``new_lr`` is no rate; nothing is changed then.
     """
+    schedulers = list(schedulers)
+    if new_lr is not None:
+        check_can_split(optimizer, new_lr, schedulers)
     if hasattr(optimizer, "_params"):
         raise UsageError(
             f"{type(optimizer).__name__} keeps its parameters, and one state for all of them, to itself; "
@@ -67,6 +91,8 @@ def carry_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, operated
     for name, learnt in states.items():
         if name in after:
             optimizer.state[after[name]] = learnt
+    if new_lr is not None:
+        split_new_parts(optimizer, operated, new_lr=new_lr, new_weight_decay=new_weight_decay, schedulers=schedulers)
 
 
 def _as_named_in(model: nn.Module, operated: nn.Module) -> dict[str, nn.Parameter]:
