@@ -180,7 +180,7 @@ class ConvAWS2d(GuardedLayer, nn.Conv2d):
             gamma, beta = (torch.empty(shape, dtype=statistics_dtype(self.weight), device="meta") for _ in STATISTICS)
             return gamma, beta
         with torch.no_grad():
-            return filter_statistics(self.weight)
+            return _statistics_of_whole(self.weight)
 
     def _set_statistics(self, values: tuple[Tensor, Tensor]) -> None:
         for name, value in zip(STATISTICS, values, strict=True):
@@ -222,11 +222,11 @@ class ConvAWS2d(GuardedLayer, nn.Conv2d):
 
     def _filters_at_rest_in(self, state_dict: dict[str, Any], prefix: str) -> Tensor | None:
         """Which filters of a state dict are used as they are, (C_out, 1, 1, 1); None if that is not known."""
-        kernel, gamma, beta = (state_dict[prefix + name] for name in ("weight", *STATISTICS))
+        kernel, gamma, beta = state_dict[prefix + "weight"], *(_whole(state_dict[prefix + name]) for name in STATISTICS)
         if kernel.is_meta or kernel.dim() != 4 or gamma.dtype != statistics_dtype(kernel):
             return None
         with torch.no_grad():
-            sigma, mean = filter_statistics(kernel)
+            sigma, mean = _statistics_of_whole(kernel)
             at_rest: Tensor = (gamma == sigma) & (beta == mean)
             return at_rest
 
@@ -258,6 +258,18 @@ class ConvAWS2d(GuardedLayer, nn.Conv2d):
             moved = [_merge(at_rest, value, old) for value, old in zip(rest, moved, strict=True)]
         self._set_statistics((moved[0], moved[1]))
         return self
+
+
+def _statistics_of_whole(kernel: Tensor) -> tuple[Tensor, Tensor]:
+    """The statistics of all filters, also if each process holds a part of the kernel."""
+    sigma, mean = filter_statistics(kernel)
+    return _whole(sigma), _whole(mean)
+
+
+def _whole(tensor: Tensor) -> Tensor:
+    """What all processes together hold of a ``DTensor``; any other tensor as it is."""
+    whole: Tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+    return whole
 
 
 def _merge(at_rest: Tensor, rest: Tensor, other: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ def filter_statistics(weight: Tensor) -> tuple[Tensor, Tensor]:
     # than ``torch.var_mean``, which is not vectorised.
     centred = v - mean
     squares = centred.square() if _recorded(centred) else centred.square_()
-    var = squares.sum(dims, keepdim=True) / max(v[0].numel() - 1, 1)
+    var = squares.sum(dims, keepdim=True) / max(v.shape[1:].numel() - 1, 1)
     return torch.sqrt(var + EPS), mean
 
 

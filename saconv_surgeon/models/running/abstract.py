@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -87,6 +88,18 @@ def _like(parameter: nn.Parameter, data: Tensor) -> nn.Parameter:
 
 
 @contextmanager
+def _quiet() -> Iterator[None]:
+    """Inside, torch does not log the traceback of an operation that shapes alone do not admit: the caller gets its exception."""
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    before = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
+
+
+@contextmanager
 def faked(model: nn.Module, inputs: Inputs) -> Iterator[tuple[nn.Module, Inputs]]:
     """A copy of ``model``, in eval mode, and ``inputs``, whose tensors have shapes but no values; inside, nothing is computed.
 
@@ -109,7 +122,7 @@ def faked(model: nn.Module, inputs: Inputs) -> Iterator[tuple[nn.Module, Inputs]
     for buffer in model.buffers():
         made[id(buffer)] = fake(buffer)
     stand_in, fakes = copy_model(model, replacing=made).eval(), inputs.mapped(fake)
-    with preserved_randomness(), eager(), mode, _ConstantsForReal():
+    with preserved_randomness(), eager(), _quiet(), mode, _ConstantsForReal():
         yield stand_in, fakes
 
 

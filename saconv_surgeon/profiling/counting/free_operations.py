@@ -42,6 +42,11 @@ FREE = frozenset(
     _nested_tensor_strides _nested_tensor_storage_offsets nested_to_padded_tensor to_padded_tensor _nested_from_padded
     _nested_from_padded_tensor _nested_compute_contiguous_strides_offsets is_contiguous sym_size sym_stride sym_numel
     sym_storage_offset
+    alias_copy as_strided_copy detach_copy diagonal_copy expand_copy narrow_copy permute_copy select_copy slice_copy split_copy
+    split_with_sizes_copy squeeze_copy t_copy transpose_copy unbind_copy unsqueeze_copy view_copy view_as_real_copy
+    view_as_complex_copy _conj_copy _neg_view_copy _reshape_alias_copy values_copy indices_copy _values_copy _indices_copy
+    crow_indices_copy col_indices_copy ccol_indices_copy row_indices_copy
+    _nested_get_values_copy _nested_view_from_jagged_copy as_strided_scatter diagonal_scatter select_scatter slice_scatter
     """.split()
 )
 """Names as torch has them, without ``aten::``. None does arithmetic of the model."""

@@ -1,5 +1,6 @@
 """A pickle whose code is not here says what it needs."""
 
+import importlib.util
 import subprocess
 import sys
 import types
@@ -50,6 +51,9 @@ NEEDS = [
 @pytest.mark.parametrize("legacy", [False, True])
 @pytest.mark.parametrize(("dotted", "message"), NEEDS)
 def test_missing_package_is_named_with_and_without_trust(saved, dotted, message, legacy):
+    package = dotted.partition(".")[0]
+    if importlib.util.find_spec(package) is not None:
+        pytest.skip(f"{package} is installed")
     file = saved(dotted, _use_new_zipfile_serialization=not legacy)
     with pytest.raises(ModelError) as raised:
         load_model(file, trust=True)

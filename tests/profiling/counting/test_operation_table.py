@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import saconv_surgeon as surgeon
+from saconv_surgeon.profiling.counting.free_operations import FREE
 from saconv_surgeon.profiling.counting.operation_table import formula_of
 from tests.profiling.counting.counted import C, Call, H, K, N, R, W, count, torch_macs
 
@@ -211,3 +212,12 @@ def test_deformable_convolution_formula_by_hand():
     cost = formula_of("torchvision::deform_conv2d")(MadeUp())
     assert cost.macs == N * K * 8 * 10 * C * 9
     assert cost.other_flops == 8 * C * 9 * N * 8 * 10
+
+
+def test_copies_of_views_are_as_free_as_the_views():
+    names = {
+        name.split("::")[1].split(".")[0] for name in torch._C._dispatch_get_all_op_names() if name.startswith("aten::")
+    }
+    copies = {name for name in names if name.endswith("_copy") and name.removesuffix("_copy") in FREE}
+    assert {"select_copy", "view_copy", "unbind_copy"} <= copies
+    assert copies <= FREE
