@@ -7,7 +7,7 @@ ZOO_STAMP := $(VENV)/.zoo-installed
 PAYOFF_STAMP := $(VENV)/.payoff-installed
 BROWSER_STAMP := $(VENV)/.browser-installed
 
-.PHONY: demo test slow gpu zoo browser pictures counts benchmarks payoff versions check format clean
+.PHONY: demo test slow gpu zoo browser pictures counts benchmarks payoff versions package check format clean
 
 demo: $(STAMP)
 	rm -rf demo_out
@@ -63,6 +63,15 @@ benchmarks: $(ZOO_STAMP) $(BROWSER_STAMP)
 	$(BIN)/python -m benchmarks.parts
 	$(BIN)/python -m benchmarks.tool
 	$(BIN)/python -m benchmarks.kills
+
+# Wheel and sdist, and the wheel tried in a clean environment, away from this folder. Needs a registry for what builds it.
+package:
+	rm -rf dist .package
+	$(PYTHON) -m venv .package
+	.package/bin/pip install --quiet --constraint constraints.txt build torch==2.13.0
+	.package/bin/python -m build --outdir dist .
+	.package/bin/pip install --quiet --constraint constraints.txt dist/*.whl
+	.package/bin/python -m tests.package dist
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -17,6 +17,13 @@ from saconv_surgeon.records import Init
 if TYPE_CHECKING:
     from saconv_surgeon.surgery.decisions import Selection
 
+
+def _target_names(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """For the completion of a shell; after a comma, the next of several targets."""
+    before, comma, last = incomplete.rpartition(",")
+    return [f"{before}{comma}{name}" for name in (*TARGETS, *MIXES) if name.startswith(last)]
+
+
 TARGET_OPTIONS = "saconv_surgeon.target_options"
 """The entry of a context that collects the options of the target."""
 
@@ -75,6 +82,7 @@ class SelectionOptions:
         default="saconv",
         show_default=True,
         metavar="TARGET",
+        shell_complete=_target_names,
         help=f"What to convert to: {', '.join(TARGETS)}, what another package offers, or a mix: "
         f"{'; '.join(f'{mix.name}, {mix.summary}' for mix in MIXES.values())}.",
     )
@@ -125,6 +133,7 @@ class CandidateOptions(SelectionOptions):
         default="saconv",
         show_default=True,
         metavar="TARGET,…",
+        shell_complete=_target_names,
         help="What a layer may become, besides what it is: saconv stands for its parts (contexts, branches) and the whole; "
         f"targets: {', '.join(TARGETS)}, or what other packages offer.",
     )

@@ -1,0 +1,30 @@
+"""``saconv-surgeon demo``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from saconv_surgeon.cli.commands.convert import convert
+from saconv_surgeon.cli.streams import say
+
+MODEL = "saconv_surgeon.cli.demo_model:build"
+
+
+@click.command()
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Keep the conversion in this folder.  [default: it is not kept]",
+)
+@click.option("--report", type=click.Path(path_type=Path), help="Also write the report: .html, .md, .csv or .svg.")
+@click.option("-q", "--quiet", is_flag=True, help="No report, only errors.")
+def demo(output: Path | None, report: Path | None, quiet: bool) -> None:
+    """Convert a small model that is installed with the package, prove it equal and price it: the main job, at once."""
+    arguments = [MODEL, *(["--dry-run"] if output is None else ["-o", str(output)])]
+    arguments += [*(["--report", str(report)] if report else []), *(["--quiet"] if quiet else [])]
+    say(f"$ saconv-surgeon convert {' '.join(arguments)}", quiet)
+    convert.main(arguments, prog_name="saconv-surgeon convert", standalone_mode=False)
+    say("\nyour own: saconv-surgeon convert my_nets.py:build --input 1x3x224x224 -o out", quiet)
