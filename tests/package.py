@@ -1,4 +1,4 @@
-"""What ``make package`` asks of the wheel and the sdist: ``python -m tests.package dist``, in an environment that has the wheel."""
+"""What ``make package`` asks of wheel and sdist: ``python -m tests.package dist``, in an environment that has the wheel."""
 
 from __future__ import annotations
 
@@ -43,4 +43,4 @@ def check_installed(dist: Path) -> None:
 if __name__ == "__main__":
     check_contents(Path(sys.argv[1]))
     check_installed(Path(sys.argv[1]))
-    print("wheel and sdist are whole; the wheel works in a clean environment")
+    sys.stdout.write("wheel and sdist are whole; the wheel works in a clean environment\n")
