@@ -81,8 +81,8 @@ def test_moved_and_folded_it_is_a_file_that_runs_again(moved, suffix, tmp_path):
     try:
         notes = surgeon.save(folding, tmp_path / f"deform{suffix}", example_inputs=X)
     except surgeon.ModelError as error:
-        # exporters before torch 2.14 do not know the operator; ONNX Runtime's agrees to 1e-6 for one layer, and rounding in sixteen of
-        # them, one after the other, comes to more than what is let through
+        # exporters before torch 2.14 do not know the operator; ONNX Runtime's agrees to 1e-6 for one layer, but over sixteen of
+        # them rounding comes to more than what is let through
         assert suffix == ".onnx"
         assert "deform_conv2d" in str(error) or "ONNX Runtime computes something else" in str(error)
         pytest.skip(str(error))
