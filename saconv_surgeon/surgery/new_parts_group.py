@@ -23,6 +23,8 @@ RATES = ("lr", "initial_lr", "max_lr", "min_lr", "swa_lr")
 LISTS_OF_RATES = ("base_lrs", "_last_lr", "min_lrs", "max_lrs")
 """What schedulers keep of each group, to be multiplied."""
 OTHER_LISTS = ("lr_lambdas", "base_momentums", "max_momentums")
+LISTS_OF_ANYTHING = ("base_values", "_last_value")
+"""What schedulers of mmengine keep of each group: rates, if that is what the scheduler is for (``param_name``)."""
 """What they keep of each group, to be taken over."""
 
 
@@ -102,7 +104,7 @@ def _each(schedulers: Iterable[Any]) -> Iterable[Any]:
 
 
 def _check_known(scheduler: Any, groups: int) -> None:
-    known = {*LISTS_OF_RATES, *OTHER_LISTS}
+    known = {*LISTS_OF_RATES, *OTHER_LISTS, *LISTS_OF_ANYTHING}
     strange = [
         name
         for name, value in vars(scheduler).items()
@@ -120,10 +122,11 @@ def _extend(scheduler: Any, source: int, new_lr: float) -> None:
         values = getattr(scheduler, name, None)
         if isinstance(values, list) and len(values) > source:
             values.append(_times(values[source], new_lr))
-    for name in OTHER_LISTS:
+    for name in (*OTHER_LISTS, *LISTS_OF_ANYTHING):
         values = getattr(scheduler, name, None)
+        is_rate = name in LISTS_OF_ANYTHING and getattr(scheduler, "param_name", None) == "lr"
         if isinstance(values, list) and len(values) > source:
-            values.append(values[source])
+            values.append(_times(values[source], new_lr) if is_rate else values[source])
 
 
 def _times(rate: Any, factor: float) -> Any:
