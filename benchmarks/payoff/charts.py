@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from html import escape
 
-from benchmarks.payoff.paired import Difference
+from saconv_surgeon.comparing.paired_difference import Difference
 
 Row = tuple[str, Difference]
 Scale = Callable[[float], float]

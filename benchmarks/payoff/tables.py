@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.payoff.cells import RESULTS, read_cells
-from benchmarks.payoff.paired import Difference, difference
 from benchmarks.payoff.recipes import parsed
+from saconv_surgeon.comparing.paired_difference import Difference, difference
 
 PERCENT = 100.0
 Key = tuple[str, str, str]

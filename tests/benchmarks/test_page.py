@@ -3,9 +3,9 @@
 import pytest
 
 from benchmarks.payoff.page import page, picture
-from benchmarks.payoff.paired import Difference
 from benchmarks.payoff.sections.wording import verdict
 from benchmarks.payoff.tables import Results
+from saconv_surgeon.comparing.paired_difference import Difference
 
 
 def record(recipe, arm, seed, metric, **more):

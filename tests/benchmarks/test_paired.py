@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.payoff.paired import difference
+from saconv_surgeon.comparing.paired_difference import difference
 
 
 def test_mean_and_interval_by_hand():

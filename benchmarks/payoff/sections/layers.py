@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 from scipy.stats import spearmanr
 
-from benchmarks.payoff.paired import Difference
 from benchmarks.payoff.sections.wording import ALL_3
 from benchmarks.payoff.tables import PERCENT, Results, markdown, text
 from benchmarks.payoff.words import CHOICE_WORDS, PLANS, TASK_WORDS, run_tasks
+from saconv_surgeon.comparing.paired_difference import Difference
 
 RECIPE = "adamw-x3"
 QUARTER = """\

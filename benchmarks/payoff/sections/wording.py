@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from benchmarks.payoff.paired import Difference
 from benchmarks.payoff.tables import Results
 from benchmarks.payoff.words import TASK_WORDS, run_tasks
+from saconv_surgeon.comparing.paired_difference import Difference
 
 Arm = tuple[str, str]
 """A recipe and an arm."""

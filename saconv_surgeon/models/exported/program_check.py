@@ -19,6 +19,7 @@ import torch
 
 from saconv_surgeon.errors import ModelError, UntrustedError, first_line
 from saconv_surgeon.models.archive_check import check_archive
+from saconv_surgeon.models.exported.program_records import ProgramRecords
 from saconv_surgeon.models.exported.safe_expressions import is_arithmetic, is_guard
 from saconv_surgeon.models.exported.safe_operators import is_safe_operator
 from saconv_surgeon.models.exported.stored_tensors import check_inputs, check_tensors
@@ -56,14 +57,10 @@ def check_data_only(path: Path) -> None:
     try:
         if "serialized_exported_program.json" in _names(path):
             raise UntrustedError(_refusal(path, ["a layout of torch before 2.8, whose parts are pickled"]))
-        archive = torch._C.PyTorchFileReader(str(path))  # the loader's own: what it finds is what would be loaded
-        names = archive.get_all_records()
-        # if that reader fails, torch.export.load turns to Python's, which might find another table of contents
-        if [name.partition("/")[2] for name in _names(path)] != names:
-            raise ValueError("what is in it depends on who reads it")
-        if "models/model.json" in names and archive.get_record_size("models/model.json") > LARGEST_PROGRAM:
+        records = ProgramRecords(path)
+        if "models/model.json" in records.names and records.size("models/model.json") > LARGEST_PROGRAM:
             raise ValueError(f"its graph has more than {LARGEST_PROGRAM >> 20} MiB")
-        found = [finding for name in names for finding in _findings(archive, name)]
+        found = [finding for name in records.names for finding in _findings(records, name)]
     except (
         zipfile.BadZipFile,
         RuntimeError,
@@ -103,16 +100,16 @@ def _refusal(path: Path, found: list[str]) -> str:
     )
 
 
-def _findings(archive: Any, name: str) -> Iterator[str]:
-    """What is wrong with one entry. ``archive`` is a ``torch._C.PyTorchFileReader``."""
+def _findings(records: ProgramRecords, name: str) -> Iterator[str]:
+    """What is wrong with one entry."""
     if name == "models/model.json":
-        yield from _program_findings(json.loads(archive.get_record(name)))
+        yield from _program_findings(json.loads(records.read(name)))
     elif PAYLOADS.fullmatch(name):
-        config = json.loads(archive.get_record(name))
+        config = json.loads(records.read(name))
         yield from _payload_findings(config)
-        check_tensors(config, name.rpartition("/")[0], archive)
+        check_tensors(config, name.rpartition("/")[0], records)
     elif PICKLES.fullmatch(name):
-        yield from _pickle_findings(archive.get_record(name), name)
+        yield from _pickle_findings(records.read(name), name)
     elif name.startswith("data/aotinductor/"):
         yield f"compiled code ({name})"
     elif not DATA.fullmatch(name):

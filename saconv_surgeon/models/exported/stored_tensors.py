@@ -9,19 +9,21 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
+from saconv_surgeon.models.exported.program_records import ProgramRecords
+
 SPARE = 64 << 20
 """Bytes that tensors may have beyond those that are stored: masks and positions are often expanded from a few values."""
 MOST_SHARED = 16
 """How often one stored tensor may be used, on average."""
 
 
-def check_tensors(config: Mapping[str, Any], folder: str, archive: Any) -> None:
+def check_tensors(config: Mapping[str, Any], folder: str, records: ProgramRecords) -> None:
     """Checks a table of payloads before torch makes tensors of it.
 
     Args:
         config: The JSON of ``data/weights/model_weights_config.json``, or of the constants.
-        folder: The folder of its records in ``archive``, a ``torch._C.PyTorchFileReader``.
-        archive: The reader.
+        folder: The folder of its records.
+        records: Those of the archive.
 
     Raises:
         ValueError: A tensor has no values, or they are not in the archive.
@@ -38,7 +40,7 @@ def check_tensors(config: Mapping[str, Any], folder: str, archive: Any) -> None:
                 f"its tensor {name!r:.80} is on the meta device, which holds no values; export it with them"
             )
         record = str(payload["path_name"])
-        held = int(archive.get_record_size(f"{folder}/{record}"))
+        held = records.size(f"{folder}/{record}")
         wanted = _bytes_of(meta, name)
         if held == 0 and wanted:
             raise ValueError(f"its tensor {name!r:.80} has {wanted} bytes, of which none is stored")
