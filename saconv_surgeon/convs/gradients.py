@@ -90,7 +90,7 @@ def blended(small: Tensor, large: Tensor, switch: Tensor, *, guarded: bool = Tru
         mixed = large.lerp_(small, switch)
         return torch.where(switch == 1, small, mixed, out=small) if guarded else laid_out_like(mixed, small)
     alone = switch == 1
-    if torch.compiler.is_exporting() or not (torch.is_grad_enabled() or torch.jit.is_tracing()):  # type: ignore[attr-defined]
+    if _exporting() or not (torch.is_grad_enabled() or torch.jit.is_tracing()):  # type: ignore[attr-defined]
         return torch.where(alone, small, torch.lerp(large, small, switch))
     # the gradient of the switch needs the difference at a switch of 1 too, unless that is not finite
     bad = alone & ~(_finite(small) & _finite(large))
@@ -163,6 +163,11 @@ def _product(x: Tensor, weight: Tensor) -> Tensor:
     """(N, HW, C) @ (C, 1): a view of ``x`` in either memory format."""
     n, c, height, width = x.shape
     return torch.bmm(weight.reshape(1, 1, c).expand(n, 1, c), x.flatten(2)).view(n, 1, height, width)
+
+
+def _exporting() -> bool:
+    """Whether a graph without gradients is made. torch 2.10 says so inside of every ``torch.compile``, also of a training."""
+    return torch.compiler.is_exporting() and not torch.compiler.is_dynamo_compiling()
 
 
 def _by_hand(*tensors: Tensor) -> bool:

@@ -158,6 +158,7 @@ def test_which_way_is_taken_by_size(channels, side, batch, expected, monkeypatch
         assert oracle.relative_error(found, layer(x).double()) < 1e-5
 
 
+@pytest.mark.filterwarnings("ignore:.*Profiler clears events")
 def test_does_not_copy_a_large_map():
     """Of all maps of the input's size, only the output is made."""
     layer = oracle.shake(SAConv2d(64, 64, 3, padding=1, parts="contexts")).eval()

@@ -164,7 +164,7 @@ def test_models_without_weights():
         surgeon.convert(model, X)
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore:You are calling torch.compile inside")
 def test_the_branch_that_a_program_takes_is_watched():
     program = torch.export.export(Conditional(a=conv(), b=conv()).eval(), (X,))
     (site,) = surgeon.inspect(program, X)

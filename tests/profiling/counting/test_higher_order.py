@@ -10,11 +10,15 @@ from torch._higher_order_ops import map as torch_map
 from torch._higher_order_ops.out_dtype import out_dtype
 from torch._higher_order_ops.strict_mode import strict_mode
 from torch.nn.attention.flex_attention import flex_attention
+from torch.torch_version import TorchVersion
 from torch.utils.checkpoint import checkpoint
 
 import saconv_surgeon as surgeon
 from saconv_surgeon.profiling.counting import higher_order
 from tests.profiling.counting.counted import R, count
+
+SCANNED = 3 if TorchVersion(torch.__version__) >= "2.11" else 4
+"""How often torch runs the function of a scan over three steps; before 2.11 once more, to see what it gives."""
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:flex_attention called without:UserWarning", "ignore:None of the inputs have requires_grad:UserWarning"
@@ -57,7 +61,7 @@ def three_rounds(m, x):
         (inner_branch, (R(5, 4),), 5 * LARGE),
         (lambda m, x: torch_map(lambda y: m.small(y), x), (R(3, 5, 4),), 3 * 5 * SMALL),
         (three_rounds, (R(5, 4),), 3 * 5 * SMALL),
-        (lambda m, x: scan(lambda c, y: (c + 1, m.small(y)), torch.zeros(1), x), (R(3, 5, 4),), 3 * 5 * SMALL),
+        (lambda m, x: scan(lambda c, y: (c + 1, m.small(y)), torch.zeros(1), x), (R(3, 5, 4),), SCANNED * 5 * SMALL),
         (
             lambda m, x: associative_scan(lambda a, b: a @ b, x, 0, combine_mode="generic"),
             (R(2, 4, 4),),

@@ -7,6 +7,8 @@ from torch.nn import functional as F
 
 from tests.profiling.counting.counted import Call, R, count
 
+LIBRARY = torch.library.Library("surgeon_kinds", "FRAGMENT")  # its operators are there as long as it is
+
 
 @pytest.mark.parametrize("layout", [torch.strided, torch.jagged], ids=str)
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
@@ -44,12 +46,11 @@ def test_operations_on_quantised_tensors_are_listed(call, name):
     "call", [lambda lib, x: lib.alias(x), lambda lib, x: lib.overwrite(x.clone(), x)], ids=["alias", "in place"]
 )
 def test_operations_of_other_libraries_that_return_their_argument_are_listed(call):
-    library = torch.library.Library("surgeon_kinds", "FRAGMENT")
     if not hasattr(torch.ops.surgeon_kinds, "alias"):
-        library.define("alias(Tensor x) -> Tensor")
-        library.define("overwrite(Tensor(a!) x, Tensor y) -> Tensor(a!)")
-    library.impl("alias", lambda x: x, "CPU")
-    library.impl("overwrite", lambda x, y: x.copy_(y @ y), "CPU")
+        LIBRARY.define("alias(Tensor x) -> Tensor")
+        LIBRARY.define("overwrite(Tensor(a!) x, Tensor y) -> Tensor(a!)")
+        LIBRARY.impl("alias", lambda x: x, "CPU")
+        LIBRARY.impl("overwrite", lambda x, y: x.copy_(y @ y), "CPU")
     counted = count(Call(lambda x: call(torch.ops.surgeon_kinds, x)), R(3, 3))
     assert [name.partition("::")[0] for name in counted.uncounted_ops] == ["surgeon_kinds"]
 
