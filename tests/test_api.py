@@ -25,7 +25,7 @@ LAYERS = (
         "models.loading",
     ),
     *("integrations", "profiling", "comparing", "surgery", "folding", "saving", "planning", "api"),
-    *("integrations.lightning", "integrations.mmengine", "cli", "__main__"),
+    *("integrations.lightning", "integrations.mmengine", "integrations.ray", "cli", "__main__"),
 )
 """From the bottom up: a file imports from its own layer or from one before it."""
 NAMED = re.compile(r"(saconv_surgeon(?:\.\w+)+)(?::\w+)?")

@@ -1,16 +1,19 @@
 """Runs the tests on every version that is promised, one environment after the other.
 
-python -m benchmarks.versions.measure [--place FOLDER] [--keep] [--only NAME]
+python -m benchmarks.versions.measure [--place FOLDER] [--keep] [--only NAME] [--again]
 
 Each environment takes several GB and is removed when its tests have run. Results go to ``benchmarks/results/versions``.
+``--again`` runs those tests that failed, after they or what they test were mended, and says so in the results.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import os
 import platform
+import re
 import subprocess
 import tempfile
 import time
@@ -18,7 +21,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from benchmarks.versions.areas import FAILED, SKIPPED, Outcome, by_area, counts, outcomes
+from benchmarks.versions.areas import AREAS, FAILED, SKIPPED, Outcome, by_area, counts, outcomes
 from benchmarks.versions.environments import ENVIRONMENTS, ROOT, Environment, made, removed
 
 RESULTS = ROOT / "benchmarks" / "results" / "versions"
@@ -35,7 +38,9 @@ SELECTIONS = {
 RAN_TO_THE_END = (0, 1)
 """Exit codes of pytest that mean so; Ctrl-C ends one run, and its results up to there are kept."""
 NEED_LIBRARIES = ("zoo",)
-"""Arguments of each run of pytest: the tests of ``make test``, and those of models of libraries."""
+"""Selections of which tests need the libraries of models."""
+AGAIN = "again"
+"""The run of the tests that failed in the others."""
 
 
 def measured(environment: Environment, place: Path) -> dict[str, Any]:
@@ -49,16 +54,50 @@ def measured(environment: Environment, place: Path) -> dict[str, Any]:
         "python": _said(python, "import platform; print(platform.python_version())"),
         "machine": platform.machine(),
         "packages": _packages(python),
-        "commit": subprocess.run(
-            ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True
-        ).stdout.strip(),
-        "runs": {
-            name: {key: run[key] for key in ("arguments", "seconds", "counts", "whole")} for name, run in runs.items()
-        },
+        "commit": _commit(),
+        "runs": {name: _kept(run) for name, run in runs.items()},
         "areas": by_area(found),
         "failed": {o.test: o.why for o in found if o.result == FAILED},
         "skipped": dict(Counter(o.why for o in found if o.result == SKIPPED)),
     }
+
+
+def measured_again(environment: Environment, place: Path, before: dict[str, Any]) -> dict[str, Any]:
+    """``before``, the results of an earlier run, after the tests that failed in it have run once more."""
+    if not before["failed"]:
+        return before
+    python = made(environment, place)
+    arguments = ("-m", "slow or zoo or not slow", *(_selector(test) for test in before["failed"]))
+    run = _run(python, place / f"{environment.name}-again.xml", arguments)
+    result = copy.deepcopy(before)
+    for outcome in run["outcomes"]:
+        if outcome.test not in before["failed"]:
+            continue  # another of a file or a class that was asked for as a whole
+        del result["failed"][outcome.test]
+        if outcome.result == FAILED:
+            result["failed"][outcome.test] = outcome.why
+        if outcome.result == SKIPPED:
+            result["skipped"][outcome.why] = result["skipped"].get(outcome.why, 0) + 1
+        for counted in (area for name, area in result["areas"].items() if re.search(AREAS[name], outcome.test)):
+            counted[FAILED] -= 1
+            counted[outcome.result] += 1
+    about = {"arguments": f"{len(before['failed'])} tests that had failed", "commit": _commit()}
+    result["runs"][AGAIN] = {**_kept(run), **about}
+    return result
+
+
+def _selector(test: str) -> str:
+    """What pytest is asked for; a name whose parameters have letters that junit writes otherwise stands for all parameters."""
+    return test if test.isascii() and not set(test.partition("[")[2]) & set("#\\\"'") else test.partition("[")[0]
+
+
+def _kept(run: dict[str, Any]) -> dict[str, Any]:
+    return {key: run[key] for key in ("arguments", "seconds", "counts", "whole")}
+
+
+def _commit() -> str:
+    described = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
+    return described.stdout.strip()
 
 
 def _run(python: Path, junit: Path, arguments: tuple[str, ...]) -> dict[str, Any]:
@@ -110,6 +149,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--place", type=Path, help="the folder to make environments in; those that it has are used")
     parser.add_argument("--keep", action="store_true", help="do not remove environments")
+    parser.add_argument("--again", action="store_true", help="only the tests that failed before")
     parser.add_argument("--only", action="append", choices=[e.name for e in ENVIRONMENTS])
     asked = parser.parse_args()
     place = asked.place or Path(tempfile.mkdtemp(prefix="versions-"))
@@ -117,9 +157,13 @@ def main() -> None:
     for environment in ENVIRONMENTS:
         if asked.only and environment.name not in asked.only:
             continue
-        result = measured(environment, place)
+        file = RESULTS / f"{environment.name}.json"
+        if asked.again and not file.exists():
+            continue
+        before = json.loads(file.read_text(encoding="utf-8")) if asked.again else None
+        result = measured(environment, place) if before is None else measured_again(environment, place, before)
         text = json.dumps(result, indent=1, ensure_ascii=False) + "\n"
-        (RESULTS / f"{environment.name}.json").write_text(text, encoding="utf-8")
+        file.write_text(text, encoding="utf-8")
         print(environment.name, {name: run["counts"] for name, run in result["runs"].items()}, flush=True)
         if not asked.keep:
             removed(environment, place)

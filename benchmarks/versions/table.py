@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.versions.areas import AREAS, FAILED, PASSED, SKIPPED
 from benchmarks.versions.environments import ENVIRONMENTS, ROOT, Environment
-from benchmarks.versions.measure import RESULTS, SELECTIONS
+from benchmarks.versions.measure import AGAIN, RESULTS, SELECTIONS
 
 PAGE = ROOT / "docs" / "versions.md"
 NOT_RUN = "not run"
@@ -50,7 +50,7 @@ def _suite_table(results: dict[str, dict[str, Any]]) -> list[str]:
         if found is None:
             lines.append(f"| {environment.torch} | {environment.python} | {NOT_RUN} | | | | |")
             continue
-        total = {key: sum(run["counts"][key] for run in found["runs"].values()) for key in (PASSED, FAILED, SKIPPED)}
+        total = _total(found)
         packages = found["packages"]
         whole = "whole" if all(run["whole"] for run in found["runs"].values()) else "in part"
         lines.append(
@@ -58,6 +58,19 @@ def _suite_table(results: dict[str, dict[str, Any]]) -> list[str]:
             f"| {packages.get('torchvision', 'not installed')} |"
         )
     return [*lines, ""]
+
+
+def _total(found: dict[str, Any]) -> dict[str, int]:
+    """How the tests ended; those that ran again count as they did the last time."""
+    first = [run["counts"] for name, run in found["runs"].items() if name != AGAIN]
+    total = {key: sum(counts[key] for counts in first) for key in (PASSED, FAILED, SKIPPED)}
+    mended = total[FAILED] - len(found["failed"])
+    skipped = sum(found["skipped"].values()) - total[SKIPPED] if AGAIN in found["runs"] else 0
+    return {
+        PASSED: total[PASSED] + mended - skipped,
+        FAILED: len(found["failed"]),
+        SKIPPED: total[SKIPPED] + skipped,
+    }
 
 
 def _area_table(results: dict[str, dict[str, Any]]) -> list[str]:
@@ -102,7 +115,10 @@ def _detail(found: dict[str, Any]) -> list[str]:
     for name, run in found["runs"].items():
         counts = ", ".join(f"{run['counts'][result]} {result}" for result in (PASSED, FAILED, SKIPPED))
         end = "" if run["whole"] else ", stopped before the end"
-        lines.append(f"* {name} (`{('pytest ' + run['arguments']).strip()}`): {counts}, in {run['seconds']} s{end}")
+        what = f"`{('pytest ' + run['arguments']).strip()}`"
+        if name == AGAIN:
+            what = f"the {run['arguments']}, after they or what they test were mended, at {run['commit']}"
+        lines.append(f"* {name} ({what}): {counts}, in {run['seconds']} s{end}")
     if found["failed"]:
         lines += ["", "Failed:", ""]
         lines += [f"* `{test}`: {_code(why)}" for test, why in list(found["failed"].items())[:MOST_FAILURES]]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.versions import environments, table
+from benchmarks.versions import environments, measure, table
 from benchmarks.versions.areas import AREAS, Outcome, by_area, counts, outcomes
 from benchmarks.versions.environments import ENVIRONMENTS, Environment, interpreter
 
@@ -127,6 +127,34 @@ def test_the_page_says_what_failed_and_what_was_not_run():
     assert "| whole |" in table.page({oldest.name: result(120, 0)})
     for other in ENVIRONMENTS[1:]:
         assert f"| {other.torch} | {other.python} | not run |" in text
+
+
+def test_what_failed_is_run_again_and_said(monkeypatch, tmp_path):
+    oldest = ENVIRONMENTS[0]
+    names = [f"tests/saving/test_a.py::test_{i}_onnx" for i in range(4)]
+    before = result(10, 4, 1)
+    before["failed"] = dict.fromkeys(names, "AssertionError")
+    before["areas"] = by_area(
+        [*(Outcome(name, "failed") for name in names), Outcome("tests/saving/test_onnx.py::test", "passed")]
+    )
+    ended = [
+        Outcome(names[0], "passed"),
+        Outcome(names[1], "failed", "ValueError"),
+        Outcome(names[2], "skipped", "no compiler"),
+        Outcome(names[3], "passed"),
+        Outcome("tests/saving/test_a.py::test_other", "passed"),
+    ]
+    run = {"arguments": "", "seconds": 3, "counts": counts(ended), "whole": True, "outcomes": ended}
+    monkeypatch.setattr(measure, "made", lambda *a: Path("python"))
+    monkeypatch.setattr(measure, "_run", lambda *a: dict(run))
+    after = measure.measured_again(oldest, tmp_path, before)
+    assert after["failed"] == {names[1]: "ValueError"}
+    assert after["areas"]["ONNX"] == {"passed": 3, "failed": 1, "skipped": 1}
+    assert before["areas"]["ONNX"] == {"passed": 1, "failed": 4, "skipped": 0}
+    text = table.page({oldest.name: after})
+    assert "| 2.10.0+cpu | 3.11.7 | 12 | 1 | 2 |" in text
+    assert "* again (the 4 tests that had failed, after they or what they test were mended, at " in text
+    assert measure.measured_again(oldest, tmp_path, result(3, 0)) == result(3, 0)
 
 
 def test_the_page_in_docs_is_the_one_of_the_results():
