@@ -19,7 +19,6 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import nn
 
 from saconv_surgeon import api
 from saconv_surgeon.comparing.layer_use import layer_use
@@ -29,7 +28,7 @@ from saconv_surgeon.models.tree.parameter_kinds import NEW_LR, NEW_WEIGHT_DECAY
 from saconv_surgeon.records import Freedom, to_dict
 from saconv_surgeon.surgery.converted_model import Conversion
 from saconv_surgeon.surgery.new_parts_group import split_new_parts
-from saconv_surgeon.surgery.optimizer import carry_optimizer
+from saconv_surgeon.surgery.part_of_a_training import carry_part, part_of
 from saconv_surgeon.surgery.plan_file import plan_of
 from saconv_surgeon.surgery.rewriting import apply
 
@@ -76,7 +75,7 @@ class Surgery(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Converts for epoch 0, unless a checkpoint says more; sees to it that one that is loaded finds its layers."""
-        network_of(pl_module, self.network)
+        part_of(pl_module, self.network)
         if stage != "fit":
             return
         self._convert_when_loading(pl_module)
@@ -99,20 +98,18 @@ class Surgery(Callback):
                 f"the module is inside of a {type(wrapper).__name__}, which knows its parameters already; convert at epoch 0, or "
                 "save a checkpoint, convert it, and go on from there"
             )
-        before = network_of(pl_module, self.network)
+        before = part_of(pl_module, self.network)
         self._convert(pl_module)
-        after = network_of(pl_module, self.network)
+        after = part_of(pl_module, self.network)
+        rates = {"new_lr": self.new_lr, "new_weight_decay": self.new_weight_decay}
         for optimizer, schedulers in _optimizers(trainer):
-            held = {id(p) for group in optimizer.param_groups for p in group["params"]}
-            if any(id(parameter) in held for parameter in before.parameters()):
-                _carry(optimizer, pl_module, self.network, before, after)
-                self._split(pl_module, optimizer, schedulers)
+            carry_part(optimizer, pl_module, before, after, **rates, schedulers=schedulers)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Logs what each layer does with what is new, over the example inputs."""
         if self.entry is None or not self.figures:
             return
-        network = network_of(pl_module, self.network)
+        network = part_of(pl_module, self.network)
         _, inputs = opened(network, self._inputs(pl_module))
         for record in layer_use(network, inputs):
             pl_module.log_dict(_figures(record), on_step=False, on_epoch=True)
@@ -123,7 +120,7 @@ class Surgery(Callback):
             checkpoint[ENTRY] = self.entry
 
     def _convert(self, module: LightningModule) -> None:
-        network = network_of(module, self.network)
+        network = part_of(module, self.network)
         self.conversion = api.convert(network, self._inputs(module), **self.how)
         if not self.conversion.acceptable:
             raise ArtefactError(
@@ -140,7 +137,7 @@ class Surgery(Callback):
         return _moved(inputs, module.device)
 
     def _split(self, module: LightningModule, optimizer: torch.optim.Optimizer, schedulers: list[Any]) -> None:
-        network = network_of(module, self.network)
+        network = part_of(module, self.network)
         split_new_parts(
             optimizer, network, new_lr=self.new_lr, new_weight_decay=self.new_weight_decay, schedulers=schedulers
         )
@@ -185,54 +182,15 @@ def convert_as(module: LightningModule, checkpoint: Mapping[str, Any]) -> dict[s
             "the checkpoint has no record of a conversion: it was not written with the callback Surgery"
         )
     name = str(entry.get("network"))
-    network = network_of(module, name)
+    network = part_of(module, name)
     module.set_submodule(name, apply(network, plan_of(entry["plan"], Path("the checkpoint"))).train(network.training))
     return entry
-
-
-def network_of(module: LightningModule, name: str) -> nn.Module:
-    """The part of ``module`` that is converted.
-
-    Raises:
-        UsageError: There is none of that name.
-    """
-    try:
-        found: nn.Module = module.get_submodule(name)
-    except AttributeError:
-        found = module
-    if not name or found is module:
-        children = ", ".join(child for child, _ in module.named_children())
-        raise UsageError(
-            f"{type(module).__name__} has no part {name!r} to convert; give Surgery(network=…), one of: {children}"
-        )
-    return found
 
 
 def _optimizers(trainer: Trainer) -> list[tuple[torch.optim.Optimizer, list[Any]]]:
     """The trainer's optimisers, each with its schedulers."""
     configured = [config.scheduler for config in trainer.lr_scheduler_configs]
     return [(o, [s for s in configured if getattr(s, "optimizer", None) is o]) for o in trainer.optimizers]
-
-
-def _carry(
-    optimizer: torch.optim.Optimizer, module: LightningModule, name: str, before: nn.Module, after: nn.Module
-) -> None:
-    """The optimiser may also hold parameters of other parts of the module: they are the same before and after."""
-    module.set_submodule(name, before)
-    whole_before = nn.ModuleDict({"module": _Parameters(module)})
-    module.set_submodule(name, after)
-    carry_optimizer(optimizer, whole_before, nn.ModuleDict({"module": _Parameters(module)}))
-
-
-class _Parameters(nn.Module):
-    """The parts of a module at this moment, without the module."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        for name, child in module.named_children():
-            self.add_module(name, child)
-        for name, parameter in module.named_parameters(recurse=False):
-            self.register_parameter(name, parameter)
 
 
 def _figures(record: Freedom) -> dict[str, float]:

@@ -26,8 +26,7 @@ from saconv_surgeon.convs.saconv import SAConv2d
 from saconv_surgeon.errors import UsageError
 from saconv_surgeon.models.tree.parameter_kinds import NEW_LR, NEW_WEIGHT_DECAY
 from saconv_surgeon.records import Plan, to_dict
-from saconv_surgeon.surgery.new_parts_group import split_new_parts
-from saconv_surgeon.surgery.optimizer import carry_optimizer
+from saconv_surgeon.surgery.part_of_a_training import carry_part, part_of
 from saconv_surgeon.surgery.plan_file import plan_of, read_plan
 from saconv_surgeon.surgery.rewriting import apply
 
@@ -84,36 +83,13 @@ class SurgeryHook(Hook):
                 "saconv-surgeon convert, and train what it saved"
             )
         inner: nn.Module = model.module if is_model_wrapper(model) else model
-        before = _part(inner, self.network)
+        before = part_of(inner, self.network)
         after = apply(before, self.plan).train(before.training)
         inner.set_submodule(self.network, after)
         self.is_converted = True
+        rates = {"new_lr": self.new_lr, "new_weight_decay": self.new_weight_decay}
         for optimizer, schedulers in optimizers:
-            held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-            if any(id(parameter) in held for parameter in before.parameters()):
-                _carry(optimizer, inner, self.network, before, after)
-                split_new_parts(
-                    optimizer, after, new_lr=self.new_lr, new_weight_decay=self.new_weight_decay, schedulers=schedulers
-                )
-
-
-def _part(model: nn.Module, name: str) -> nn.Module:
-    try:
-        found: nn.Module = model.get_submodule(name)
-    except AttributeError:
-        found = model
-    if not name or found is model:
-        children = ", ".join(child for child, _ in model.named_children())
-        raise UsageError(f"{type(model).__name__} has no part {name!r} to convert; give network=…, one of: {children}")
-    return found
-
-
-def _carry(optimizer: torch.optim.Optimizer, model: nn.Module, name: str, before: nn.Module, after: nn.Module) -> None:
-    """The optimiser may also hold parameters of the rest of the model, which is in both."""
-    rest = nn.ModuleDict({str(i): child for i, (n, child) in enumerate(model.named_children()) if n != name})
-    carry_optimizer(
-        optimizer, nn.ModuleDict({"part": before, "rest": rest}), nn.ModuleDict({"part": after, "rest": rest})
-    )
+            carry_part(optimizer, inner, before, after, **rates, schedulers=schedulers)
 
 
 def _optimizers(runner: Any) -> list[tuple[torch.optim.Optimizer, list[Any]]]:

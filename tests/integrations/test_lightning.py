@@ -138,9 +138,7 @@ def test_figures_go_to_the_logger(tmp_path):
 
 
 def test_mistakes_are_told(tmp_path):
-    with pytest.raises(
-        surgeon.UsageError, match=r"no part 'net' to convert; give Surgery\(network=…\), one of: model, head"
-    ):
+    with pytest.raises(surgeon.UsageError, match=r"no part 'net' to convert; give network=…, one of: model, head"):
         trainer(tmp_path, Surgery(X, network="net")).fit(Module(), loader())
     with pytest.raises(surgeon.UsageError, match="give Surgery example inputs"):
         trainer(tmp_path, Surgery()).fit(Module(), loader())

@@ -11,7 +11,7 @@ import saconv_surgeon as surgeon
 from saconv_surgeon.saving.delta import TAKEN
 from saconv_surgeon.surgery.plan_file import DELTA, PLAN, REPORT, WEIGHTS
 from tests import nets, oracle
-from tests.saving.conversions import converted
+from tests.saving.conversions import Shared, converted
 
 X = nets.X
 
@@ -139,18 +139,6 @@ def test_a_model_that_was_cast_afterwards_is_written_whole(tmp_path):
     conversion.model.half()
     surgeon.save(conversion, tmp_path / "out", base="reference")
     assert_comes_back(conversion, tmp_path / "out", chain())
-
-
-class Shared(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.a = nn.Conv2d(3, 3, 3, padding=1)
-        self.b = self.a
-        self.x, self.y = nn.Conv2d(3, 3, 3), nn.Conv2d(3, 3, 3)
-        self.y.weight = self.x.weight
-
-    def forward(self, x):
-        return self.y(self.x(self.b(self.a(x))))
 
 
 class CastsItsState(nn.Module):

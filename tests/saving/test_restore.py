@@ -11,7 +11,7 @@ from torch import nn
 
 import saconv_surgeon as surgeon
 from tests import nets, oracle
-from tests.saving.conversions import converted
+from tests.saving.conversions import Shared, converted
 
 
 def test_restored_model_gives_the_same_outputs_after_training(tmp_path):
@@ -48,17 +48,6 @@ def test_channels_last_comes_back(tmp_path):
 
 
 def test_shared_tensors_survive(tmp_path):
-    class Shared(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.a = nn.Conv2d(3, 3, 3, padding=1)
-            self.b = self.a
-            self.x, self.y = nn.Conv2d(3, 3, 3), nn.Conv2d(3, 3, 3)
-            self.y.weight = self.x.weight
-
-        def forward(self, x):
-            return self.y(self.x(self.b(self.a(x))))
-
     conversion = converted(Shared())
     oracle.shake(conversion.model.a)
     surgeon.save(conversion, tmp_path / "out")
