@@ -82,6 +82,8 @@ def tried(seed: int) -> str:
             y = model(x)
     except (RuntimeError, ValueError):
         return "the model itself does not run"
+    if y.shape[1:].numel() == 1 and any(isinstance(layer, nn.GroupNorm) for layer in model):
+        return "a norm of single values, which makes noise of any rounding"
     if not close(y, copied(model)(x.double()).detach(), x.dtype):
         return "torch's own output is wrong"
     try:
@@ -92,7 +94,10 @@ def tried(seed: int) -> str:
         return f"refused: {conversion.plan.sites[0].reason_code}"
     other = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed)).to(x)
     with torch.no_grad():
-        same = torch.equal(conversion.model(other), model(other))
+        plain = model(other)
+        same = torch.equal(conversion.model(other), plain)
+    if not close(plain, copied(model)(other.double()).detach(), x.dtype):
+        return "torch's own output is wrong"
     if conversion.equivalence is not None and conversion.equivalence.bit_equal and not same:
         return "WRONG at rest: not equal to the bit, as was said"
     return moved(conversion.model, x, seed)

@@ -10,10 +10,10 @@ from torch import Tensor, fx, nn
 
 from saconv_surgeon.convs.affine import Affine
 from saconv_surgeon.convs.converted import as_one_node
+from saconv_surgeon.convs.failing_geometries import run
 from saconv_surgeon.convs.geometry import Centres, check_size, narrow_padding, smallest_padded
 from saconv_surgeon.convs.gradients import as_dtype, blended, can_look_at, is_finite, shifted, spatial_mean
 from saconv_surgeon.convs.guarded_layers import WithoutWeight
-from saconv_surgeon.convs.half_precision import run
 from saconv_surgeon.convs.memory_format import laid_out_like
 from saconv_surgeon.convs.switch import switch_at
 from saconv_surgeon.convs.weight_readers import has_run, note_reader

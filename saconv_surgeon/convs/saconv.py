@@ -17,11 +17,11 @@ from saconv_surgeon.convs.affine import Affine, remainder
 from saconv_surgeon.convs.aws import ConvAWS2d
 from saconv_surgeon.convs.context import GlobalContext
 from saconv_surgeon.convs.converted import ACTIVATION, BLOCK_PARTS, NORM, as_one_node
+from saconv_surgeon.convs.failing_geometries import convolve
 from saconv_surgeon.convs.foldable import FoldableSAConv2d
 from saconv_surgeon.convs.folded import carry_attributes
 from saconv_surgeon.convs.geometry import Centres, check_size, pair, smallest_map, wide_dilation, wide_padding
 from saconv_surgeon.convs.gradients import as_dtype, blended, can_look_at, is_finite, shifted, spatial_mean
-from saconv_surgeon.convs.half_precision import convolve, runs_in_half
 from saconv_surgeon.convs.kernel_guard import guard
 from saconv_surgeon.convs.memory_format import laid_out_like
 from saconv_surgeon.convs.saconv_parts import Parts, fit_to_parts, has_branches, has_contexts, parse_parts
@@ -242,8 +242,6 @@ class SAConv2d(FoldableSAConv2d):
             ValueError: The map is too small for the padding mode.
         """
         dilation = wide_dilation(self)
-        if self.padding_mode == "zeros" and self.padding == "same" and not runs_in_half(x):
-            return F.conv2d(x, weight, self.bias, 1, "same", dilation, self.groups)
         padding = wide_padding(self)
         if self.padding_mode != "zeros":
             check_size(smallest_map(self), x, self)
