@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dis
+import re
+from collections.abc import Iterator
 from functools import cache
 from types import CodeType
+from typing import Any, NamedTuple
 
 METADATA = frozenset(
     "shape size ndim dim numel nelement stride dtype device layout is_cuda is_meta is_contiguous is_floating_point get_device "
@@ -13,6 +16,8 @@ METADATA = frozenset(
 """What a tensor says or does without its values."""
 COLLECTING = ("LIST_APPEND", "SET_ADD", "YIELD_VALUE", "RETURN_VALUE")
 """Handing the tensor on, as parameter groups are made."""
+TWO_AT_ONCE = re.compile(r"((?:LOAD|STORE)_FAST(?:_BORROW)?)_((?:LOAD|STORE)_FAST(?:_BORROW)?)")
+"""Instructions on two variables."""
 
 
 @cache
@@ -22,7 +27,7 @@ def reads_values(code: CodeType, at: int) -> bool:
     Asking whether there is one, setting a flag and collecting it are no reading. Of a tensor that is stored in a variable, it is
     what is done with that first.
     """
-    instructions = [each for each in dis.get_instructions(code) if each.opname not in ("CACHE", "NOP", "PRECALL")]
+    instructions = [each for each in _steps(code) if each.opname not in ("CACHE", "NOP", "PRECALL")]
     before = [each.argval for each in instructions if each.offset < at][-4:]
     if "hasattr" in before or "isinstance" in before:
         return False
@@ -34,11 +39,29 @@ def reads_values(code: CodeType, at: int) -> bool:
     return not _asks_for_none(after) and _values(after)
 
 
-def _values(after: list[dis.Instruction]) -> bool:
+class _Step(NamedTuple):
+    """An instruction that does one thing."""
+
+    opname: str
+    argval: Any
+    offset: int
+
+
+def _steps(code: CodeType) -> Iterator[_Step]:
+    """The instructions of ``code``; those that do two things at once, as Python has them from 3.13 on, are two."""
+    for each in dis.get_instructions(code):
+        both = TWO_AT_ONCE.fullmatch(each.opname)
+        if both is None or not isinstance(each.argval, tuple):
+            yield _Step(each.opname, each.argval, each.offset)
+        else:
+            yield from (_Step(name, value, each.offset) for name, value in zip(both.groups(), each.argval, strict=True))
+
+
+def _values(after: list[_Step]) -> bool:
     return not after or not (after[0].argval in METADATA or after[0].opname in COLLECTING)
 
 
-def _asks_for_none(after: list[dis.Instruction]) -> bool:
+def _asks_for_none(after: list[_Step]) -> bool:
     """Whether the tensor is only compared with None, or with nothing."""
     if (after and "JUMP_IF" in after[0].opname) or (after and after[0].opname in ("TO_BOOL", "UNARY_NOT")):
         return True
