@@ -19,8 +19,9 @@ AREAS = {
     ".pt2": r"^tests/models/exported/|pt2|_program|_export",
     "ONNX": r"onnx",
     "AOTI": r"aoti",
-    "Ultralytics": r"^tests/integrations/|ultralytics|yolo",
-    "transformers": r"transformers",
+    "Ultralytics": r"ultralytics|yolo|"
+    r"^tests/integrations/test_(flop_counts|loading|mixed_models|model_checks|registration|trainer_op)",
+    "transformers": r"transformers|^tests/integrations/test_hub_mixin",
     "torchvision": r"torchvision|\[real",
 }
 """By area, a pattern that the id of each of its tests matches. A test can belong to several."""

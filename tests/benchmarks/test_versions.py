@@ -65,6 +65,7 @@ def test_what_pytest_wrote_is_read(junit):
         ("tests/models/exported/test_program_check.py::test_a", {".pt2"}),
         ("tests/saving/test_folded_files.py::test_sizes[fast.onnx]", {"fold", "ONNX"}),
         ("tests/integrations/test_loading.py::test_a", {"Ultralytics"}),
+        ("tests/integrations/transformers/test_trainer.py::test_a", {"transformers"}),
         ("tests/zoo/test_slice.py::test_small_models_of_transformers[Yolos]", {"transformers"}),
         ("tests/records/test_gates.py::test_a", set()),
     ],
