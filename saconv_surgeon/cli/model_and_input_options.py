@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, get_args
+from typing import get_args
 
 import click
 
@@ -61,7 +61,9 @@ class TrainedModelOptions:
     base: str | None = _base()
     base_weights: Path | None = _base_weights()
     trust: bool = _trust()
-    pretrained: ClassVar[bool] = False
+    pretrained: bool = _pretrained(
+        help="With its library's published weights, if MODEL is a folder that --delta wrote."
+    )
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ import ray
 from ray import tune
 from torch import nn
 
-from saconv_surgeon.comparing.sweep import summarised
+from saconv_surgeon.comparing.sweep_summary import summarised
 from saconv_surgeon.errors import UsageError, first_line
 from saconv_surgeon.models.loading.in_memory import opened
 from saconv_surgeon.planning.plan_latency import plan_latency

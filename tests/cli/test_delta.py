@@ -99,6 +99,7 @@ def test_published_weights_are_not_fetched_unasked(delta):
     asked = run("profile", delta, *QUICK)
     assert asked.exit_code == 2
     assert "give --pretrained to use them" in asked.stderr
+    assert "--pretrained" in run("fold", "--help").stdout  # every command that says so takes it
 
 
 def test_a_conversion_that_was_cast(tmp_path):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from saconv_surgeon.comparing.sweep import summarised
+from saconv_surgeon.comparing.sweep_summary import summarised
 from saconv_surgeon.records import LatencyRatio
 from saconv_surgeon.records.sweep import SweepTrial
 from saconv_surgeon.report.commands.sweep import front, sweep_report

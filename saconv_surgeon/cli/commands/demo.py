@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -25,6 +26,6 @@ def demo(output: Path | None, report: Path | None, quiet: bool) -> None:
     """Convert a small model that is installed with the package, prove it equal and price it: the main job, at once."""
     arguments = [MODEL, *(["--dry-run"] if output is None else ["-o", str(output)])]
     arguments += [*(["--report", str(report)] if report else []), *(["--quiet"] if quiet else [])]
-    say(f"$ saconv-surgeon convert {' '.join(arguments)}", quiet)
+    say(f"$ saconv-surgeon convert {shlex.join(arguments)}", quiet)
     convert.main(arguments, prog_name="saconv-surgeon convert", standalone_mode=False)
     say("\nyour own: saconv-surgeon convert my_nets.py:build --input 1x3x224x224 -o out", quiet)
