@@ -23,12 +23,13 @@ from saconv_surgeon.errors import (
     first_line,
     raised_as,
 )
+from saconv_surgeon.integrations.load_with_layers import load_with_layers
 from saconv_surgeon.models.exported.guarded_run import run_guarded
 from saconv_surgeon.models.exported.read_program import Program, program_of_script
 from saconv_surgeon.models.loading.factories import is_place, split_factory
 from saconv_surgeon.models.loading.input_spec import NoInputsError, make_inputs, offered_inputs
 from saconv_surgeon.models.loading.libraries.known_libraries import split_library
-from saconv_surgeon.models.loading.model_spec import LoadedModel, load_model
+from saconv_surgeon.models.loading.model_spec import LoadedModel
 from saconv_surgeon.models.loading.offered_factories import offered_by
 from saconv_surgeon.models.loading.users_code import process_kept
 from saconv_surgeon.models.running.abstract import drop_weights, faked, is_abstract, without_weights
@@ -171,7 +172,7 @@ def _load(spec: str, source: ModelOptions | TrainedModelOptions, seed: int) -> L
     folder = Path(spec)
     is_package = bool(offered_by(folder / "__init__.py")) and not is_place(conversion_file(folder, PLAN), Path.is_file)
     if is_package or not is_place(folder, Path.is_dir):
-        return load_model(spec, weights=source.weights, trust=source.trust, pretrained=source.pretrained)
+        return load_with_layers(spec, weights=source.weights, trust=source.trust, pretrained=source.pretrained)
     return load_saved(spec, source, seed)
 
 

@@ -14,11 +14,12 @@ from torch import nn
 
 from saconv_surgeon.cli.model_and_input_options import ModelOptions, TrainedModelOptions
 from saconv_surgeon.errors import ArtefactError, ModelError, UntrustedError, UsageError, visible
+from saconv_surgeon.integrations.load_with_layers import load_with_layers
 from saconv_surgeon.models.loading.code_places import leave_working_folder
 from saconv_surgeon.models.loading.factories import is_place
 from saconv_surgeon.models.loading.input_spec import are_sizes, make_inputs
 from saconv_surgeon.models.loading.libraries.known_libraries import split_library
-from saconv_surgeon.models.loading.model_spec import LoadedModel, is_data, load_model
+from saconv_surgeon.models.loading.model_spec import LoadedModel, is_data
 from saconv_surgeon.models.loading.users_code import barred
 from saconv_surgeon.models.loading.weight_files import read_weights
 from saconv_surgeon.models.loading.weight_fitting import fit_weights
@@ -89,7 +90,7 @@ def _original(
     if is_place(Path(base), Path.is_dir):
         raise ModelError(f"the base of {folder} is the folder {base}; give the original model as --base MODEL")
     weights = _base_weights(folder, plan, source) if with_weights else None
-    load = partial(load_model, weights=weights, trust=source.trust, pretrained=with_weights and source.pretrained)
+    load = partial(load_with_layers, weights=weights, trust=source.trust, pretrained=with_weights and source.pretrained)
     vouched_for = source.base or source.trust
     original = load(base) if vouched_for else _load_named_by_plan(base, content.get("seal"), folder, load)
     if with_weights:

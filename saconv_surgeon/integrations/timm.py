@@ -5,28 +5,29 @@
     from saconv_surgeon.integrations import timm as surgical_timm
 
     surgical_timm.save_for_hf(conversion.model, "converted")  # config.json names the converted layers
-    model = surgical_timm.create_model("local-dir:converted", pretrained=True)  # or hf-hub:you/converted
+    model = timm.create_model("local-dir:converted", pretrained=True)  # or hf-hub:you/converted
 
-timm's own ``create_model`` refuses such weights, since their names are not those of its model.
+Without the import, timm's ``create_model`` refuses such weights, since their names are not those of its model.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import RLock
 from typing import Any
 
 import timm
-from timm.models import _builder
+from timm.models import _builder, _factory
 from timm.models import save_for_hf as stock_save_for_hf
 from timm.models._hub import download_from_hf
 from torch import nn
 
 from saconv_surgeon.convs.kernel_guard import guard
 from saconv_surgeon.integrations.layers_in_models import RECORD, Surgery, convert_in_place, read_layers, written_layers
+from saconv_surgeon.integrations.patching import wrap
 
 SOURCES = ("local-dir:", "hf-hub:", "hf_hub:")
 _building = RLock()
@@ -42,37 +43,32 @@ def save_for_hf(model: nn.Module, folder: str | Path, **options: Any) -> None:
     stock_save_for_hf(model, str(folder), model_config=settings, **options)
 
 
-def create_model(name: str, pretrained: bool = False, **options: Any) -> nn.Module:
-    """timm's ``create_model``, also for ``local-dir:FOLDER`` and ``hf-hub:OWNER/NAME`` that :func:`save_for_hf` wrote.
+def _with_layers(stock: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+    def create_model(model_name: str, pretrained: bool = False, *args: Any, **options: Any) -> nn.Module:
+        layers = _recorded(model_name, options.get("cache_dir"))
+        if not layers:
+            return stock(model_name, pretrained, *args, **options)
+        checkpoint = options.pop("checkpoint_path", "")
+        with _building, _converting(layers):
+            model = stock(model_name, pretrained, *args, **options)
+        if not pretrained:
+            convert_in_place(model, layers)
+        guard(model)
+        if checkpoint:
+            timm.models.load_checkpoint(model, checkpoint)
+        return model
 
-    Args:
-        name: As for timm.
-        pretrained: With the weights in the folder or repository; otherwise the layers are there, and their weights are fresh.
-        **options: As for timm. ``checkpoint_path`` is loaded into the converted model.
-
-    Raises:
-        UsageError: The folder names converted layers that cannot be made.
-    """
-    layers = _recorded(name)
-    if not layers:
-        return timm.create_model(name, pretrained=pretrained, **options)
-    checkpoint = options.pop("checkpoint_path", "")
-    with _building, _converting(layers):
-        model = timm.create_model(name, pretrained=pretrained, **options)
-    if not pretrained:
-        convert_in_place(model, layers)
-    guard(model)
-    if checkpoint:
-        timm.models.load_checkpoint(model, checkpoint)
-    return model
+    return create_model
 
 
-def _recorded(name: str) -> Surgery:
+def _recorded(name: str, cache: str | Path | None) -> Surgery:
     source = next((prefix for prefix in SOURCES if name.startswith(prefix)), None)
     if source is None:
         return {}
     place = name.removeprefix(source)
-    file = Path(place) / "config.json" if source == "local-dir:" else Path(download_from_hf(place, "config.json"))
+    file = (
+        Path(place) / "config.json" if source == "local-dir:" else Path(download_from_hf(place, "config.json", cache))
+    )
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -94,3 +90,7 @@ def _converting(layers: Surgery) -> Iterator[None]:
         yield
     finally:
         _builder.load_pretrained = stock
+
+
+for _owner in (timm, timm.models, _factory):
+    wrap(_owner, "create_model", _with_layers)

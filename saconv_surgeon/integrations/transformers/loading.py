@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 import torch
+import transformers
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING, register_quantization_config, register_quantizer
@@ -23,6 +24,9 @@ from saconv_surgeon.convs.targets.recipe import Recipe
 from saconv_surgeon.errors import ArtefactError
 from saconv_surgeon.integrations.hugging_face_record import METHOD, recorded_layers
 from saconv_surgeon.integrations.layers_in_models import convert_in_place, converted_layers, convolution_at
+
+BEFORE_5 = transformers.__version__.partition(".")[0] == "4"
+HALF = (torch.float16, torch.bfloat16)
 
 
 class SurgeryConfig(QuantizationConfigMixin):
@@ -43,6 +47,15 @@ class SurgeryLoader(HfQuantizer):
     requires_calibration = False
 
     dtype: torch.dtype | None = None
+    whole_dtype: torch.dtype | None = None
+
+    def update_dtype(self, dtype: torch.dtype) -> torch.dtype:
+        """As it is. transformers 4 would cast all weights to it while it loads them: there they are loaded in float32, and the
+        whole model is cast in the end."""
+        if BEFORE_5 and dtype in HALF:
+            self.whole_dtype = dtype
+            return torch.float32
+        return dtype
 
     def preprocess_model(
         self,
@@ -60,7 +73,7 @@ class SurgeryLoader(HfQuantizer):
         """
         put_layers_in(model, recorded_layers(model.config))
         is_offloaded = isinstance(device_map, Mapping) and "disk" in device_map.values()
-        if dtype in (torch.float16, torch.bfloat16) and not is_offloaded:
+        if dtype in HALF and not is_offloaded:
             self.dtype = dtype
             for _, layer in converted_layers(model):
                 layer.float()
@@ -70,11 +83,22 @@ class SurgeryLoader(HfQuantizer):
         for _, layer in converted_layers(model):
             layer.to(self.dtype)
             _load_whole(layer)
+        if self.whole_dtype is not None:
+            nn.Module.to(
+                model, self.whole_dtype
+            )  # accelerate's own refuses models with parts elsewhere, since they may move
+            model.config.dtype = self.whole_dtype
         guard(model)
         with suppress(AttributeError):
             del model.hf_quantizer
         model.config.quantization_config = {"quant_method": METHOD}
         return model
+
+    def _process_model_before_weight_loading(self, model: PreTrainedModel, **kwargs: Any) -> None:
+        """Abstract in transformers 4; :meth:`preprocess_model` has done it."""
+
+    def _process_model_after_weight_loading(self, model: PreTrainedModel, **kwargs: Any) -> None:
+        """Abstract in transformers 4; :meth:`postprocess_model` does it."""
 
     def is_serializable(self, *args: Any, **kwargs: Any) -> bool:
         """``save_pretrained`` works."""

@@ -10,8 +10,9 @@ from torch import nn
 
 import saconv_surgeon as surgeon
 from tests import oracle
+from tests.cli.running import run
 
-transformers = pytest.importorskip("transformers", minversion="5")
+transformers = pytest.importorskip("transformers", minversion="4.50")
 from transformers import AutoModel, AutoModelForImageClassification, ResNetConfig  # noqa: E402
 from transformers import ResNetForImageClassification as ResNet  # noqa: E402
 
@@ -96,7 +97,7 @@ def test_another_dtype_is_what_casting_gives(tmp_path, dtype):
     found = ResNet.from_pretrained(tmp_path, dtype=dtype)
     assert_same(found, model.to(dtype))
     found.save_pretrained(tmp_path / "cast")
-    again = ResNet.from_pretrained(tmp_path / "cast")
+    again = ResNet.from_pretrained(tmp_path / "cast", dtype="auto")
     assert again.dtype is dtype
     assert_same(again, found)
 
@@ -193,3 +194,11 @@ def test_a_quantisation_of_the_users_own_stays():
     assert conversion.model.config.saconv_surgeon
     back = surgeon.revert(conversion.model)
     assert back.config.quantization_config == {"quant_method": "other"}
+
+
+@pytest.mark.parametrize("options", [[], ["--pretrained"]])
+def test_a_folder_on_the_command_line_keeps_its_layers(tmp_path, options):
+    converted().save_pretrained(tmp_path)
+    seen = run("inspect", f"transformers:{tmp_path}", *options, "--input", "1x3x64x64", "--json", "-")
+    sites = json.loads(seen.stdout)["sites"]
+    assert sum("already" in (site["reason"] or "") for site in sites) == len(layers(converted()))

@@ -6,7 +6,7 @@ from torch import nn
 
 import saconv_surgeon as surgeon
 
-pytest.importorskip("transformers", minversion="5")
+pytest.importorskip("transformers", minversion="4.50")
 from huggingface_hub import ModelCard
 from transformers import ResNetForImageClassification as ResNet
 

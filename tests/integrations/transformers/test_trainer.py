@@ -5,11 +5,12 @@ import torch
 
 import saconv_surgeon as surgeon
 
-pytest.importorskip("transformers", minversion="5")
+pytest.importorskip("transformers", minversion="4.50")
 pytest.importorskip("accelerate")
 from transformers import AutoModelForImageClassification as Auto
 from transformers import Trainer, TrainingArguments
 
+from saconv_surgeon.integrations.transformers.loading import BEFORE_5
 from tests.integrations.transformers.test_from_pretrained import X, assert_same, converted, resnet
 
 
@@ -54,6 +55,8 @@ def test_a_training_is_resumed_and_its_checkpoints_load(tmp_path):
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_device_maps(tmp_path, places, dtype):
+    if BEFORE_5 and isinstance(places, dict) and places.get("resnet.encoder") == "disk":
+        pytest.skip("transformers 4 does not bring buffers back from the disk, and says so")
     model = converted()
     model.save_pretrained(tmp_path)
     found = Auto.from_pretrained(tmp_path, device_map=places, dtype=dtype, offload_folder=str(tmp_path / "off"))
