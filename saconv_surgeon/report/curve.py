@@ -16,10 +16,11 @@ class Mark:
 
 @dataclass(frozen=True)
 class Curve:
-    """Points in ascending order of x, what the axes are, and points to be pointed out."""
+    """Points in ascending order of x, what the axes are, and points to be pointed out. ``x_prefix`` stands before values of x."""
 
     title: str
     x_label: str
     y_label: str
     points: tuple[tuple[float, float], ...]
     marks: tuple[Mark, ...] = ()
+    x_prefix: str = "×"

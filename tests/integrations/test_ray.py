@@ -1,5 +1,6 @@
 """A sweep on a real, local Ray."""
 
+import csv
 import json
 
 import pytest
@@ -7,12 +8,27 @@ import torch
 from torch import nn
 
 import saconv_surgeon as surgeon
+from saconv_surgeon.records import Timing
 
-pytestmark = [pytest.mark.zoo, pytest.mark.filterwarnings("default")]
+pytestmark = [
+    pytest.mark.zoo,
+    pytest.mark.filterwarnings("default"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),  # Ray's own processes
+]
 pytest.importorskip("ray.tune")
-from saconv_surgeon.integrations.ray import Case, sweep, write  # noqa: E402
+import ray  # noqa: E402
+
+from saconv_surgeon.integrations.ray import Case, profile_all, sweep, write, write_profiles  # noqa: E402
 
 X = torch.randn(2, 3, 24, 24, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def session():
+    """One Ray for all tests: starting it takes longer than what they do with it."""
+    ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
 
 
 def build():
@@ -115,3 +131,47 @@ def test_mistakes_are_told(tmp_path, plans, seeds, message):
     with pytest.raises(surgeon.UsageError, match=message):
         sweep(lambda case: {}, dict.fromkeys(plans, plan), tmp_path / "sweep", metric="accuracy", seeds=seeds)
     assert not (tmp_path / "sweep").exists()
+
+
+def fails():
+    raise ValueError("no such architecture")
+
+
+def test_candidates_are_profiled_as_one_by_one(tmp_path):
+    candidates = {"small": build, "broken": fails, "by name": f"{__file__}:build"}
+    found = profile_all(candidates, tmp_path / "candidates", example_inputs=X, timing=None)
+    small, broken, named = found.candidates
+    assert [c.name for c in found.candidates] == list(candidates)
+    wanted = surgeon.profile(build(), X, name="small", timing=None)
+    assert small.profile.layers == wanted.layers
+    assert (small.profile.macs, small.profile.parameters) == (
+        2 * 24 * 24 * (3 * 8 + 8 * 8) * 9,
+        3 * 8 * 9 + 8 * 8 * 9 + 16,
+    )
+    assert (named.profile.macs, named.profile.flops) == (wanted.macs, wanted.flops)
+    assert broken.profile is None
+    assert broken.error == "ValueError: no such architecture"
+
+    again = profile_all(candidates | {"broken": build}, tmp_path / "candidates", example_inputs=X, timing=None)
+    assert again.candidates[1].profile.macs == wanted.macs
+    assert again.candidates[0] == small
+    with pytest.raises(surgeon.UsageError, match="holds another sweep"):
+        profile_all(candidates, tmp_path / "candidates", example_inputs=X[:1], timing=None)
+    with pytest.raises(surgeon.UsageError, match="no candidate"):
+        profile_all([], tmp_path / "none")
+
+
+def test_the_report_of_candidates(tmp_path):
+    candidates = {"one": build, "two": build, "broken": fails}
+    timing = Timing(budget_s=0.2, per_layer=False)
+    found = profile_all(candidates, tmp_path / "candidates", example_inputs="2x3x24x24", timing=timing)
+    for suffix in (".html", ".md", ".csv", ".svg", ".json"):
+        write_profiles(found, tmp_path / f"candidates{suffix}")
+    page = (tmp_path / "candidates.html").read_text()
+    assert "Latency against MACs" in page
+    assert "broken could not be profiled: ValueError: no such architecture" in page
+    rows = list(csv.DictReader((tmp_path / "candidates.csv").read_text().splitlines()))
+    assert [row["model"] for row in rows] == ["one", "two", "broken"]
+    assert float(rows[0]["median_s"]) > 0
+    assert rows[2]["macs"] == ""
+    assert json.loads((tmp_path / "candidates.json").read_text())["schema"] == "saconv-surgeon/profiles/1"

@@ -38,11 +38,11 @@ def drawn(curve: Curve) -> Drawn:
     xs = [x for x, _ in curve.points] + [m.x for m in curve.marks]
     ys = [0.0, *(y for _, y in curve.points), *(m.y for m in curve.marks)]
     x_of, y_of = _scale(xs, LEFT, WIDTH - RIGHT), _scale(ys, HEIGHT - BOTTOM, TOP)
-    path = "M" + "L".join(f"{x_of(x):.4g} {y_of(y):.4g}" for x, y in curve.points)
+    places = "L".join(f"{x_of(x):.4g} {y_of(y):.4g}" for x, y in curve.points)
     return Drawn(
         curve,
-        path,
-        tuple(Tick(x_of(x), f"×{x:g}") for x in ticks(min(xs), max(xs))),
+        f"M{places}" if places else "",
+        tuple(Tick(x_of(x), f"{curve.x_prefix}{x:g}") for x in ticks(min(xs), max(xs))),
         tuple(Tick(y_of(y), f"{y:g}") for y in ticks(min(ys), max(ys))),
         tuple(Mark(x_of(m.x), y_of(m.y), m.name) for m in curve.marks),
     )

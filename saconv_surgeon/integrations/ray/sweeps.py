@@ -1,4 +1,4 @@
-"""A sweep over plans, recipes and seeds on Ray Tune, which schedules, places and resumes the trainings.
+"""A sweep over plans, recipes and seeds.
 
 ::
 
@@ -19,31 +19,23 @@ Each plan is compared with the untouched model that the same recipe trained from
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import ray
-from ray import tune
 from torch import nn
 
 from saconv_surgeon.comparing.sweep_summary import summarised
-from saconv_surgeon.errors import UsageError, first_line
+from saconv_surgeon.errors import UsageError
+from saconv_surgeon.integrations.ray.trials import check_folder, reason_of, run_trials, write_report
 from saconv_surgeon.models.loading.in_memory import opened
 from saconv_surgeon.planning.plan_latency import plan_latency
 from saconv_surgeon.records import Plan, to_dict
 from saconv_surgeon.records.sweep import UNTOUCHED, Direction, Sweep, SweepTrial
 from saconv_surgeon.report.commands.sweep import sweep_report
-from saconv_surgeon.report.formats import FORMATS
-from saconv_surgeon.saving.atomic import write_json, writing
 from saconv_surgeon.surgery.plan_file import read_plan
 from saconv_surgeon.surgery.rewriting import apply
-
-RUN, CASES = "ray", "cases.json"
-"""In the folder of a sweep: what Ray keeps of it, and which cases it has."""
 
 
 @dataclass(frozen=True)
@@ -104,13 +96,16 @@ def sweep(
     known = {name: plan if isinstance(plan, Plan) else read_plan(Path(plan)) for name, plan in plans.items()}
     cases = _cases(known, recipes or {"": {}}, tuple(seeds))
     place = Path(folder).absolute()
-    _check_folder(place, cases)
+    check_folder(
+        place,
+        {key: {"plan": None if c.plan is None else to_dict(c.plan), "recipe": c.recipe} for key, c in cases.items()},
+    )
     latencies = {}
     if model is not None:
         original, inputs = opened(model, example_inputs)
         latencies = {name: plan_latency(original, inputs, plan) for name, plan in known.items()}
-    with _session():
-        results = _tuner(train, cases, place, resources or {"cpu": 1}, at_once, metric, mode).fit()
+    trainable = _trainable(train, cases, metric)
+    results = run_trials(trainable, list(cases), place, resources or {"cpu": 1}, at_once)
     trials = sorted(
         (_trial(result, cases, metric) for result in results), key=lambda trial: list(cases).index(_key(trial))
     )
@@ -124,15 +119,7 @@ def write(found: Sweep, path: str | Path, name: str = "sweep") -> None:
         UsageError: A suffix that is none of these.
         ModelError: The file cannot be written.
     """
-    path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix not in (".json", *FORMATS):
-        raise UsageError(f"{path} is of no known kind; its name ends in {', '.join((*FORMATS, '.json'))}")
-    with writing(path) as part:
-        if suffix == ".json":
-            write_json(part, to_dict(found))
-        else:
-            part.write_text(FORMATS[suffix].render(sweep_report(found, name)), encoding="utf-8")
+    write_report(path, to_dict(found), sweep_report(found, name))
 
 
 def _cases(
@@ -151,57 +138,22 @@ def _cases(
     return {case.key: case for case in made}
 
 
-def _check_folder(place: Path, cases: Mapping[str, Case]) -> None:
-    """Writes down the cases of a new sweep, and compares those of one that goes on."""
-    file = place / CASES
-    wanted = {
-        key: {"plan": None if c.plan is None else to_dict(c.plan), "recipe": c.recipe} for key, c in cases.items()
-    }
-    wanted = json.loads(json.dumps(wanted, default=str))
-    if not file.exists():
-        place.mkdir(parents=True, exist_ok=True)
-        with writing(file) as part:
-            write_json(part, wanted)
-        return
-    found = json.loads(file.read_text(encoding="utf-8"))
-    different = [key for key in {**found, **wanted} if found.get(key) != wanted.get(key)]
-    if different:
-        raise UsageError(
-            f"{place} holds another sweep ({len(different)} cases differ, first {sorted(different)[0]!r}); give another folder"
-        )
-
-
-def _tuner(
-    train: Callable[[Case], Mapping[str, float]],
-    cases: Mapping[str, Case],
-    place: Path,
-    resources: Mapping[str, float],
-    at_once: int,
-    metric: str,
-    mode: Direction,
-) -> Any:
-    def run(config: dict[str, str]) -> dict[str, float]:
-        case = cases[config["case"]]
-        figures = {name: float(value) for name, value in train(case).items()}
+def _trainable(
+    train: Callable[[Case], Mapping[str, float]], cases: Mapping[str, Case], metric: str
+) -> Callable[[str], Mapping[str, Any]]:
+    def run(key: str) -> dict[str, float]:
+        figures = {name: float(value) for name, value in train(cases[key]).items()}
         if metric not in figures:
             raise ValueError(f"train() returned {sorted(figures)}, and {metric!r} is not among them")
         return figures
 
-    trainable = tune.with_resources(run, dict(resources))
-    if tune.Tuner.can_restore(str(place / RUN)):
-        return tune.Tuner.restore(str(place / RUN), trainable, resume_unfinished=True, restart_errored=True)
-    return tune.Tuner(
-        trainable,
-        param_space={"case": tune.grid_search(list(cases))},
-        tune_config=tune.TuneConfig(metric=metric, mode=mode, max_concurrent_trials=at_once or None),
-        run_config=tune.RunConfig(name=RUN, storage_path=str(place), verbose=0),
-    )
+    return run
 
 
 def _trial(result: Any, cases: Mapping[str, Case], metric: str) -> SweepTrial:
     case = cases[result.config["case"]]
     figures = result.metrics or {}
-    error = None if result.error is None else _why(result.error)
+    error = None if result.error is None else reason_of(result.error)
     value = figures.get(metric) if error is None else None
     own = {
         name: value
@@ -211,24 +163,5 @@ def _trial(result: Any, cases: Mapping[str, Case], metric: str) -> SweepTrial:
     return SweepTrial(case.name, case.recipe_name, case.seed, value, own, figures.get("time_total_s"), error)
 
 
-def _why(error: BaseException) -> str:
-    """The last line of what the training raised, in whose text Ray has the traceback of its process."""
-    lines = [line for line in str(error).strip().splitlines() if line.strip()]
-    return lines[-1].strip() if lines else f"{type(error).__name__}: {first_line(error)}"
-
-
 def _key(trial: SweepTrial) -> str:
     return f"{trial.plan} | {trial.recipe} | {trial.seed}"
-
-
-@contextmanager
-def _session() -> Iterator[None]:
-    """Inside, Ray is there; one that was started here is ended again."""
-    if ray.is_initialized():
-        yield
-        return
-    ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    try:
-        yield
-    finally:
-        ray.shutdown()
