@@ -1,5 +1,7 @@
 """Code without an end is ended."""
 
+import subprocess
+import sys
 import threading
 import time
 
@@ -61,3 +63,21 @@ def test_in_another_thread():
 def test_other_errors_pass():
     with pytest.raises(ZeroDivisionError), time_limit(5):
         1 / 0  # noqa: B018
+
+
+@pytest.mark.parametrize("watch", ["setprofile", "settrace"])
+def test_a_profiler_a_debugger_and_coverage_go_on(watch):
+    """A request that the interpreter never fulfils makes it hang under them."""
+    code = f"""
+import sys, threading
+from saconv_surgeon.models.exported.time_limit import time_limit
+sys.{watch}(lambda *event: None)
+for _ in range(3):
+    with time_limit(5):
+        pass
+lock = threading.Lock()
+for _ in range(1000):
+    with lock:
+        pass
+"""
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
