@@ -1,6 +1,10 @@
 """What the README and the docs say is true: commands and files exist, code runs."""
 
+import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,18 +57,63 @@ def test_every_option_in_the_readme_exists():
         ("docs/training.md", 5),
         ("docs/planning.md", 1),
         ("docs/sharing.md", 1),
-        ("docs/hugging_face.md", 2),
     ],
 )
 def test_python_blocks_run(file, least, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / file).read_text(encoding="utf-8"), re.DOTALL)
+    blocks = blocks_of(file)
     assert len(blocks) >= least
+    run(
+        file, [block for block in blocks if "ultralytics" not in block]
+    )  # that needs a data set; tests/integrations runs it
+
+
+@pytest.mark.zoo
+@pytest.mark.parametrize(
+    ("file", "libraries"),
+    [
+        ("docs/hugging_face.md", ("transformers", "timm", "segmentation_models_pytorch")),
+        ("docs/lightning.md", ("lightning.pytorch",)),
+        ("docs/mmengine.md", ("mmengine",)),
+        ("docs/sweeps.md", ("ray.tune",)),
+        ("docs/distributed.md", ("accelerate",)),
+    ],
+)
+@pytest.mark.filterwarnings("default", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_python_blocks_of_workflows_run(file, libraries, tmp_path, monkeypatch):
+    """In a process of their own: they start process groups, and change what other libraries do."""
+    for library in libraries:
+        pytest.importorskip(library)
+    (tmp_path / "page.py").write_text("\n".join(blocks_of(file)))
+    monkeypatch.syspath_prepend(ROOT)
+    environment = os.environ | RANK | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "page.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+RANK = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29511", "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
+
+
+def blocks_of(file):
+    return re.findall(r"```python\n(.*?)```", (ROOT / file).read_text(encoding="utf-8"), re.DOTALL)
+
+
+def run(file, blocks):
     scope = {}
     for block in blocks:
-        code = compile(block, file, "exec")
-        if "ultralytics" not in block:  # needs the library and a data set; tests/integrations runs such code
-            exec(code, scope)
+        exec(compile(block, file, "exec"), scope)
+
+
+def test_the_table_of_random_layers_is_what_was_recorded():
+    (file,) = (ROOT / "benchmarks/results").glob("random-layers-*.json")
+    recorded = json.loads(file.read_text())
+    counts = recorded.get("result", recorded)["counts"]
+    table = (ROOT / "docs/targets.md").read_text(encoding="utf-8").partition("## Random layers")[2]
+    stated = [int(n.replace(",", "")) for n in re.findall(r"\| ([\d,]+) \|$", table, re.MULTILINE)]
+    assert stated == [*counts.values(), 0]
+    assert not [name for name in counts if name.startswith("WRONG")]
 
 
 def test_make_targets_in_the_readme_exist():
