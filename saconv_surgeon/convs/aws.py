@@ -6,7 +6,7 @@ standardisation (Qiao et al., arXiv 1903.10520).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Self
 
 import torch
@@ -14,16 +14,14 @@ from torch import Tensor, fx, nn
 
 from saconv_surgeon.convs.affine import Affine
 from saconv_surgeon.convs.converted import as_one_node
-from saconv_surgeon.convs.geometry import settings_of
+from saconv_surgeon.convs.converted_conv import ConvertedConv2d
 from saconv_surgeon.convs.gradients import as_dtype, filter_statistics, standardised, statistics_dtype
-from saconv_surgeon.convs.guarded_layers import GuardedLayer
-from saconv_surgeon.convs.parameter_extras import carry_to_layer
 from saconv_surgeon.convs.weight_readers import has_run
 
 STATISTICS = ("weight_gamma", "weight_beta")
 
 
-class ConvAWS2d(GuardedLayer, nn.Conv2d):
+class ConvAWS2d(ConvertedConv2d):
     """``nn.Conv2d`` whose kernel v is used as ``gamma * (v - mean(v)) / sqrt(var(v) + 1e-5) + beta`` per filter.
 
     ``weight_gamma`` and ``weight_beta``, both (C_out, 1, 1, 1), are buffers and are not trained. A new layer, and one
@@ -35,98 +33,17 @@ class ConvAWS2d(GuardedLayer, nn.Conv2d):
     weight_gamma: Tensor
     weight_beta: Tensor
     resizable = True
-    _own_attributes: tuple[str, ...] = ("path", "absorbed", "renamed")
-    """Plain attributes that a convolution does not have."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         for name, statistic in zip(STATISTICS, self._rest_statistics(), strict=True):
             self.register_buffer(name, statistic)
 
-    @classmethod
-    def from_conv2d(cls, conv: nn.Conv2d, **options: Any) -> Self:
-        """A layer that computes what ``conv`` computes, to the bit. ``conv`` is left unchanged and shares no tensor.
-
-        Carried over: kernel, bias, stride, padding, dilation, groups, padding mode, dtype, device, memory format,
-        ``requires_grad`` (new parameters get that of the kernel), the training flag, and attributes and gradient hooks that
-        other code has put on the object and its parameters.
-        """
-        return cls._around(conv, {name: tensor.clone() for name, tensor in conv.state_dict().items()}, **options)
-
-    @classmethod
-    def taking(cls, conv: nn.Conv2d, **options: Any) -> Self:
-        """See :class:`ConvertedLayer`."""
-        return cls._around(conv, conv.state_dict(), **options)
-
-    @classmethod
-    def _around(cls, conv: nn.Conv2d, state: Mapping[str, Tensor], **options: Any) -> Self:
-        """A layer with the settings of ``conv`` and the tensors in ``state``."""
-        # Built on "meta" and filled afterwards: this draws no random numbers and initializes nothing in vain.
-        layer = cls._like(conv, **options)
-        layer.load_state_dict(state, strict=False, assign=True)
-        for part in layer.children():  # as to_empty() does, which takes 60 µs for a tensor on "meta"
-            for name, p in part._parameters.items():
-                if p is not None:
-                    part._parameters[name] = nn.Parameter(
-                        torch.empty(p.shape, dtype=p.dtype, device=conv.weight.device)
-                    )
-        layer._reset_new_parameters()
-        for name, parameter in layer.named_parameters():
-            old = conv.get_parameter(name) if name in ("weight", "bias") else conv.weight
-            parameter.requires_grad_(old.requires_grad)
-        # Code that changes the padding of a convolution after building it leaves this attribute as it was.
-        layer._reversed_padding_repeated_twice = list(conv._reversed_padding_repeated_twice)
-        for name, value in vars(conv).items():
-            if name not in vars(layer):
-                setattr(layer, name, value)
-        carry_to_layer(conv, layer, layer.path or type(layer).__name__)
-        return layer.train(conv.training)
-
-    @classmethod
-    def _like(cls, conv: nn.Conv2d, **options: Any) -> Self:
-        """A layer with the arguments of ``conv``, on the meta device."""
-        where: dict[str, Any] = {"device": "meta", "dtype": conv.weight.dtype}
-        return cls(**settings_of(conv), bias=conv.bias is not None, **where, **options)
-
     def is_at_rest(self) -> bool:
         """Whether the layer still computes the plain convolution with its own kernel, to the bit; not if it has no values."""
         if any(tensor.is_meta for tensor in (*self.parameters(), *self.buffers())):  # they may lie on a disk
             return False
         return all(torch.equal(getattr(self, n), v) for n, v in zip(STATISTICS, self._rest_statistics(), strict=True))
-
-    def computes_its_weight(self) -> bool:
-        """See :class:`ConvertedLayer`."""
-        return self.is_at_rest()
-
-    def to_conv2d(self) -> nn.Conv2d:
-        """The plain convolution that a layer at rest computes: the way back from :meth:`from_conv2d`, to the bit.
-
-        The layer is left unchanged and shares no tensor with what is returned.
-
-        Raises:
-            ValueError: The layer is not at rest: no plain convolution computes the same.
-        """
-        if not self.is_at_rest():
-            raise ValueError(
-                f"{type(self).__name__}({self.extra_repr()}) has been trained; no plain convolution equals it"
-            )
-        bias = None if self.bias is None else self.bias.detach().clone()
-        conv = self.plain(self.weight.detach().clone(), bias)
-        for name, parameter in conv.named_parameters():
-            parameter.requires_grad_(self.get_parameter(name).requires_grad)
-        return conv
-
-    def plain(self, kernel: Tensor, bias: Tensor | None) -> nn.Conv2d:
-        """An ``nn.Conv2d`` with the layer's settings and these tensors as its constant parameters."""
-        conv = nn.Conv2d(**settings_of(self), bias=bias is not None, device="meta", dtype=self.weight.dtype)
-        conv.weight = nn.Parameter(kernel, requires_grad=False)
-        if bias is not None:
-            conv.bias = nn.Parameter(bias.to(self.weight.dtype), requires_grad=False)
-        conv._reversed_padding_repeated_twice = list(self._reversed_padding_repeated_twice)
-        for name, value in vars(self).items():
-            if name not in vars(conv) and name not in self._own_attributes:
-                setattr(conv, name, value)
-        return conv.train(self.training)
 
     @property
     def takes_norm(self) -> bool:
@@ -169,9 +86,6 @@ class ConvAWS2d(GuardedLayer, nn.Conv2d):
     def rest_with_weight(self) -> None:
         """See :class:`~saconv_surgeon.convs.guarded_layers.GuardedLayer`."""
         self._set_statistics(self._rest_statistics())
-
-    def _reset_new_parameters(self) -> None:
-        """Sets the parameters that a plain convolution does not have so that they change nothing."""
 
     def _rest_statistics(self) -> tuple[Tensor, Tensor]:
         """The gamma and beta with which the layer uses its kernel as it is."""

@@ -31,6 +31,8 @@ class ConvertedLayer(nn.Module):
     """The path of the layer in the model, for messages."""
     absorbed: Mapping[str, str] = {}
     """The former paths of modules that are now parts of this layer: ``{"bn": path, "act": path}``."""
+    norm_is_last: bool = True
+    """Whether a norm that the layer has absorbed sees all that the layer computes, as it did when it followed the convolution."""
     renamed: Mapping[str, str] = {}
     """What the convolution that it was made from called its own parts: ``{"bn": "norm", "act": "activation"}``."""
 
@@ -51,6 +53,14 @@ class ConvertedLayer(nn.Module):
         """The options of the target that the layer was made with, as a plan records them."""
         return {}
 
+    def published_names(self, source: str) -> Mapping[str, str] | None:
+        """What the published layer of ``source`` calls this layer's tensors, for :func:`saconv_surgeon.load_published`.
+
+        By the beginning of ours the beginning of theirs; the longest that fits counts, and a name that none fits is the same there.
+        None if that source has no such layer.
+        """
+        return None
+
     def is_at_rest(self) -> bool:
         """Whether the layer, without its own norm and activation, still computes the convolution that it was made from.
 
@@ -69,6 +79,13 @@ class ConvertedLayer(nn.Module):
             ValueError: There is none.
         """
         raise ValueError(f"{type(self).__name__} equals no plain convolution")
+
+    def contributions(self, x: Tensor) -> Mapping[str, Tensor]:
+        """What each part adds to the output for the input x, (N, C_in, H, W), before an activation; empty if that is not known.
+
+        Each is as large as the output, or can be expanded to it; the first is what the convolution alone gives.
+        """
+        return {}
 
     @property
     def is_folded(self) -> bool:

@@ -71,8 +71,10 @@ def fold_layers(
     for path, layer in _layers(copied):
         places = None if path in untouched or not layer.absorbed else places_left(copied, layer)
         if places is not None:
-            absorbed[path] = places
-            give_back(copied, layer)
+            # a norm that sees only a part of what the layer computes stays in it, until it is in the kernel
+            stays = {NORM} if not layer.norm_is_last and not layer.is_at_rest() else set()
+            absorbed[path] = {name: place for name, place in places.items() if name not in stays}
+            give_back(copied, layer, absorbed[path])
     norms = _Norms(
         copied, inputs, {path: parts[NORM] for path, parts in absorbed.items() if NORM in parts}, leave_norms
     )

@@ -42,6 +42,19 @@ def followed_by_norm(model: nn.Module, census: Census, site: ConvSite) -> tuple[
     return _Search(model, census, ())._movable(site, site.norm, "norm")
 
 
+def beside_branches(model: nn.Module, site: PlannedSite) -> PlannedSite:
+    """``site`` without what it absorbs if branches with norms of their own could not be merged beside that."""
+    if NORM not in site.absorbs:
+        return site
+    norm = model.get_submodule(site.absorbs[NORM])
+    why = None
+    if has_activation(norm):
+        why = "its norm holds its activation, which would come before the branches"
+    elif Affine.of(norm) is None:
+        why = f"its {type(norm).__name__} is not a constant scale and shift in inference"
+    return site if why is None else replace(site, absorbs={}, not_absorbed=why)
+
+
 class _Search:
     """Looks for what follows each convolution and nothing else uses."""
 

@@ -97,9 +97,13 @@ def plan_sites(
 
     decided = [decide(site) for site in sites]
     planned = tuple(site for site, _ in decided)
-    if selection.absorb:
+    wanting = {site.path for site, goal in decided if goal is not None and goal.target.norm_inside}
+    if selection.absorb or wanting:
         able = {site.path: goal.target.absorbs for site, goal in decided if goal is not None}
-        planned = with_absorption(model, census, planned, able, in_training)
+        absorbing = with_absorption(model, census, planned, able, in_training)
+        planned = tuple(
+            new if selection.absorb or old.path in wanting else old for old, new in zip(planned, absorbing, strict=True)
+        )
     return Plan(choices.name, planned, base, __version__, str(torch.__version__), options=choices.options)
 
 

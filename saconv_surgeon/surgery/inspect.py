@@ -46,7 +46,8 @@ def make_plan(
         selection = Selection(absorb=any(goal.target.absorbs for goal in choices.goals))
     elif selection.absorb:
         _check_absorbs(choices)
-    absorbs = selection.absorb if recorded is None else any(site.absorbs for site in recorded.sites)
+    wanted = selection.absorb or any(goal.target.norm_inside for goal in choices.goals)
+    absorbs = wanted if recorded is None else any(site.absorbs for site in recorded.sites)
     made = plan_sites(
         model,
         sites,

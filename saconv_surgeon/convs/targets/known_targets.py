@@ -6,16 +6,29 @@ from typing import TYPE_CHECKING
 
 from saconv_surgeon.convs.targets.mixes import MIXES
 from saconv_surgeon.convs.targets.target import Target
+from saconv_surgeon.convs.targets.to_acb import ACB
 from saconv_surgeon.convs.targets.to_aws import AWS
+from saconv_surgeon.convs.targets.to_dbb import DBB
+from saconv_surgeon.convs.targets.to_dcnv2 import DCNV2
+from saconv_surgeon.convs.targets.to_dilated_reparam import DILATED_REPARAM
+from saconv_surgeon.convs.targets.to_refconv import REFCONV
+from saconv_surgeon.convs.targets.to_repvgg import REPVGG
 from saconv_surgeon.convs.targets.to_saconv import SACONV
 from saconv_surgeon.convs.targets.to_saconv_deform import SACONV_DEFORM
 from saconv_surgeon.convs.targets.to_spconv import SPCONV
+from saconv_surgeon.convs.targets.to_wtconv import WTCONV
 from saconv_surgeon.errors import UsageError, first_line
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-TARGETS = {target.name: target for target in (SACONV, SACONV_DEFORM, AWS, SPCONV)}
+TARGETS = {
+    target.name: target
+    for target in (
+        *(SACONV, SACONV_DEFORM, AWS, SPCONV),
+        *(REFCONV, DBB, ACB, REPVGG, DILATED_REPARAM, WTCONV, DCNV2),
+    )
+}
 """What ``--to`` takes; a target is added here and in a file of its own, and is known to the whole command line."""
 ENTRY_POINTS = "saconv_surgeon.targets"
 """The entry-point group in which other packages offer a ``Target``."""

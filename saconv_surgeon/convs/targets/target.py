@@ -71,6 +71,9 @@ class Target:
         inits: Empty if a new layer computes what its convolution computes. Otherwise the ways to initialize it, the default
             first; ``from_conv2d`` gets one as ``init``: ``"project"`` if ``fit`` follows.
         absorbs: Whether the layer can take the norm and the activation after it as ``bn`` and ``act``.
+        norm_inside: Whether the norm becomes a part of the layer wherever it can, as in a block whose branches have norms of
+            their own; ``absorbs`` is then true.
+        after_folding: As ``added``, of the layer that ``fold`` makes; None if it is not known, as for one that stays what it is.
         inexact: Why a new layer equals its convolution only up to rounding, if so.
         note: ``note(site, options)`` says what the layer cannot do in this place, although it is not refused; or None.
     """
@@ -83,6 +86,8 @@ class Target:
     options: Mapping[str, Option] = field(default_factory=dict)
     inits: tuple[str, ...] = ()
     absorbs: bool = False
+    norm_inside: bool = False
+    after_folding: Callable[[ConvArguments, Iterable[CallShape], Options], Cost] | None = None
     inexact: str | None = None
     note: Callable[[ConvSite, Options], str | None] = _nothing_to_note
 

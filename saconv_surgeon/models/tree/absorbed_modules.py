@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 from torch import nn
 
-from saconv_surgeon.convs.converted import ConvertedLayer
+from saconv_surgeon.convs.converted import BLOCK_PARTS, ConvertedLayer
 from saconv_surgeon.models.tree.paths import joined, parent_of, paths_of
 
 
@@ -55,9 +55,10 @@ def _is_left(model: nn.Module, place: str) -> bool:
     return type(placeholder) is nn.Identity and not placeholder._forward_hooks and not placeholder._forward_pre_hooks
 
 
-def give_back(model: nn.Module, layer: ConvertedLayer) -> None:
-    """Puts what ``layer`` has absorbed back, in place; nothing is changed if that is not possible."""
-    for name, path in (places_left(model, layer) or {}).items():
+def give_back(model: nn.Module, layer: ConvertedLayer, names: Container[str] = BLOCK_PARTS) -> None:
+    """Puts what ``layer`` has absorbed back, in place, of the parts called ``names``; nothing is changed if that is not possible."""
+    places = places_left(model, layer) or {}
+    for name, path in ((name, path) for name, path in places.items() if name in names):
         part, placeholder = getattr(layer, name), model.get_submodule(path)
         setattr(layer, name, None)
         for place in paths_of(model)[id(placeholder)]:
