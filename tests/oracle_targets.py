@@ -93,9 +93,9 @@ def norm(state, name, x, eps=1e-5):
 def deform_conv2d(input, offset, weight, bias=None, stride=(1, 1), padding=(0, 0), dilation=(1, 1), mask=None):
     """Dai et al., equation 2: every tap reads the map at its own moved place, between pixels, zero outside.
 
-    The signature is torchvision's; offsets are (y, x) for each tap in turn.
+    The signature is torchvision's; offsets are (y, x) for each tap in turn. With ``mask`` (N, taps, h, w) what a tap reads is
+    multiplied by it (DCNv2, equation 1).
     """
-    assert mask is None
     n, c_in = input.shape[:2]
     c_out, per_group, kh, kw = weight.shape
     groups = c_in // per_group
@@ -108,6 +108,8 @@ def deform_conv2d(input, offset, weight, bias=None, stride=(1, 1), padding=(0, 0
         y = y0 + tap // kw * dilation[0] + offset[:, 2 * tap]
         x = x0 + tap % kw * dilation[1] + offset[:, 2 * tap + 1]
         taken = sampled(input, y, x)
+        if mask is not None:
+            taken = taken * mask[:, tap : tap + 1]
         for g in range(groups):
             src, dst = slice(g * per_group, (g + 1) * per_group), slice(g * c_out // groups, (g + 1) * c_out // groups)
             out[:, dst] = out[:, dst] + torch.einsum(

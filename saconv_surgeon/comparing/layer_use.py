@@ -1,4 +1,4 @@
-"""How much trained switchable atrous layers use what the conversion added, on the inputs that each of them gets."""
+"""How much trained layers use what the conversion added, on the inputs that each of them gets."""
 
 from __future__ import annotations
 
@@ -11,21 +11,27 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from saconv_surgeon.comparing.part_shares import PartSums, energy, finite, says_its_parts, share, use_of
 from saconv_surgeon.convs.saconv import SAConv2d
 from saconv_surgeon.convs.targets.recipe import Recipe
 from saconv_surgeon.models.running.inputs import Inputs
 from saconv_surgeon.models.running.layer_io import watched
 from saconv_surgeon.models.running.run import run
-from saconv_surgeon.records import Freedom, Use
+from saconv_surgeon.records import Freedom
 
 HARDLY = 1e-3
 """How far a layer's output may be from its plain convolution's, relatively, to count as hardly different."""
 
 
 def layer_use(model: nn.Module, inputs: Inputs, seed: int = 0) -> tuple[Freedom, ...]:
-    """One record for each ``SAConv2d`` of ``model``, in eval mode. Those that do not run have no figures of their outputs."""
-    layers = {path: m for path, m in model.named_modules() if isinstance(m, SAConv2d)}
-    seen = {path: _Sums() for path in layers}
+    """One record for each ``SAConv2d`` of ``model``, and for each layer that says what its parts add, in eval mode.
+
+    Those that do not run have no figures of their outputs.
+    """
+    layers: dict[str, Any] = {
+        path: m for path, m in model.named_modules() if isinstance(m, SAConv2d) or says_its_parts(m)
+    }
+    seen = {path: _Sums() if isinstance(layer, SAConv2d) else PartSums() for path, layer in layers.items()}
 
     def look(path: str, given: Tensor, output: Tensor) -> None:
         seen[path].add(layers[path], given)
@@ -33,7 +39,7 @@ def layer_use(model: nn.Module, inputs: Inputs, seed: int = 0) -> tuple[Freedom,
     if layers:
         with watched(model, layers, look), torch.no_grad():
             run(model, inputs, seed)
-    return tuple(_record(path, layer, seen[path]) for path, layer in layers.items())
+    return tuple(seen[path].record(path, layer, HARDLY) for path, layer in layers.items())
 
 
 @dataclass
@@ -67,14 +73,14 @@ class _Sums:
             kernel = layer.standardised_weight().to(layer.weight.dtype)
             plain = layer._conv_forward(x, kernel, layer.bias)
         self.calls += y.numel() > 0
-        self.output += _energy(y)
+        self.output += energy(y)
         if before is not None:
-            self.given += _energy(x)
-            self.before += _energy(before.expand_as(x))
+            self.given += energy(x)
+            self.before += energy(before.expand_as(x))
         if after is not None:
-            self.after += _energy(after.expand_as(y))
-            self.blend += _energy(y - after)
-        self.moved += _energy(y.double() - plain.double())
+            self.after += energy(after.expand_as(y))
+            self.blend += energy(y - after)
+        self.moved += energy(y.double() - plain.double())
         for offsets in parts.values():  # (N, 2·taps, H, W), y and x of each tap in turn
             pairs = offsets.double().unflatten(1, (-1, 2))
             self.offsets += float(pairs.norm(dim=2).sum())
@@ -85,6 +91,30 @@ class _Sums:
         self.switch += float(switch.sum())
         self.switch_squared += float(switch.square().sum())
         self.least, self.most = min(self.least, float(switch.min())), max(self.most, float(switch.max()))
+
+    def record(self, path: str, layer: SAConv2d, hardly: float) -> Freedom:
+        """The figures of all outputs."""
+        kernel, change = layer.standardised_weight().detach().double(), layer.weight_diff
+        mean = self.switch / self.positions if self.positions else None
+        spread = None if mean is None else math.sqrt(max(self.switch_squared / self.positions - mean * mean, 0.0))
+        ran = self.calls > 0
+        moved, recipe = share(self.moved, self.output) if ran else None, Recipe.of(layer)
+        return Freedom(
+            path=path,
+            type=type(layer).__name__,
+            switch_mean=finite(mean),
+            switch_std=finite(spread),
+            switch_min=finite(self.least),
+            switch_max=finite(self.most),
+            weight_diff=None if change is None else share(energy(change.detach()), energy(kernel)),
+            pre_context=share(self.before, self.given) if ran and layer.pre_context is not None else None,
+            post_context=share(self.after, self.blend) if ran and layer.post_context is not None else None,
+            moved=moved,
+            use=use_of(layer, ran=ran, moved=moved, hardly=hardly),
+            offset=self.offsets / self.samples if self.samples else None,
+            target=recipe.target,
+            options=recipe.options,
+        )
 
 
 @contextmanager
@@ -103,52 +133,3 @@ def _parts(layer: SAConv2d) -> Iterator[dict[str, Tensor]]:
             if (part := getattr(layer, name, None)) is not None:
                 handles.callback(part.register_forward_hook(keep(name)).remove)
         yield given
-
-
-def _energy(t: Tensor) -> float:
-    return float(t.double().square().sum())
-
-
-def _record(path: str, layer: SAConv2d, sums: _Sums) -> Freedom:
-    kernel, change = layer.standardised_weight().detach().double(), layer.weight_diff
-    mean = sums.switch / sums.positions if sums.positions else None
-    spread = None if mean is None else math.sqrt(max(sums.switch_squared / sums.positions - mean * mean, 0.0))
-    ran = sums.calls > 0
-    moved, recipe = _share(sums.moved, sums.output) if ran else None, Recipe.of(layer)
-    return Freedom(
-        path=path,
-        type=type(layer).__name__,
-        switch_mean=_finite(mean),
-        switch_std=_finite(spread),
-        switch_min=_finite(sums.least),
-        switch_max=_finite(sums.most),
-        weight_diff=None if change is None else _share(_energy(change.detach()), _energy(kernel)),
-        pre_context=_share(sums.before, sums.given) if ran and layer.pre_context is not None else None,
-        post_context=_share(sums.after, sums.blend) if ran and layer.post_context is not None else None,
-        moved=moved,
-        use=_use(layer, ran, moved),
-        offset=sums.offsets / sums.samples if sums.samples else None,
-        target=recipe.target,
-        options=recipe.options,
-    )
-
-
-def _use(layer: SAConv2d, ran: bool, moved: float | None) -> Use:
-    if layer.is_at_rest():
-        return "at rest"
-    if not ran:
-        return "never ran"
-    if moved is None:
-        return "not finite"
-    return "hardly used" if moved < HARDLY else "used"
-
-
-def _share(part: float, whole: float) -> float | None:
-    """The root of a share of squares; 0 of nothing is 0."""
-    if part == 0:
-        return 0.0
-    return _finite(math.sqrt(part / whole)) if whole > 0 and math.isfinite(part) and math.isfinite(whole) else None
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None

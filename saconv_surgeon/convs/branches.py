@@ -187,6 +187,7 @@ def padded_with_shift(y: Tensor, norm: nn.Module, conv: nn.Conv2d) -> Tensor:
     mean, variance = norm.running_mean, norm.running_var
     assert mean is not None
     assert variance is not None
-    value = norm.bias.detach() - mean * norm.weight.detach() * torch.rsqrt(variance + norm.eps)
+    # copies: the next call moves the statistics, and the gradient of this one needs them as they are
+    value = norm.bias - mean.clone() * norm.weight * torch.rsqrt(variance + norm.eps)
     outside = 1 - F.pad(normed.new_ones(1, 1, *normed.shape[-2:]), (left, right, top, bottom))
     return F.pad(normed, (left, right, top, bottom)) + outside * value.to(normed.dtype).reshape(-1, 1, 1)

@@ -56,7 +56,7 @@ class ConvertedLayer(nn.Module):
     def published_names(self, source: str) -> Mapping[str, str] | None:
         """What the published layer of ``source`` calls this layer's tensors, for :func:`saconv_surgeon.load_published`.
 
-        By the beginning of ours the beginning of theirs; the longest that fits counts, and a name that none fits is the same there.
+        By the beginning of ours the beginning of theirs: the longest that fits counts, and other names are the same there.
         None if that source has no such layer.
         """
         return None

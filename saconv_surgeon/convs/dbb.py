@@ -31,7 +31,7 @@ class Average(Branch):
 
     def __init__(self, conv: nn.Conv2d, **where: Any) -> None:
         super().__init__()
-        mixes = conv.groups < conv.out_channels
+        mixes = mixes_channels(conv)
         kernel = nn.Conv2d(conv.in_channels, conv.out_channels, 1, groups=conv.groups, bias=False, **where)
         self.conv = kernel if mixes else None
         self.bn = Padded(conv.out_channels, **where) if mixes else None
@@ -44,10 +44,7 @@ class Average(Branch):
 
     def forward(self, x: Tensor, conv: nn.Conv2d) -> Tensor:
         """See :class:`Branch`."""
-        if self.conv is None or self.bn is None:
-            x = window(x, conv, (0, 0))
-        else:
-            x = self.bn(self.conv(x), conv)
+        x = window(x, conv, (0, 0)) if self.conv is None or self.bn is None else self.bn(self.conv(x), conv)
         normed: Tensor = self.avgbn(F.avg_pool2d(x, conv.kernel_size, pair(conv.stride)))
         return normed
 
@@ -69,7 +66,7 @@ class Sequence(Branch):
 
     def __init__(self, conv: nn.Conv2d, **where: Any) -> None:
         super().__init__()
-        same = conv.groups < conv.out_channels
+        same = mixes_channels(conv)
         between = conv.in_channels if same else 2 * conv.in_channels  # as the authors have it for depthwise ones
         self.from_identity = same
         groups = conv.groups
@@ -129,7 +126,7 @@ class DBBConv2d(MergeableConv2d):
 
     def _make_branches(self, where: Mapping[str, Any]) -> dict[str, Branch]:
         branches: dict[str, Branch] = {}
-        if self.groups < self.out_channels:
+        if mixes_channels(self):
             branches["point"] = SmallKernel(self, (1, 1), **where)
         if pair(self.dilation) == (1, 1):
             branches["average"] = Average(self, **where)
@@ -140,6 +137,11 @@ class DBBConv2d(MergeableConv2d):
         if source != "dbb":
             return None
         origin = {"weight": "dbb_origin.conv.weight", "bn.": "dbb_origin.bn."}
-        first = "idconv1" if self.groups < self.out_channels else "conv1"
+        first = "idconv1" if mixes_channels(self) else "conv1"
         branches = {"point.": "dbb_1x1.", "average.": "dbb_avg.", "sequence.": "dbb_1x1_kxk."}
         return origin | branches | {"sequence.conv1.": f"dbb_1x1_kxk.{first}."}
+
+
+def mixes_channels(conv: nn.Conv2d) -> bool:
+    """Whether an output of ``conv`` depends on more than one input channel, or an input goes to more than one output."""
+    return not conv.groups == conv.in_channels == conv.out_channels

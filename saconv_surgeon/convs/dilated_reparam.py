@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from saconv_surgeon.convs.branches import Branch, SmallKernel
+from saconv_surgeon.convs.dilated_branches import BRANCHES
 from saconv_surgeon.convs.geometry import narrow_padding, settings_of
 from saconv_surgeon.convs.mergeable import MergeableConv2d
-from saconv_surgeon.convs.targets.to_dilated_reparam import BRANCHES
 
 
 class DilatedReparamConv2d(MergeableConv2d):

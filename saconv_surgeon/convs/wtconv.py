@@ -37,8 +37,9 @@ class WTConv2d(ConvertedConv2d):
     r"""``base_scale · conv(x) + the sum of convolved bands of x``: depthwise, with a reach that doubles with each level.
 
     x is split into four bands of half the size by the Haar wavelet. Each is convolved by a kernel of its own and scaled, and
-    the band of low frequencies is split again, ``levels`` times. The inverse transform puts them together, and its result is read at the
-    centre of each output's window. Scales of bands start at zero: a new layer computes the plain convolution, to the bit.
+    the band of low frequencies is split again, ``levels`` times. The inverse transform puts them together, and what it gives is
+    read at the centre of each output's window. Scales of bands start at zero: a new layer computes the plain convolution, to
+    the bit.
 
     Args:
         *args: As for ``nn.Conv2d``, with as many groups as inputs and outputs.

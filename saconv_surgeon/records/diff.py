@@ -110,7 +110,7 @@ Use = Literal["at rest", "hardly used", "used", "never ran", "not finite"]
 
 @dataclass(frozen=True)
 class Freedom:
-    """How much a trained switchable layer uses what surgery gave it, over some inputs.
+    """How much a trained layer uses what surgery gave it, over some inputs.
 
     ``switch_*`` are of S over all positions. ``weight_diff`` is |Δw| / |w| in the 2-norm, w being the narrow branch's kernel.
     ``pre_context`` and ``post_context`` are the root mean squares of what the contexts add, relative to what they add it to;
@@ -118,22 +118,24 @@ class Freedom:
     output y and the plain convolution's output y0 for the same input. None if a value is not finite, or of a part that the layer
     does not have.
     ``use`` is ``"at rest"`` (still the plain convolution, to the bit), ``"hardly used"`` (``moved`` below 0.1 %), or ``"used"``;
-    ``"never ran"`` or ``"not finite"`` if that is not known. ``target`` and ``options`` are by which the layer was made; None for
-    one of no target.
+    ``"never ran"`` or ``"not finite"`` if that is not known. ``parts`` says of layers with other parts how large each is: the
+    root of its share of the output's squares, so that shares need not add up to one. ``target`` and ``options`` are by which the layer
+    was made; None for one of no target.
     """
 
     path: str
     type: str
-    switch_mean: float | None
-    switch_std: float | None
-    switch_min: float | None
-    switch_max: float | None
-    weight_diff: float | None
-    pre_context: float | None
-    post_context: float | None
-    moved: float | None
-    use: Use
+    switch_mean: float | None = None
+    switch_std: float | None = None
+    switch_min: float | None = None
+    switch_max: float | None = None
+    weight_diff: float | None = None
+    pre_context: float | None = None
+    post_context: float | None = None
+    moved: float | None = None
+    use: Use = "never ran"
     offset: float | None = None
+    parts: Mapping[str, float | None] = field(default_factory=dict)
     target: str | None = None
     options: Mapping[str, str] = field(default_factory=dict)
 

@@ -8,7 +8,9 @@ from dataclasses import replace
 
 from torch import nn
 
+from saconv_surgeon.convs.affine import Affine
 from saconv_surgeon.convs.converted import ACTIVATION, NORM
+from saconv_surgeon.convs.known_norms_and_activations import has_activation
 from saconv_surgeon.models.census.census import Census, Given
 from saconv_surgeon.models.tree.absorbed_modules import is_stateless
 from saconv_surgeon.models.tree.paths import parent_of, paths_of

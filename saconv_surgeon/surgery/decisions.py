@@ -17,7 +17,7 @@ from saconv_surgeon.convs.targets.target import Reason
 from saconv_surgeon.errors import UsageError
 from saconv_surgeon.models.census.census import Census
 from saconv_surgeon.records import Base, ConvSite, Plan, PlannedSite
-from saconv_surgeon.surgery.absorption_rules import with_absorption
+from saconv_surgeon.surgery.absorption_rules import beside_branches, with_absorption
 from saconv_surgeon.surgery.eligibility import Eligibility
 
 SOFT_CODES = frozenset({"excluded", "not-included", "min-stride", "not-in-plan", "refused-in-plan", "depthwise"})
@@ -102,7 +102,8 @@ def plan_sites(
         able = {site.path: goal.target.absorbs for site, goal in decided if goal is not None}
         absorbing = with_absorption(model, census, planned, able, in_training)
         planned = tuple(
-            new if selection.absorb or old.path in wanting else old for old, new in zip(planned, absorbing, strict=True)
+            beside_branches(model, new) if old.path in wanting else new if selection.absorb else old
+            for old, new in zip(planned, absorbing, strict=True)
         )
     return Plan(choices.name, planned, base, __version__, str(torch.__version__), options=choices.options)
 

@@ -26,8 +26,11 @@ from saconv_surgeon.models.running.one_at_a_time import one_at_a_time
 from saconv_surgeon.models.tree.absorbed_modules import absorbed_places
 from saconv_surgeon.models.tree.paths import joined
 
-Source = Literal["seed", "mmcv", "detectors", "spconv"]
-"""The article's Conv–BN–SiLU block; MMCV's ``SAC`` and ``ConvAWS``; the backbones of DetectoRS; the authors' ``SPConv_3x3``."""
+Source = Literal[
+    "seed", "mmcv", "detectors", "spconv", "refconv", "dbb", "acnet", "repvgg", "unireplknet", "wtconv", "dcnv2"
+]
+"""The article's Conv–BN–SiLU block; MMCV's ``SAC`` and ``ConvAWS``; the backbones of DetectoRS; the authors' ``SPConv_3x3``; the
+authors' layers of the other targets, whose names each layer's ``published_names`` knows, as those of other packages do."""
 LAYERS: Mapping[Source, tuple[type[ConvertedLayer], ...]] = {
     "seed": (ConvAWS2d,),
     "mmcv": (ConvAWS2d,),
@@ -64,7 +67,7 @@ def load_published(module: nn.Module, state_dict: Mapping[str, Tensor], source: 
     Raises:
         ValueError: An unknown source, or keys or shapes of the converted layers that do not fit. ``module`` is then unchanged.
     """
-    _check_source(source)
+    _check_source(source, module)
     own = module.state_dict()
     inside = [key for path, layer in _layers(module) for key in _keys_in(own, path, layer)]
     theirs = {key: _renamed(key, module, source) for key in own}
@@ -112,7 +115,7 @@ def published_state(module: nn.Module, source: Source) -> dict[str, Tensor]:
     Raises:
         ValueError: An unknown source, or a layer that it does not have or would compute otherwise.
     """
-    _check_source(source)
+    _check_source(source, module)
     state = {key: value.detach().clone() for key, value in module.state_dict().items()}
     for path, layer in _layers(module):
         wrong = _not_there(layer, source)
@@ -130,8 +133,9 @@ def published_state(module: nn.Module, source: Source) -> dict[str, Tensor]:
     return {_renamed(key, module, source): value for key, value in state.items()}
 
 
-def _check_source(source: str) -> None:
-    if source not in get_args(Source):
+def _check_source(source: str, module: nn.Module) -> None:
+    known = any(layer.published_names(source) is not None for _, layer in _layers(module))
+    if source not in get_args(Source) and not known:
         raise ValueError(f"unknown source {source!r}; there is: {', '.join(get_args(Source))}")
 
 
@@ -160,9 +164,16 @@ def _is_dead(key: str, module: nn.Module) -> bool:
 
 
 def _renamed(key: str, module: nn.Module, source: Source) -> str:
-    """What ``source`` calls a key of ours: it keeps norms outside the layers, unless it is the seed's block."""
+    """What ``source`` calls a key of ours. Norms are outside there, but for the seed and for layers that know."""
     if source == "seed":
         return key
+    for path, layer in _layers(module):
+        names = layer.published_names(source)
+        start = f"{path}." if path else ""
+        if names is not None and key.startswith(start):
+            inside = key.removeprefix(start)
+            ours = max((name for name in names if inside.startswith(name)), key=len, default=None)
+            return key if ours is None else start + names[ours] + inside.removeprefix(ours)
     for place, before in absorbed_places(module).items():
         if key.startswith(f"{place}."):
             return before + key.removeprefix(place)
@@ -187,6 +198,8 @@ def _advice(unexpected: list[str], module: nn.Module) -> str:
 def _not_there(layer: ConvertedLayer, source: Source) -> str | None:
     """Why ``source`` has no such layer, or one that computes something else."""
     kind = type(layer).__name__
+    if source not in LAYERS:
+        return None if layer.published_names(source) is not None else f"{source} has no {kind}"
     if not isinstance(layer, LAYERS[source]):
         return f"{source} has no {kind}"
     if isinstance(layer, SPConv2d):

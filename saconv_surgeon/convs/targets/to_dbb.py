@@ -21,7 +21,7 @@ def _refuses(conv: nn.Conv2d, shapes: Iterable[CallShape], options: Options) -> 
 def _adds(conv: ConvArguments, shapes: Iterable[CallShape], options: Options) -> Cost:
     """The 1×1, the average with a 1×1 and two norms, the 1×1–k×k with two; what mixes channels not for depthwise ones."""
     c_in, c_out, groups, shapes = conv.in_channels, conv.out_channels, conv.groups, tuple(shapes)
-    mixes, here, there = groups < c_out, inputs(conv, shapes), outputs(conv, shapes)
+    mixes, here, there = not groups == c_in == c_out, inputs(conv, shapes), outputs(conv, shapes)
     point = c_out * c_in // groups
     parameters = macs = 0
     if mixes:

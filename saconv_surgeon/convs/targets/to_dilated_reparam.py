@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from math import prod
 from typing import TYPE_CHECKING
 
+from saconv_surgeon.convs.dilated_branches import BRANCHES
 from saconv_surgeon.convs.geometry import narrow_padding, pair, smallest_padded
 from saconv_surgeon.convs.targets.target import Cost, Option, Options, Reason, Target, imported_later
 from saconv_surgeon.convs.targets.windows import no_window, not_depthwise, outputs
@@ -13,17 +14,6 @@ from saconv_surgeon.records import CallShape, ConvArguments
 
 if TYPE_CHECKING:
     from torch import nn
-
-BRANCHES: Mapping[int, tuple[tuple[int, int], ...]] = {
-    5: ((3, 1), (3, 2)),
-    7: ((5, 1), (3, 2), (3, 3)),
-    9: ((5, 1), (5, 2), (3, 3), (3, 4)),
-    11: ((5, 1), (5, 2), (3, 3), (3, 4), (3, 5)),
-    13: ((5, 1), (7, 2), (3, 3), (3, 4), (3, 5)),
-    15: ((5, 1), (7, 2), (3, 3), (3, 5), (3, 7)),
-    17: ((5, 1), (9, 2), (3, 4), (3, 5), (3, 7)),
-}
-"""For each size of the large kernel the (size, dilation) of the small ones, as published."""
 
 
 def _size(text: str) -> int:

@@ -56,7 +56,7 @@ def _is_left(model: nn.Module, place: str) -> bool:
 
 
 def give_back(model: nn.Module, layer: ConvertedLayer, names: Container[str] = BLOCK_PARTS) -> None:
-    """Puts what ``layer`` has absorbed back, in place, of the parts called ``names``; nothing is changed if that is not possible."""
+    """Puts back, in place, what ``layer`` has absorbed under ``names``; nothing is changed if that is not possible."""
     places = places_left(model, layer) or {}
     for name, path in ((name, path) for name, path in places.items() if name in names):
         part, placeholder = getattr(layer, name), model.get_submodule(path)

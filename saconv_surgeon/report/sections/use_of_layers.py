@@ -1,4 +1,4 @@
-"""How much trained switchable layers use what the conversion added."""
+"""How much trained layers use what the conversion added."""
 
 from __future__ import annotations
 
@@ -9,8 +9,16 @@ from saconv_surgeon.report import human
 from saconv_surgeon.report.blocks import BLANK, ROOT, Block, Cell, Column, Table, line, table
 from saconv_surgeon.report.sections.targets_in_words import in_words
 
-COLUMNS = ("layer", "use", "output moved by", "switch", "|Δw|/|w|", "pre-context", "post-context", "offsets")
-SHORT = ("moved", "switch", "Δw/w", "pre", "post", "offsets")
+TITLES = {
+    "moved": ("moved", "output moved by"),
+    "switch": ("switch", "switch"),
+    "weight_diff": ("Δw/w", "|Δw|/|w|"),
+    "pre_context": ("pre", "pre-context"),
+    "post_context": ("post", "post-context"),
+    "offset": ("offsets", "offsets"),
+    "parts": ("parts", "parts, of the output"),
+}
+"""Of each column, on a terminal and on a page. Those that no layer has anything for are left out."""
 
 
 def use_of_layers(record: Diff) -> list[Block]:
@@ -23,12 +31,12 @@ def use_of_layers(record: Diff) -> list[Block]:
         moved = [layer for layer in found if layer.use != "at rest"]
         if not moved:
             continue
-        titles = SHORT if any(layer.offset for layer in moved) else SHORT[:-1]
-        numbers = (Column(title, right=True, whole=True) for title in titles)
+        shown = _shown(moved)
+        numbers = (Column(TITLES[name][0], right=name != "parts", whole=name != "parts") for name in shown)
         columns = (Column("layer", least=12), Column("use"), *numbers)
         moved.sort(key=lambda layer: layer.moved or 0.0, reverse=True)
-        rows: list[tuple[Cell | str, ...]] = [(_named(layer, found), *_cells(layer)) for layer in moved]
-        blocks.append(Table("", columns, tuple(row[: len(columns)] for row in rows)))
+        rows: list[tuple[Cell | str, ...]] = [(_named(layer, found), *_cells(layer, shown)) for layer in moved]
+        blocks.append(Table("", columns, tuple(rows)))
     return blocks
 
 
@@ -37,8 +45,8 @@ def use_pages(record: Diff) -> list[Table]:
     return [
         table(
             f"What surgery has become in {side}",
-            COLUMNS,
-            [(_named(layer, found), *_cells(layer)) for layer in found],
+            ("layer", "use", *(TITLES[name][1] for name in _shown(found))),
+            [(_named(layer, found), *_cells(layer, _shown(found))) for layer in found],
             _summary(found),
         )
         for side, found in (("A", record.freedom_a), ("B", record.freedom_b))
@@ -52,13 +60,29 @@ def _named(layer: Freedom, among: Sequence[Freedom]) -> Cell:
     return Cell(layer.path or ROOT, note=f" ({kinds[layer.path]})" if len(set(kinds.values())) > 1 else "")
 
 
-def _cells(layer: Freedom) -> tuple[str, ...]:
-    """Use, how far the output moved, the switch, and the size of the rest."""
+def _shown(layers: Sequence[Freedom]) -> list[str]:
+    """The columns that some of ``layers`` has something for."""
+    cells = [_figures(layer) for layer in layers]
+    return [name for name in TITLES if name == "moved" or any(row[name] not in ("", human.UNKNOWN) for row in cells)]
+
+
+def _cells(layer: Freedom, shown: Sequence[str]) -> tuple[str, ...]:
+    """Use, how far the output moved, and the columns that are shown."""
+    figures = _figures(layer)
+    return layer.use, *(figures[name] for name in shown)
+
+
+def _figures(layer: Freedom) -> dict[str, str]:
     mean, spread = (human.UNKNOWN if v is None else f"{v:.3f}" for v in (layer.switch_mean, layer.switch_std))
-    offset = "" if layer.offset is None else f"{layer.offset:.2g} px"
-    sizes = map(human.share, (layer.weight_diff, layer.pre_context, layer.post_context))
-    switch = human.UNKNOWN if layer.switch_mean is None else f"{mean} ± {spread}"
-    return layer.use, human.share(layer.moved), switch, *sizes, offset
+    return {
+        "moved": human.share(layer.moved),
+        "switch": human.UNKNOWN if layer.switch_mean is None else f"{mean} ± {spread}",
+        "weight_diff": human.share(layer.weight_diff),
+        "pre_context": human.share(layer.pre_context),
+        "post_context": human.share(layer.post_context),
+        "offset": "" if not layer.offset else f"{layer.offset:.2g} px",
+        "parts": " · ".join(f"{name} {human.share(value)}" for name, value in layer.parts.items()),
+    }
 
 
 def _summary(layers: Sequence[Freedom]) -> str:

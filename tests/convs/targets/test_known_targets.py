@@ -102,14 +102,17 @@ def test_options_belong_to_their_target():
 
 def test_unknown_target_lists_what_there_is():
     with pytest.raises(
-        surgeon.UsageError, match="no conversion target 'x'; there is: aws, saconv, saconv-deform, spconv"
+        surgeon.UsageError,
+        match="no conversion target 'x'; there is: acb, aws, dbb, dcnv2, dilated-reparam, refconv, "
+        "repvgg, saconv, saconv-deform, spconv, wtconv",
     ):
         find_target("x")
 
 
 def test_every_target_says_what_it_is():
-    assert list(TARGETS) == ["saconv", "saconv-deform", "aws", "spconv"]
-    assert [t.preserves for t in TARGETS.values()] == [True, True, True, False]
+    assert list(TARGETS)[:4] == ["saconv", "saconv-deform", "aws", "spconv"]
+    assert list(TARGETS)[4:] == ["refconv", "dbb", "acb", "repvgg", "dilated-reparam", "wtconv", "dcnv2"]
+    assert [name for name, t in TARGETS.items() if not t.preserves] == ["spconv"]
     assert all(t.summary for t in TARGETS.values())
 
 
@@ -203,7 +206,10 @@ def test_another_packages_way_to_initialize_is_recorded_and_restored(plugin, tmp
         ("nothing", "is not a saconv_surgeon.Target of that name but 3"),
         ("misnamed", "is not a saconv_surgeon.Target of that name"),
         ("absent", r"cannot be imported \(ModuleNotFoundError: No module named 'no_such_module'"),
-        ("x", "there is: absent, aws, halved, misnamed, nothing, saconv, saconv-deform, spconv, warm"),
+        (
+            "x",
+            "there is: absent, acb, aws, dbb, dcnv2, dilated-reparam, halved, misnamed, nothing, refconv, repvgg, saconv",
+        ),
     ],
 )
 def test_broken_targets_are_named(plugin, name, message):
