@@ -15,7 +15,7 @@ class ACBConv2d(MergeableConv2d):
     Kernels of odd sizes larger than 1 in both directions, at any dilation.
     """
 
-    def _make_branches(self, where: Mapping[str, Any]) -> dict[str, Branch]:
+    def make_branches(self, where: Mapping[str, Any]) -> dict[str, Branch]:
         height, width = self.kernel_size
         return {"column": SmallKernel(self, (height, 1), **where), "row": SmallKernel(self, (1, width), **where)}
 

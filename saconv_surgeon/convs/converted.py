@@ -87,6 +87,13 @@ class ConvertedLayer(nn.Module):
         """
         return {}
 
+    def silenced(self) -> Self | None:
+        """A copy that computes the first of its :meth:`contributions` alone, for ``fold --tolerance``.
+
+        None if nothing is saved by it, as where all parts merge into one kernel.
+        """
+        return None
+
     @property
     def is_folded(self) -> bool:
         """Whether the layer is a result of :meth:`folded`, with nothing more to fold."""

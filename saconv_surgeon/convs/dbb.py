@@ -124,7 +124,7 @@ class DBBConv2d(MergeableConv2d):
     average is taken at dilation 1 only, and left out elsewhere.
     """
 
-    def _make_branches(self, where: Mapping[str, Any]) -> dict[str, Branch]:
+    def make_branches(self, where: Mapping[str, Any]) -> dict[str, Branch]:
         branches: dict[str, Branch] = {}
         if mixes_channels(self):
             branches["point"] = SmallKernel(self, (1, 1), **where)

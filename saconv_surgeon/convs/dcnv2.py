@@ -5,6 +5,7 @@ Source: Deformable ConvNets v2 (Zhu et al., CVPR 2019, arXiv 1811.11168), sectio
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -81,6 +82,12 @@ class ModulatedDeformConv2d(ConvertedConv2d):
         x, offsets, masks, weight = (as_dtype(t, dtype) for t in (x, offsets, masks, self.weight))
         y: Tensor = deform_conv2d(x, offsets, weight, bias, pair(self.stride), padding, pair(self.dilation), masks)
         return as_dtype(y, self.weight.dtype)
+
+    def silenced(self) -> Self:
+        """See :class:`ConvertedLayer`: no sample is moved or weighed."""
+        copied = copy.deepcopy(self)
+        copied._reset_new_parameters()
+        return copied
 
     def is_at_rest(self) -> bool:
         """Whether no sample is moved or weighed otherwise; the layer then is the plain convolution up to rounding."""

@@ -61,7 +61,7 @@ class DilatedReparamConv2d(MergeableConv2d):
         """See :class:`ConvertedLayer`."""
         return {"kernel": str(self.kernel_size[0])}
 
-    def _make_branches(self, where: Mapping[str, Any]) -> dict[str, Branch]:
+    def make_branches(self, where: Mapping[str, Any]) -> dict[str, Branch]:
         known = BRANCHES[self.kernel_size[0]]
         return {f"k{k}_{r}": SmallKernel(self, (k, k), r, **where) for k, r in known}
 

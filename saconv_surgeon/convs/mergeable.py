@@ -26,7 +26,7 @@ class MergeableConv2d(ConvertedConv2d):
     branch has a norm of its own, whose scale and shift start at zero. Until they move, the layer computes what convolution and
     norm compute, to the bit. In inference everything before ``act`` is linear, and :meth:`folded` gives one ``nn.Conv2d``.
 
-    A subclass says which branches there are in ``_make_branches``. One that computes its kernel instead overrides ``kernel``.
+    A subclass says which branches there are in ``make_branches``. One that computes its kernel instead overrides ``kernel``.
     """
 
     bn: nn.Module | None
@@ -37,14 +37,14 @@ class MergeableConv2d(ConvertedConv2d):
         super().__init__(*args, **kwargs)
         where: dict[str, Any] = {"device": self.weight.device, "dtype": self.weight.dtype}
         with torch.random.fork_rng(devices=[]):  # their random initial values are thrown away
-            for name, branch in self._make_branches(where).items():
+            for name, branch in self.make_branches(where).items():
                 self.add_module(name, branch)
         self.register_module(NORM, bn)
         self.register_module(ACTIVATION, act)
         guard(self)
         self._reset_new_parameters()
 
-    def _make_branches(self, where: Mapping[str, Any]) -> dict[str, Branch]:
+    def make_branches(self, where: Mapping[str, Any]) -> dict[str, Branch]:
         """The branches by name; ``where`` has device and dtype."""
         return {}
 

@@ -19,7 +19,7 @@ class RepVGGConv2d(MergeableConv2d):
     Kernels of odd sizes, at any dilation: the branches read the pixel at the centre of the window.
     """
 
-    def _make_branches(self, where: Mapping[str, Any]) -> dict[str, Branch]:
+    def make_branches(self, where: Mapping[str, Any]) -> dict[str, Branch]:
         branches: dict[str, Branch] = {"point": SmallKernel(self, (1, 1), **where)}
         if self.in_channels == self.out_channels and pair(self.stride) == (1, 1):
             branches["identity"] = Identity(self.out_channels, **where)

@@ -3,8 +3,9 @@ arXiv 2407.05848), section 3."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, fx, nn
@@ -112,6 +113,19 @@ class WTConv2d(ConvertedConv2d):
             joined = whole[..., :height, :width]
         assert joined is not None
         return joined
+
+    def silenced(self) -> Self:
+        """See :class:`ConvertedLayer`: without the bands, the scale in the kernel."""
+        copied = copy.deepcopy(self)
+        with torch.no_grad():
+            factor = copied.base_scale.weight.flatten()
+            copied.get_parameter("weight").mul_(factor.reshape(-1, 1, 1, 1))
+            if copied.bias is not None:
+                copied.bias.mul_(factor)
+            nn.init.ones_(copied.base_scale.weight)
+            for parameter in copied.wavelet_scale.parameters():
+                nn.init.zeros_(parameter)
+        return copied
 
     def is_at_rest(self) -> bool:
         """Whether the layer still computes the plain convolution with its kernel, to the bit."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from saconv_surgeon.comparing.layer_use import layer_use
+from saconv_surgeon.convs.converted import ConvertedLayer
 from saconv_surgeon.convs.saconv import SAConv2d
 from saconv_surgeon.folding.fold_layers import why_untouchable
 from saconv_surgeon.models.running.inputs import Inputs
@@ -19,6 +20,7 @@ from saconv_surgeon.models.running.layer_io import watched
 from saconv_surgeon.models.running.run import run
 from saconv_surgeon.models.tree.copying import copy_model
 from saconv_surgeon.models.tree.paths import paths_of
+from saconv_surgeon.records import Freedom
 
 
 @dataclass(frozen=True)
@@ -39,13 +41,16 @@ def simplify(
     """A copy of ``model`` whose switchable layers lack what they can do without. ``model`` is left as it was.
 
     Tried one after the other, the most expensive first: a switch of 1 (no wide branch), of 0 (no narrow one), or of its own mean;
-    no offsets; no post-context; no pre-context. Each stays out if the output of the layer, for the inputs that it gets in
-    ``model``, is then within ``tolerance`` of what it was with everything in, relative, in the 2-norm.
+    no offsets; no post-context; no pre-context. Of layers of other targets, all new parts at once. Each stays out if the output of
+    the layer, for the inputs that it gets in ``model``, is then within ``tolerance`` of what it was with everything in, relative, in
+    the 2-norm.
     """
     simplified = copy_model(model)
-    layers = {path: m for path, m in simplified.named_modules() if isinstance(m, SAConv2d) and _can_change(m)}
-    places = {path: paths_of(simplified)[id(layer)] for path, layer in layers.items()}
+    able = {path: m for path, m in simplified.named_modules() if isinstance(m, ConvertedLayer) and _can_change(m)}
+    layers = {path: m for path, m in able.items() if isinstance(m, SAConv2d)}
+    places = {path: paths_of(simplified)[id(layer)] for path, layer in able.items()}
     used = {f.path: f for f in layer_use(model, inputs, seed)}
+    others = _silenced({path: m for path, m in able.items() if path not in layers}, used, tolerance)
     means = {path: used[path].switch_mean for path in layers if path in used}
     removed = {path: Removed() for path in means if used[path].moved is not None}
     for i, (what, change) in enumerate(STEPS):
@@ -58,15 +63,30 @@ def simplify(
                 layers[path] = trial  # with tensors of its own, whoever shared them
                 removed[path] = Removed((*removed[path].parts, what), cost)
     removed = {path: out for path, out in removed.items() if out.parts}
+    new = {path: layers[path] for path in removed} | {path: layer for path, (layer, _) in others.items()}
+    removed |= {path: out for path, (_, out) in others.items()}
     for path in removed:
         for place in places[path]:
             if not place:
-                return layers[path], removed
-            simplified.set_submodule(place, layers[path])
+                return new[path], removed
+            simplified.set_submodule(place, new[path])
     return simplified, removed
 
 
-def _can_change(layer: SAConv2d) -> bool:
+def _silenced(
+    layers: Mapping[str, ConvertedLayer], used: Mapping[str, Freedom], tolerance: float
+) -> dict[str, tuple[ConvertedLayer, Removed]]:
+    """Layers of other targets whose new parts contribute less than ``tolerance``, without them."""
+    found = {}
+    for path, layer in layers.items():
+        moved = used[path].moved if path in used else None
+        alone = layer.silenced() if moved is not None and moved <= tolerance else None
+        if alone is not None and moved is not None:
+            found[path] = alone, Removed(("new parts",), moved)
+    return found
+
+
+def _can_change(layer: ConvertedLayer) -> bool:
     return not layer.is_at_rest() and why_untouchable(layer) is None
 
 

@@ -145,7 +145,7 @@ def test_exports_of_the_folded_model_hold_plain_convolutions(tmp_path, target):
     surgeon.save(folding, tmp_path / "folded.pt2", example_inputs=X)
     program = torch.export.load(tmp_path / "folded.pt2")
     operators = {node.target for node in program.graph.nodes if node.op == "call_function"}
-    names = {str(operator).split(".")[1] for operator in operators}
+    names = {str(called).split(".")[1] for called in operators}
     assert "conv2d" in names
     assert not names & {"avg_pool2d", "constant_pad_nd", "conv_transpose2d"}
     torch.testing.assert_close(program.module()(X), model(X), rtol=1e-4, atol=1e-4)
@@ -224,10 +224,114 @@ def test_gradients_are_those_of_differences(target):
     assert (values[0] - values[1]) / (2 * step) == pytest.approx(wanted, rel=1e-4)
 
 
-def test_dcnv2_starts_as_the_convolution_and_is_taken_back(operator):  # noqa: F811
+@pytest.mark.usefixtures("operator")
+def test_dcnv2_starts_as_the_convolution():
     conversion = surgeon.convert(build(), X, target="dcnv2")
     assert conversion.equivalence.passed
     assert len(layers(conversion.model)) == 4
     model = trained_on(conversion.model)
     record = surgeon.diff(build(), model, X, timing=None)
     assert all(set(found.parts) == {"conv", "conv_offset"} for found in record.freedom_b)
+
+
+def test_tolerance_takes_out_what_hardly_contributes():
+    model = trained(converted("wtconv"), steps=0)
+    (layer,) = layers(model).values()
+    oracle_branches.shake(layer, 1)
+    with torch.no_grad():
+        layer.wavelet_scale[0].weight.mul_(1e-5)
+    kept = surgeon.fold(model, X)
+    assert type(kept.model.depthwise).__name__ == "WTConv2d"
+    simpler = surgeon.fold(model, X, tolerance=1e-2)
+    assert type(simpler.model.depthwise) is nn.Conv2d
+    torch.testing.assert_close(simpler.model(X), model(X), rtol=1e-3, atol=1e-3)
+    merged = trained(converted("repvgg"))
+    folding = surgeon.fold(merged, X, tolerance=0.5)  # nothing is saved by taking out what merges anyway
+    torch.testing.assert_close(folding.model(X), merged(X), rtol=1e-5, atol=1e-5)
+
+
+PUBLISHED = {
+    "refconv": ("refconv", {"weight", "convmap.weight"}),
+    "repvgg": (
+        "repvgg",
+        {"rbr_dense.conv.weight", "rbr_1x1.conv.weight"}
+        | {f"{name}.{k}" for name in ("rbr_dense.bn", "rbr_1x1.bn", "rbr_identity") for k in ("weight", "running_var")},
+    ),
+    "acb": (
+        "acnet",
+        {f"{name}_conv.weight" for name in ("square", "ver", "hor")}
+        | {f"{name}_bn.{k}" for name in ("square", "ver", "hor") for k in ("weight", "bias", "running_mean")},
+    ),
+    "dbb": (
+        "dbb",
+        {"dbb_origin.conv.weight", "dbb_origin.bn.weight", "dbb_1x1.conv.weight", "dbb_1x1.bn.bias"}
+        | {"dbb_avg.conv.weight", "dbb_avg.bn.bn.weight", "dbb_avg.avgbn.weight"}
+        | {
+            "dbb_1x1_kxk.idconv1.weight",
+            "dbb_1x1_kxk.bn1.bn.weight",
+            "dbb_1x1_kxk.conv2.weight",
+            "dbb_1x1_kxk.bn2.weight",
+        },
+    ),
+    "dilated-reparam": (
+        "unireplknet",
+        {"lk_origin.weight", "origin_bn.weight", "dil_conv_k5_1.weight", "dil_conv_k3_2.weight", "dil_conv_k3_3.weight"}
+        | {"dil_bn_k5_1.weight", "dil_bn_k3_2.running_mean", "dil_bn_k3_3.bias"},
+    ),
+    "wtconv": (
+        "wtconv",
+        {"base_conv.weight", "base_scale.weight", "wavelet_convs.0.weight", "wavelet_scale.0.weight"}
+        | {"wt_filter", "iwt_filter"},
+    ),
+}
+"""Names in the authors' own code, of a block that stands for a convolution and the norm after it."""
+
+
+def block(target):
+    """One layer that has its norm inside, where the target wants that."""
+    torch.manual_seed(0)
+    groups = 4 if target in ("dilated-reparam", "wtconv") else 1
+    model = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1, groups=groups, bias=False), nn.BatchNorm2d(4)).eval()
+    return surgeon.convert(model, torch.randn(1, 4, 9, 9), target=target).model[0]
+
+
+@pytest.mark.parametrize("target", PUBLISHED)
+def test_state_dicts_of_the_authors_are_loaded_and_written(target):
+    source, names = PUBLISHED[target]
+    layer = oracle_branches.shake(block(target), 4).eval()
+    state = surgeon.published_state(layer, source)
+    assert names <= set(state)
+    optional = {
+        name
+        for name in state
+        if name.endswith(("num_batches_tracked", "running_mean", "running_var", ".bias", ".weight"))
+    }
+    assert set(state) - optional - names == set()
+    fresh = block(target)
+    found = surgeon.load_published(fresh, {f"module.stage1.0.{k}": v for k, v in state.items()}, source)
+    assert not found.missing
+    assert not found.unexpected
+    x = torch.randn(2, 4, 9, 9)
+    assert torch.equal(fresh.eval()(x), layer(x))
+    with pytest.raises(ValueError, match="has no"):
+        surgeon.published_state(layer, "mmcv")
+    broken = {k: v for k, v in state.items() if k != next(iter(names))}
+    with pytest.raises(ValueError, match="is missing"):
+        surgeon.load_published(block(target), broken, source)
+
+
+def test_a_depthwise_dbb_has_the_authors_names():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1, groups=4, bias=False), nn.BatchNorm2d(4)).eval()
+    layer = surgeon.convert(model, torch.randn(1, 4, 9, 9), target="dbb").model[0]
+    state = surgeon.published_state(layer, "dbb")
+    assert {"dbb_1x1_kxk.conv1.weight", "dbb_avg.avgbn.weight"} <= set(state)
+    assert not [name for name in state if name.startswith(("dbb_1x1.", "dbb_avg.conv"))]
+
+
+def test_statistics_of_dbb_are_those_of_the_map_without_its_padding():
+    layer = block("dbb").train()
+    x = torch.randn(2, 4, 9, 9) + 3
+    layer(x)
+    inner = layer.sequence.bn1.bn  # behind the identity
+    torch.testing.assert_close(inner.running_mean, 0.1 * x.mean((0, 2, 3)), rtol=1e-5, atol=1e-5)

@@ -12,6 +12,9 @@ from saconv_surgeon.cli.streams import progress
 from saconv_surgeon.cli.takes import takes
 from saconv_surgeon.records import INSPECTION_SCHEMA, Mode, to_dict
 
+EVERY = "all"
+"""What ``--to`` takes here in place of a target."""
+
 
 @click.command()
 @click.argument("model")
@@ -34,7 +37,10 @@ def inspect(
     result: ResultOptions,
     talk: TalkOptions,
 ) -> None:
-    """List every convolution of MODEL: what it does, whether it can be converted, or why not."""
+    """List every convolution of MODEL: what it does, whether it can be converted, or why not.
+
+    With --to all: what every target would be there, and what it costs while it is trained and after folding.
+    """
     check_destinations(result)
     if safety:
         from saconv_surgeon.cli.safety import look_through
@@ -45,6 +51,16 @@ def inspect(
     from saconv_surgeon.surgery.inspect import make_plan
 
     opened = open_model(model, source, run_on, talk, mode=mode)
+    if chosen.target == EVERY:
+        from saconv_surgeon.report.commands.target_choice import choice_report
+        from saconv_surgeon.surgery.every_target import every_target
+
+        with progress(talk.quiet) as on_step:
+            choice = every_target(opened.model, opened.inputs, selection=chosen.selection(), mode=mode, on_step=on_step)
+        found = to_dict(choice) | {"model": opened.name}
+        gates = judge(result.gates, found)
+        deliver(result, talk, found | {"gates": to_dict(gates)}, choice_report(choice, opened.name, gates))
+        return fail_if_gates_failed(gates)
     with progress(talk.quiet) as on_step:
         plan = make_plan(
             opened.model,

@@ -42,6 +42,8 @@ def find_target(name: str) -> Target:
     """
     if name in TARGETS:
         return TARGETS[name]
+    if name == "all":
+        raise UsageError("--to all is for inspect, which sets all targets side by side; name one to convert to")
     if name in MIXES:
         targets = ", ".join(rule.target for rule in MIXES[name].rules)
         raise UsageError(f"{name!r} is a mix of targets ({targets}), and one layer becomes one of them")

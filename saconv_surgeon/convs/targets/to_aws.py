@@ -39,5 +39,6 @@ AWS = Target(
     "a convolution with a standardised kernel, which DetectoRS puts everywhere else",
     _refuses,
     _adds,
+    after_folding=_adds,
     note=_notes,
 )

@@ -42,5 +42,6 @@ DCNV2 = Target(
     "modulated deformable convolution (DCNv2); needs torchvision",
     _refuses,
     _adds,
+    after_folding=_adds,
     inexact="torchvision's deform_conv2d adds in another order than a convolution",
 )

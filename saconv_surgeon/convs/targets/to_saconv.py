@@ -24,7 +24,10 @@ def saconv_refuses(conv: nn.Conv2d, shapes: Iterable[CallShape], options: Option
         alone = "both contexts would be one linear map of the same mean, with twice the kernel's parameters or more"
         return Reason("kernel-1x1", f"1×1 kernel: {'dilation has no effect' if has_branches(parts) else alone}")
     if has_contexts(parts) and conv.groups == conv.in_channels > 1 and not options["allow_depthwise"]:
-        return Reason("depthwise", "depthwise: dense contexts would outweigh it (--allow-depthwise)")
+        return Reason(
+            "depthwise",
+            "depthwise: dense contexts would outweigh it (--allow-depthwise); --to dilated-reparam or wtconv is made for these",
+        )
     if not has_branches(parts):
         return None
     height, width = smallest_map(conv)

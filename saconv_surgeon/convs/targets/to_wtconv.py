@@ -49,4 +49,5 @@ WTCONV = Target(
     _refuses,
     _adds,
     options={"levels": Option("1", _levels, "how often the low band is split, from 1 to 5")},
+    after_folding=_adds,
 )
