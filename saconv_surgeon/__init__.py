@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from saconv_surgeon.api import convert, diff, fold, inspect, plan, price, profile
     from saconv_surgeon.convs.aws import ConvAWS2d
     from saconv_surgeon.convs.block import SAConvBlock
+    from saconv_surgeon.convs.branches import Branch, Merged, SmallKernel
     from saconv_surgeon.convs.converted import ConvertedLayer
     from saconv_surgeon.convs.deformable import DeformableSAConv2d
     from saconv_surgeon.convs.kernel_guard import guard
+    from saconv_surgeon.convs.mergeable import MergeableConv2d
     from saconv_surgeon.convs.saconv import SAConv2d
     from saconv_surgeon.convs.spconv import SPConv2d
     from saconv_surgeon.convs.targets.target import Cost, Option, Reason, Target
@@ -58,9 +60,11 @@ _HOMES = {
     "api": ("convert", "diff", "fold", "inspect", "plan", "price", "profile"),
     "convs.aws": ("ConvAWS2d",),
     "convs.block": ("SAConvBlock",),
+    "convs.branches": ("Branch", "Merged", "SmallKernel"),
     "convs.converted": ("ConvertedLayer",),
     "convs.deformable": ("DeformableSAConv2d",),
     "convs.kernel_guard": ("guard",),
+    "convs.mergeable": ("MergeableConv2d",),
     "convs.weight_readers": ("unguarded",),
     "convs.saconv": ("SAConv2d",),
     "convs.spconv": ("SPConv2d",),
@@ -93,6 +97,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "ArtefactError",
+    "Branch",
     "ConvAWS2d",
     "Conversion",
     "ConvertedLayer",
@@ -101,6 +106,8 @@ __all__ = [
     "Folding",
     "FusingMethodWarning",
     "LostLayerWarning",
+    "MergeableConv2d",
+    "Merged",
     "ModelError",
     "NoEffectWarning",
     "NotEquivalentError",
@@ -112,6 +119,7 @@ __all__ = [
     "SAConv2d",
     "SAConvBlock",
     "SPConv2d",
+    "SmallKernel",
     "SurgeonError",
     "Target",
     "Timing",

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from saconv_surgeon.cli import cli
+from saconv_surgeon.convs.targets.known_targets import TARGETS
 from saconv_surgeon.records.safety import SAFETY_RULES
 
 ROOT = Path(__file__).parent.parent
@@ -116,6 +117,15 @@ def test_the_table_of_random_layers_is_what_was_recorded():
     assert not [name for name in counts if name.startswith("WRONG")]
 
 
+def test_every_new_target_has_its_page_and_every_target_its_row():
+    table = (ROOT / "docs/targets.md").read_text(encoding="utf-8")
+    for name in list(TARGETS):
+        assert re.search(rf"^\| \[?`{name}`", table, re.MULTILINE), name
+        if name not in ("saconv", "saconv-deform", "aws", "spconv"):
+            assert f"(targets/{name}.md)" in table
+            assert f"`--to {name}`" in (ROOT / f"docs/targets/{name}.md").read_text(encoding="utf-8")
+
+
 def test_make_targets_in_the_readme_exist():
     targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert set(re.findall(r"make ([a-z]+)", README)) <= set(targets)
@@ -127,7 +137,7 @@ def test_every_rule_of_safety_is_explained():
 
 
 def test_links_lead_somewhere():
-    for file in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")):
+    for file in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")):
         for target in re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", file.read_text(encoding="utf-8")):
             assert (file.parent / target).exists(), (file, target)
 

@@ -16,6 +16,7 @@ class ACBConv2d(MergeableConv2d):
     """
 
     def make_branches(self, where: Mapping[str, Any]) -> dict[str, Branch]:
+        """See :class:`MergeableConv2d`."""
         height, width = self.kernel_size
         return {"column": SmallKernel(self, (height, 1), **where), "row": SmallKernel(self, (1, width), **where)}
 

@@ -125,6 +125,7 @@ class DBBConv2d(MergeableConv2d):
     """
 
     def make_branches(self, where: Mapping[str, Any]) -> dict[str, Branch]:
+        """See :class:`MergeableConv2d`."""
         branches: dict[str, Branch] = {}
         if mixes_channels(self):
             branches["point"] = SmallKernel(self, (1, 1), **where)

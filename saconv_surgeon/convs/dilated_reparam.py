@@ -62,6 +62,7 @@ class DilatedReparamConv2d(MergeableConv2d):
         return {"kernel": str(self.kernel_size[0])}
 
     def make_branches(self, where: Mapping[str, Any]) -> dict[str, Branch]:
+        """See :class:`MergeableConv2d`."""
         known = BRANCHES[self.kernel_size[0]]
         return {f"k{k}_{r}": SmallKernel(self, (k, k), r, **where) for k, r in known}
 

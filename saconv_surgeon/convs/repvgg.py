@@ -20,6 +20,7 @@ class RepVGGConv2d(MergeableConv2d):
     """
 
     def make_branches(self, where: Mapping[str, Any]) -> dict[str, Branch]:
+        """See :class:`MergeableConv2d`."""
         branches: dict[str, Branch] = {"point": SmallKernel(self, (1, 1), **where)}
         if self.in_channels == self.out_channels and pair(self.stride) == (1, 1):
             branches["identity"] = Identity(self.out_channels, **where)

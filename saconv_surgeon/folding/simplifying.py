@@ -41,9 +41,9 @@ def simplify(
     """A copy of ``model`` whose switchable layers lack what they can do without. ``model`` is left as it was.
 
     Tried one after the other, the most expensive first: a switch of 1 (no wide branch), of 0 (no narrow one), or of its own mean;
-    no offsets; no post-context; no pre-context. Of layers of other targets, all new parts at once. Each stays out if the output of
-    the layer, for the inputs that it gets in ``model``, is then within ``tolerance`` of what it was with everything in, relative, in
-    the 2-norm.
+    no offsets; no post-context; no pre-context. Of layers of other targets, all new parts at once. Each stays out if the output
+    of the layer, for the inputs that it gets in ``model``, is then within ``tolerance`` of what it was with everything in,
+    relative, in the 2-norm.
     """
     simplified = copy_model(model)
     able = {path: m for path, m in simplified.named_modules() if isinstance(m, ConvertedLayer) and _can_change(m)}

@@ -118,9 +118,9 @@ class Freedom:
     output y and the plain convolution's output y0 for the same input. None if a value is not finite, or of a part that the layer
     does not have.
     ``use`` is ``"at rest"`` (still the plain convolution, to the bit), ``"hardly used"`` (``moved`` below 0.1 %), or ``"used"``;
-    ``"never ran"`` or ``"not finite"`` if that is not known. ``parts`` says of layers with other parts how large each is: the root
-    of its share of the output's squares, so that shares need not add up to one. ``target`` and ``options`` say how the layer was
-    made; None for one of no target.
+    ``"never ran"`` or ``"not finite"`` if that is not known. ``parts`` says of layers with other parts how large each is: the
+    root of its share of the output's squares, so that shares need not add up to one. ``target`` and ``options`` say how the layer
+    was made; None for one of no target.
     """
 
     path: str
