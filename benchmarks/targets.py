@@ -1,9 +1,9 @@
 """Every target on the sample models and on real ones: does it start equal, learn, and fold to plain convolutions?
 
-``python -m benchmarks.targets [--processes 2] [--first N]``. Each model is converted by the public call, trained for two real steps
-in training mode (a loss on random images: the statistics of norms move), moved on at random, folded, and compared with what it
-computed before. What is counted of the folded model is compared with that of the untouched one whose norms are folded. What went
-wrong, and models that cannot be trained so, are in the record.
+``python -m benchmarks.targets [--processes 2] [--first N]``. Each model is converted by the public call, trained for two real
+steps in training mode (a loss on random images: the statistics of norms move), moved on at random, folded, and compared with what
+it computed before. What is counted of the folded model is compared with that of the untouched one whose norms are folded. What
+went wrong, and models that cannot be trained so, are in the record.
 """
 
 from __future__ import annotations
