@@ -90,6 +90,8 @@ class Latency:
     time).
     """
 
+    IN_JSON: ClassVar = ("samples_per_s",)
+
     device: str
     median_s: float
     p90_s: float | None
@@ -110,6 +112,11 @@ class Latency:
     compiled: bool = False
     compile_s: float | None = None
     flags: tuple[str, ...] = ()
+
+    @property
+    def samples_per_s(self) -> float | None:
+        """Throughput, by the median; None if the inputs have no batch."""
+        return self.batch / self.median_s if self.batch and self.median_s > 0 else None
 
 
 @dataclass(frozen=True)

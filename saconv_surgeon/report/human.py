@@ -32,6 +32,11 @@ def seconds(value: float | None) -> str:
     return f"{value * 1e9:.3g} ns"
 
 
+def rate(value: float | None) -> str:
+    """``512.3`` → ``512/s``; three digits."""
+    return UNKNOWN if value is None else f"{value:.3g}/s" if value < 1000 else f"{count(value)}/s"
+
+
 def memory(value: float | None) -> str:
     """``1572864`` → ``1.5 MiB``."""
     if value is None:

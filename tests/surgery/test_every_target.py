@@ -84,3 +84,18 @@ def test_on_the_command_line(tmp_path, monkeypatch):
     assert "--to all is for inspect" in refused.output
     gated = run("inspect", "nets.py:build", "--to", "all", "--fail-if", "macs>1")
     assert gated.exit_code == 1
+
+
+def test_reasons_stand_once_unless_every_row_is_asked_for(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nets.py").write_text(
+        "from torch import nn\nimport torch\n"
+        "def build(): return nn.Sequential(nn.Conv2d(3, 4, 3), *[nn.Conv2d(4, 4, 1) for _ in range(9)])\n"
+        "def example_inputs(): return torch.randn(1, 3, 16, 16)\n"
+    )
+    short, whole = run("inspect", "nets.py:build"), run("inspect", "nets.py:build", "-v")
+    assert short.output.count("1×1 kernel") == 1
+    assert "9 × 1×1 kernel" in short.output
+    assert whole.output.count("1×1 kernel") == 9
+    none = run("inspect", "nets.py:build", "--exclude", "*")
+    assert none.output.count("1×1 kernel") == 9  # a table without rows says nothing

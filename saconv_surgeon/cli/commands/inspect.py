@@ -74,5 +74,10 @@ def inspect(
     ledger = to_dict(plan.ledger)
     record = to_dict(plan) | {"schema": INSPECTION_SCHEMA, "model": opened.name, "ledger": ledger}
     gates = judge(result.gates, record | ledger)
-    deliver(result, talk, record | {"gates": to_dict(gates)}, inspection_report(plan, opened.name, gates))
+    deliver(
+        result,
+        talk,
+        record | {"gates": to_dict(gates)},
+        inspection_report(plan, opened.name, gates, every_site=talk.verbose),
+    )
     return fail_if_gates_failed(gates)

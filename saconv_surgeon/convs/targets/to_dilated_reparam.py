@@ -47,7 +47,7 @@ def _refuses(conv: nn.Conv2d, shapes: Iterable[CallShape], options: Options) -> 
         return Reason("dilated", "its taps are dilated already: the block is defined for dense kernels")
     size = options["kernel"]
     if size < max(conv.kernel_size):
-        return Reason("kernel-larger", f"its kernel is larger than {size}×{size} (--option kernel=…)")
+        return Reason("kernel-larger", f"its kernel is larger than {size}×{size} (--kernel)")
     large = tuple(p + (size - k) // 2 for p, k in zip(_padding(conv), conv.kernel_size, strict=True))
     height, width = smallest_padded((large[1], large[1], large[0], large[0]), conv.padding_mode)
     small = next((s for s in shapes if s.input[-2] < height or s.input[-1] < width), None)

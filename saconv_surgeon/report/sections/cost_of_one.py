@@ -22,6 +22,8 @@ def totals(p: Profile) -> Table:
     if p.latency is not None:
         t = p.latency
         rows.append(("latency", human.seconds(t.median_s), f"{spread(t)}; {settings(t)}"))
+        if t.samples_per_s is not None:
+            rows.append(("throughput", f"{human.rate(t.samples_per_s)}", f"samples, at batch {t.batch}"))
     return Table("", EXPLAINED, tuple(rows), header=False)
 
 
@@ -61,6 +63,9 @@ def page_totals(p: Profile) -> tuple[Total, ...]:
     for t in p.all_latencies:
         label = "latency" if len(p.all_latencies) < 2 else f"latency, batch {t.batch}"
         found.append(Total(label, (human.seconds(t.median_s),), meaning=f"{spread(t)}; {settings(t)}"))
+        if t.samples_per_s is not None:
+            label = label.replace("latency", "throughput")
+            found.append(Total(label, (human.rate(t.samples_per_s),), meaning=f"samples, at batch {t.batch}"))
     if p.training is not None:
         step = p.training.step
         found += [

@@ -42,6 +42,12 @@ def page_totals(priced: Priced) -> tuple[Total, ...]:
         values = (human.seconds(x.median_s), human.seconds(y.median_s))
         ratio = _ratio(ratios.get(x.batch), x.median_s, y.median_s)
         totals.append(Total(label, values, ratio.text, settings(x)))
+        rates = x.samples_per_s, y.samples_per_s
+        if None not in rates:
+            shown = (human.rate(rates[0]), human.rate(rates[1]))
+            totals.append(
+                Total(label.replace("latency", "throughput"), shown, human.ratio(*rates), "samples per second")
+            )
     if a.training is not None and b.training is not None:
         pair = a.training.step.median_s, b.training.step.median_s
         totals.append(Total("training step", (human.seconds(pair[0]), human.seconds(pair[1])), human.ratio(*pair)))
@@ -89,6 +95,11 @@ def _latencies(priced: Priced) -> Iterator[_Row]:
         yield label, human.seconds(left.median_s), human.seconds(right.median_s), ratio, ""
         yield "  p90", human.seconds(left.p90_s), human.seconds(right.p90_s), Cell(""), ""
         yield "  IQR", human.seconds(left.iqr_s), human.seconds(right.iqr_s), Cell(""), ""
+        rates = left.samples_per_s, right.samples_per_s
+        if None not in rates:
+            label = label.replace("latency", "throughput")
+            a, b = (human.rate(rate) for rate in rates)
+            yield label, a, b, Cell(human.ratio(*rates)), "samples per second, by the medians"
 
 
 def _training(priced: Priced) -> Iterator[_Row]:
