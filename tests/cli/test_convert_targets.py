@@ -108,7 +108,7 @@ def test_absent_operator_leaves_nothing_to_convert(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (("--to", "nothing"), 2, "no conversion target 'nothing'; there is: acb, aws, dbb, dcnv2, dilated-reparam, refconv, repvgg, saconv"),
+        (("--to", "nothing"), 2, "no conversion target 'nothing'; there is: acb, aws, dbb, dcnv2, dilated-reparam"),
         (("--ratio", "1/2"), 2, "the target 'saconv' has no option 'ratio'"),
         (("--parts", "context"), 2, "there is: all, contexts, branches; needed: contexts (global context alone"),
         (("--to", "aws", "--parts", "contexts"), 2, "the target 'aws' has no option 'parts'"),
