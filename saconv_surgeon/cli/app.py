@@ -21,6 +21,7 @@ import click
 
 from saconv_surgeon._version import __version__
 from saconv_surgeon.cli import commands
+from saconv_surgeon.cli.command_line import ARGUMENTS
 from saconv_surgeon.cli.encoding import prepare_streams
 from saconv_surgeon.cli.endings import (
     AT_ONCE,
@@ -41,6 +42,13 @@ CLOSED_PIPE = "PacifyFlushWrapper"
 
 class SurgeonGroup(click.Group):
     """Turns an error into one message and an exit code."""
+
+    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> click.Context:
+        """See ``click.Group``; reports say by which command they were made."""
+        given = list(args)
+        ctx = super().make_context(info_name, args, *rest, **extra)
+        ctx.meta[ARGUMENTS] = given
+        return ctx
 
     def invoke(self, ctx: click.Context) -> Any:
         """See ``click.Group``."""

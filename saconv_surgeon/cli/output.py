@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from saconv_surgeon.cli.checks import check_counted
+from saconv_surgeon.cli.command_line import made_by
 from saconv_surgeon.cli.result_options import ResultOptions, TalkOptions
 from saconv_surgeon.cli.selection_options import ProofOptions
 from saconv_surgeon.cli.streams import EXIT_CHECK_FAILED, fail, report_console, say, show, write_json, write_whole
@@ -23,6 +24,7 @@ from saconv_surgeon.saving.destination import destination
 if TYPE_CHECKING:
     from saconv_surgeon.cli.opening import Opened
     from saconv_surgeon.folding.folded_model import Folding
+    from saconv_surgeon.report.page import Step
     from saconv_surgeon.report.report import Report
     from saconv_surgeon.surgery.converted_model import Conversion
 
@@ -75,14 +77,19 @@ def _judged(gate: Gate, record: dict[str, Any]) -> GateResult:
         return GateResult(gate.text, None, failed=True, found=str(error))
 
 
-def deliver(result: ResultOptions, talk: TalkOptions, record: dict[str, Any], report: Report) -> None:
+def deliver(
+    result: ResultOptions, talk: TalkOptions, record: dict[str, Any], report: Report, steps: Sequence[Step] = ()
+) -> None:
     """Writes the report and the record to where they are wanted, then prints: what cannot be printed is not lost.
+
+    ``steps`` are what a report in a file says can be done next.
 
     Raises:
         UsageError: One of them cannot be written; the others were.
     """
     from saconv_surgeon.report.formats import terminal
 
+    report = report.completed(steps, made_by())
     written: list[Path] = []
 
     def write_report(path: Path) -> None:

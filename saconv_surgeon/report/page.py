@@ -84,9 +84,18 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class Step:
+    """Something to do next: what for, and the command or the code for it."""
+
+    purpose: str
+    code: str
+
+
+@dataclass(frozen=True)
 class Page:
     """``sides`` are what the models are called: one or two.
 
+    ``steps`` are what can be done next, and ``made_by`` is the command that made the report, when, and with which versions.
     ``sites`` are the convolutions of an inspection, which has no layers. ``rows`` are what CSV has of a command that has neither.
     """
 
@@ -102,6 +111,8 @@ class Page:
     sites: tuple[PlannedSite, ...] = ()
     curves: tuple[Curve, ...] = ()
     rows: tuple[Mapping[str, Any], ...] = ()
+    steps: tuple[Step, ...] = ()
+    made_by: str = ""
 
     @property
     def is_pair(self) -> bool:

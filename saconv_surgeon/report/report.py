@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from saconv_surgeon.records import with_strings
 from saconv_surgeon.report import human
 from saconv_surgeon.report.blocks import Block
-from saconv_surgeon.report.page import Page
+from saconv_surgeon.report.page import Page, Step
 
 R = TypeVar("R")
 
@@ -26,8 +26,19 @@ class Report:
     page: Page
     raw: Page
 
+    def completed(self, steps: Sequence[Step], made_by: str) -> Report:
+        """With what can be done next, and what made the report."""
+        shown = tuple(Step(human.visible(step.purpose), visible_code(step.code)) for step in steps)
+        page = replace(self.page, steps=shown, made_by=human.visible(made_by))
+        return replace(self, page=page, raw=replace(self.raw, steps=tuple(steps), made_by=made_by))
+
 
 def visible(record: R) -> R:
     """A copy of a record in which every name can be shown: its control characters are escapes."""
     changed: R = with_strings(record, human.visible)
     return changed
+
+
+def visible_code(code: str) -> str:
+    """Lines of code in which every name can be shown."""
+    return "\n".join(map(human.visible, code.split("\n")))

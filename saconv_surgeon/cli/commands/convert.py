@@ -92,6 +92,7 @@ def convert(
     from saconv_surgeon.models.loading.in_memory import check_finite
     from saconv_surgeon.models.loading.input_spec import make_data, make_redraw
     from saconv_surgeon.report.commands.convert import conversion_report
+    from saconv_surgeon.cli.next_steps import after_converting
     from saconv_surgeon.saving.conversion_files import FILES
     from saconv_surgeon.saving.stored_state import check_storable
 
@@ -147,7 +148,8 @@ def convert(
     saved = save_accepted(
         conversion, opened, places, gates, proof=proof, overwrite=written.overwrite, delta=written.delta
     )
-    deliver(result, talk, record | {"gates": to_dict(gates)}, report)
+    steps = after_converting(opened.name, outputs, delta=written.delta) if saved.lines else ()
+    deliver(result, talk, record | {"gates": to_dict(gates)}, report, steps)
     if not conversion.converted:
         refused = conversion.plan.ledger.refused
         fail(f"nothing to convert in {opened.name}: all {refused} convolutions are refused", EXIT_NOTHING_ELIGIBLE)

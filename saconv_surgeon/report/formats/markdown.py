@@ -31,8 +31,14 @@ def render(report: Report) -> str:
     parts += [_folded(each) for each in page.filled_tables]
     if page.layers:
         parts.append(_folded(layers_table(page)))
+    if page.steps:
+        parts.append(
+            "**What next**\n\n" + "\n\n".join(f"{escaped(step.purpose)}\n\n{_fenced(step.code)}" for step in page.steps)
+        )
     if page.notes:
         parts.append("\n".join(f"<sub>{escaped(note)}</sub><br>" for note in page.notes))
+    if page.made_by:
+        parts.append(f"<sub>{escaped(page.made_by)}</sub>")
     return "\n\n".join(parts) + "\n"
 
 
@@ -40,6 +46,12 @@ def escaped(value: str) -> str:
     """Text that reads as it is: nothing in it is markup."""
     value = human.visible(value).replace("&", "&amp;").replace("<", "&lt;")
     return SPECIAL.sub(r"\\\1", value)
+
+
+def _fenced(code: str) -> str:
+    """A block of code, whatever runs of backticks are in it."""
+    fence = "`" * max([3, *(len(run) + 1 for run in re.findall("`+", code))])
+    return f"{fence}\n{code}\n{fence}"
 
 
 def layers_table(page: Page) -> Table:
