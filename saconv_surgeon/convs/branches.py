@@ -56,8 +56,9 @@ class Branch(nn.Module):
         raise NotImplementedError
 
     def is_silent(self) -> bool:
-        """Whether the branch adds nothing, for whatever input."""
-        return not any(bool(p.any()) for p in self.last.parameters(recurse=False))
+        """Whether the branch adds nothing, for whatever input; its norm may have been exchanged for a frozen one."""
+        found = Affine.of(self.last)
+        return found is not None and not bool(found.scale.any()) and not bool(found.shift.any())
 
     def silence(self, generator: torch.Generator | None) -> None:
         """Draws the kernels and makes the branch add nothing, in place; training then scales it up."""
@@ -183,11 +184,21 @@ def padded_with_shift(y: Tensor, norm: nn.Module, conv: nn.Conv2d) -> Tensor:
         return normed
     if conv.padding_mode != "zeros":
         return F.pad(normed, (left, right, top, bottom), mode=conv.padding_mode)
-    assert isinstance(norm, nn.BatchNorm2d)
-    mean, variance = norm.running_mean, norm.running_var
-    assert mean is not None
-    assert variance is not None
-    # copies: the next call moves the statistics, and the gradient of this one needs them as they are
-    value = norm.bias - mean.clone() * norm.weight * torch.rsqrt(variance + norm.eps)
+    value = _of_zero(norm)
+    if value is None:
+        return F.pad(normed, (left, right, top, bottom))
     outside = 1 - F.pad(normed.new_ones(1, 1, *normed.shape[-2:]), (left, right, top, bottom))
     return F.pad(normed, (left, right, top, bottom)) + outside * value.to(normed.dtype).reshape(-1, 1, 1)
+
+
+def _of_zero(norm: nn.Module) -> Tensor | None:
+    """What a batch norm of any class makes of zero by its running statistics, (C,); None if it has none."""
+    state = {**norm._parameters, **norm._buffers}
+    mean, variance = state.get("running_mean"), state.get("running_var")
+    if mean is None or variance is None:
+        return None
+    # copies: the next call moves the statistics, and the gradient of this one needs them as they are
+    scale = torch.rsqrt(variance.clone() + norm.eps)  # type: ignore[operator]
+    weight, bias = state.get("weight"), state.get("bias")
+    scale = scale if weight is None else scale * weight
+    return -mean.clone() * scale if bias is None else bias - mean.clone() * scale

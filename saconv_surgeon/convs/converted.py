@@ -31,6 +31,8 @@ class ConvertedLayer(nn.Module):
     """The path of the layer in the model, for messages."""
     absorbed: Mapping[str, str] = {}
     """The former paths of modules that are now parts of this layer: ``{"bn": path, "act": path}``."""
+    keeps_kernel: bool = True
+    """Whether ``weight`` starts as the kernel of the convolution, so that what an optimiser has learnt of that holds for it."""
     norm_is_last: bool = True
     """Whether a norm that the layer has absorbed sees all that the layer computes, as it did when it followed the convolution."""
     renamed: Mapping[str, str] = {}
@@ -59,6 +61,10 @@ class ConvertedLayer(nn.Module):
         By the beginning of ours the beginning of theirs: the longest that fits counts, and other names are the same there.
         None if that source has no such layer.
         """
+        return None
+
+    def why_not_published(self, source: str) -> str | None:
+        """Why the published layer of ``source`` could not compute what this one does; None if it could."""
         return None
 
     def is_at_rest(self) -> bool:

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from saconv_surgeon.convs.converted import as_one_node
 from saconv_surgeon.convs.converted_conv import ConvertedConv2d
 from saconv_surgeon.convs.geometry import narrow_padding, pair
-from saconv_surgeon.convs.gradients import as_dtype, finite_or
+from saconv_surgeon.convs.gradients import as_convolved, as_dtype, finite_or
 from saconv_surgeon.convs.kernel_guard import guard
 from saconv_surgeon.convs.weight_readers import has_run
 
@@ -29,6 +29,8 @@ class ModulatedDeformConv2d(ConvertedConv2d):
     computes what that computes, up to rounding.
     """
 
+    keeps_kernel = False
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         where: dict[str, Any] = {"device": self.weight.device, "dtype": self.weight.dtype}
@@ -37,10 +39,6 @@ class ModulatedDeformConv2d(ConvertedConv2d):
             self.conv_offset = nn.Conv2d(self.in_channels, 3 * size[0] * size[1], size, **where)
         guard(self)
         self._reset_new_parameters()
-
-    @classmethod
-    def _around(cls, conv: nn.Conv2d, state: Mapping[str, Tensor], **options: Any) -> Self:
-        return super()._around(conv, {**state, "weight": 2 * state["weight"]}, **options)
 
     def forward(self, input: Tensor | fx.Proxy) -> Tensor:
         """(N, C_in, H, W) → (N, C_out, H_out, W_out), sizes as in ``nn.Conv2d``; (C_in, H, W) without a batch too."""
@@ -81,7 +79,7 @@ class ModulatedDeformConv2d(ConvertedConv2d):
             x, padding = self._padded(x), (0, 0)
         x, offsets, masks, weight = (as_dtype(t, dtype) for t in (x, offsets, masks, self.weight))
         y: Tensor = deform_conv2d(x, offsets, weight, bias, pair(self.stride), padding, pair(self.dilation), masks)
-        return as_dtype(y, self.weight.dtype)
+        return as_convolved(y, self.weight)
 
     def silenced(self) -> Self:
         """See :class:`ConvertedLayer`: no sample is moved or weighed."""
@@ -114,6 +112,15 @@ class ModulatedDeformConv2d(ConvertedConv2d):
     def published_names(self, source: str) -> Mapping[str, str] | None:
         """See :class:`ConvertedLayer`: MMCV's ``ModulatedDeformConv2dPack`` (``DCNv2``)."""
         return {} if source == "dcnv2" else None
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, local_metadata: dict[str, Any], *rest: Any
+    ) -> None:
+        """Also loads the state of a plain convolution, whose kernel is doubled."""
+        kernel, is_plain = state_dict.get(f"{prefix}weight"), f"{prefix}conv_offset.weight" not in state_dict
+        if kernel is not None and is_plain:
+            state_dict = {**state_dict, f"{prefix}weight": 2 * kernel}
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)
 
     def _reset_new_parameters(self) -> None:
         for parameter in self.conv_offset.parameters():

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from saconv_surgeon.convs.folded import FoldedSAConv2d
 from saconv_surgeon.convs.geometry import RATE, TAPS, check_size, offsets_line_up, pair, settings_of, smallest_map
-from saconv_surgeon.convs.gradients import as_dtype, finite_or
+from saconv_surgeon.convs.gradients import as_convolved, as_dtype, finite_or
 from saconv_surgeon.convs.saconv import SAConv2d
 from saconv_surgeon.convs.switch import averaged
 
@@ -145,7 +145,7 @@ def deformed(conv: nn.Conv2d, x: Tensor, offset: Tensor, weight: Tensor, rate: i
     bias = None if conv.bias is None else as_dtype(conv.bias, dtype)
     x, offset, weight = (as_dtype(t, dtype) for t in (x, offset, weight))
     y: Tensor = deform_conv2d(x, offset, weight, bias, conv.stride, padding, (vertical, horizontal))
-    return as_dtype(y, conv.weight.dtype)
+    return as_convolved(y, conv.weight)
 
 
 def _any(module: nn.Module) -> bool:

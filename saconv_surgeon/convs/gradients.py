@@ -139,6 +139,12 @@ def is_finite(t: Tensor) -> bool:
         return all(math.isfinite(value) for value in torch.aminmax(t.detach()))  # a NaN is the least and the most
 
 
+def as_convolved(t: Tensor, weight: Tensor) -> Tensor:
+    """``t`` in the dtype that a convolution with ``weight`` gives: that of autocast where it is on, else that of the kernel."""
+    kind = t.device.type
+    return as_dtype(t, torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype)
+
+
 def finite_or(t: Tensor, value: float) -> Tensor:
     """``t`` with ``value`` in the place of what is infinite or NaN, which gets no gradient."""
     if _transformed():  # exporters know these operations

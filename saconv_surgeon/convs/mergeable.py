@@ -15,6 +15,7 @@ from saconv_surgeon.convs.branches import Branch, Merged
 from saconv_surgeon.convs.converted import ACTIVATION, NORM, as_one_node
 from saconv_surgeon.convs.converted_conv import ConvertedConv2d
 from saconv_surgeon.convs.folded import carry_attributes
+from saconv_surgeon.convs.gradients import can_look_at, is_finite
 from saconv_surgeon.convs.kernel_guard import guard
 from saconv_surgeon.convs.weight_readers import has_run
 
@@ -63,9 +64,14 @@ class MergeableConv2d(ConvertedConv2d):
         if input.dim() == 3:
             return self.forward(input.unsqueeze(0)).squeeze(0)
         has_run(self)
-        y = self._own(input)
+        own = self._own(input)
+        y = own
         for _, branch in self.branches():
             y = y + branch(input, self)
+        if can_look_at(input) and not is_finite(y):  # nothing times infinity is no number: without what adds nothing
+            y = own
+            for _, branch in self.branches():
+                y = y if branch.is_silent() else y + branch(input, self)
         return y if self.act is None else self.act(y)
 
     def contributions(self, x: Tensor) -> dict[str, Tensor]:
@@ -145,6 +151,16 @@ class MergeableConv2d(ConvertedConv2d):
 
     def _has_bias(self, then: Affine | None) -> bool:
         return self.bias is not None or self.bn is not None or then is not None or any(True for _ in self.branches())
+
+    def why_not_published(self, source: str) -> str | None:
+        """See :class:`ConvertedLayer`: the authors' blocks have norms, no bias, and are padded with zeros."""
+        if self.padding_mode != "zeros":
+            return f"{source} pads with zeros only"
+        if self.bias is not None:
+            return f"{source} has no bias beside its norms"
+        if self.bn is None and any(True for _ in self.branches()):
+            return f"{source} has a norm behind the trained kernel, inside of the block; here none followed that could go in"
+        return None
 
     def rest_with_weight(self) -> None:
         """See :class:`~saconv_surgeon.convs.guarded_layers.GuardedLayer`: a layer at rest uses its kernel, whatever it is."""

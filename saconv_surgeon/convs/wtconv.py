@@ -15,6 +15,7 @@ from saconv_surgeon.convs.branches import draw, window
 from saconv_surgeon.convs.converted import as_one_node
 from saconv_surgeon.convs.converted_conv import ConvertedConv2d
 from saconv_surgeon.convs.geometry import kernel_span, pair
+from saconv_surgeon.convs.gradients import can_look_at, is_finite
 from saconv_surgeon.convs.kernel_guard import guard
 from saconv_surgeon.convs.weight_readers import has_run
 
@@ -82,7 +83,10 @@ class WTConv2d(ConvertedConv2d):
             return self.forward(input.unsqueeze(0)).squeeze(0)
         has_run(self)
         parts = self.contributions(input)
-        return parts["conv"] + parts["wavelets"]
+        y = parts["conv"] + parts["wavelets"]
+        if can_look_at(input) and not is_finite(y) and not any(bool(p.any()) for p in self.wavelet_scale.parameters()):
+            return parts["conv"]  # nothing times infinity is no number
+        return y
 
     def contributions(self, x: Tensor) -> dict[str, Tensor]:
         """See :class:`ConvertedLayer`: the scaled convolution, and what the bands add."""
@@ -97,10 +101,9 @@ class WTConv2d(ConvertedConv2d):
         """(N, C, H, W) → (N, C, H, W): the bands of all levels, convolved, scaled and put together."""
         low, sizes, found = x, [], []
         for conv, scale in zip(self.wavelet_convs, self.wavelet_scale, strict=True):
-            height, width = low.shape[-2:]
-            sizes.append((height, width))
-            even = F.pad(low, (0, width % 2, 0, height % 2))
-            split = F.conv2d(even, self.wt_filter, stride=2, groups=self.in_channels)
+            sizes.append((low.shape[-2], low.shape[-1]))
+            # one row and column more, which a step of two leaves out of even maps: exporters see one way for all sizes
+            split = F.conv2d(F.pad(low, (0, 1, 0, 1)), self.wt_filter, stride=2, groups=self.in_channels)
             low = split[:, ::BANDS]
             found.append(scale(conv(split)))
         joined: Tensor | None = None
@@ -110,7 +113,7 @@ class WTConv2d(ConvertedConv2d):
                 lowest = by_channel[:, :, :1] + joined.unsqueeze(2)
                 bands = torch.cat([lowest, by_channel[:, :, 1:]], 2).flatten(1, 2)
             whole = F.conv_transpose2d(bands, self.iwt_filter, stride=2, groups=self.in_channels)
-            joined = whole[..., :height, :width]
+            joined = _cropped(whole, height, width)
         assert joined is not None
         return joined
 
@@ -159,3 +162,11 @@ class WTConv2d(ConvertedConv2d):
             buffer = self.get_buffer(name)
             if not buffer.is_meta:
                 buffer.copy_(haar.unsqueeze(1).repeat(self.in_channels, 1, 1, 1))
+
+
+def _cropped(x: Tensor, height: int, width: int) -> Tensor:
+    """The first rows and columns. For exporters by indices: of a slice they ask if it is shorter, which fixes odd or even."""
+    if not torch.compiler.is_compiling():
+        return x[..., :height, :width]
+    rows, columns = (torch.arange(size, device=x.device) for size in (height, width))
+    return x.index_select(-2, rows).index_select(-1, columns)

@@ -12,6 +12,7 @@ from saconv_surgeon.convs.affine import Affine
 from saconv_surgeon.convs.converted import ACTIVATION, NORM
 from saconv_surgeon.convs.known_norms_and_activations import has_activation
 from saconv_surgeon.models.census.census import Census, Given
+from saconv_surgeon.models.running.state import preserved
 from saconv_surgeon.models.tree.absorbed_modules import is_stateless
 from saconv_surgeon.models.tree.paths import parent_of, paths_of
 from saconv_surgeon.records import ConvSite, PlannedSite
@@ -44,6 +45,14 @@ def followed_by_norm(model: nn.Module, census: Census, site: ConvSite) -> tuple[
     return _Search(model, census, ())._movable(site, site.norm, "norm")
 
 
+def _held_in_eval(model: nn.Module) -> frozenset[str]:
+    """The modules that the model's own ``train()`` leaves in eval mode, as frozen norms are; elsewhere it would not find them."""
+    if all(type(module).train is nn.Module.train and "train" not in vars(module) for module in model.modules()):
+        return frozenset()
+    with preserved(model, "train"):
+        return frozenset(path for path, module in model.named_modules(remove_duplicate=False) if not module.training)
+
+
 def beside_branches(model: nn.Module, site: PlannedSite) -> PlannedSite:
     """``site`` without what it absorbs if branches with norms of their own could not be merged beside that."""
     if NORM not in site.absorbs:
@@ -64,6 +73,7 @@ class _Search:
         self.model, self.census = model, census
         self.in_training = {site.path: site for site in in_training if site.executed}
         self.names = {path: names for names in paths_of(model).values() for path in names}
+        self.held_in_eval = _held_in_eval(model)
 
     def decide(self, site: PlannedSite) -> PlannedSite:
         """``site`` with what it absorbs."""
@@ -95,6 +105,8 @@ class _Search:
             return None, f"{path} takes {len(given)} tensors"
         if len(self.names[path]) > 1 + len(site.aliases) and not is_stateless(self.model.get_submodule(path)):
             return None, f"{path} has other names: {', '.join(n for n in self.names[path] if n != path)}"
+        if path in self.held_in_eval:
+            return None, f"{path} stays in eval mode when the model is trained, which its own code sees to"
         calls = self.census.calls.get(first, 0)
         if calls == site.calls:
             return path, None

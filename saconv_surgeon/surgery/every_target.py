@@ -43,7 +43,8 @@ def every_target(
     plans = []
     for i, target in enumerate(targets):
         own = {name: text for name, text in selection.options.items() if name in target.options}
-        plans.append(make_plan(model, inputs, target=target.name, selection=replace(selection, options=own), mode=mode))
+        fitting = replace(selection, options=own, absorb=selection.absorb and target.absorbs)
+        plans.append(make_plan(model, inputs, target=target.name, selection=fitting, mode=mode))
         on_step("looking", (i + 1) / len(targets))
     goals = [Goal.of(plan.target, plan.options) for plan in plans]
     rows = tuple(

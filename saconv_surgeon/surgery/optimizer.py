@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from saconv_surgeon.convs.converted import ConvertedLayer
 from saconv_surgeon.errors import UsageError
 from saconv_surgeon.models.running.one_at_a_time import one_at_a_time
 from saconv_surgeon.models.tree.absorbed_modules import absorbed_places
 from saconv_surgeon.models.tree.parameter_kinds import NEW_PARTS, NEW_WEIGHT_DECAY, new_parameters
+from saconv_surgeon.models.tree.paths import joined
 from saconv_surgeon.models.tree.recursion import with_room
 from saconv_surgeon.models.tree.wrappers import unwrapped
 from saconv_surgeon.surgery.new_parts_group import check_can_split, split_new_parts
@@ -35,7 +37,8 @@ def carry_optimizer(
     state (momentum, moments, step). A new parameter joins, without state, the group that is called ``"new parts"``, as
     :func:`~saconv_surgeon.parameter_groups` calls it, or else that of its layer's other parameters, the kernel's first, and comes
     directly after them: a new optimiser over ``operated.parameters()`` has the same order, so that its ``load_state_dict`` fits.
-    Parameters that no longer exist are dropped. The number of groups and their settings stay, and with them any learning-rate
+    Parameters that no longer exist are dropped; one of another size or scale (a kernel that was widened or doubled) begins
+    without state. The number of groups and their settings stay, and with them any learning-rate
     scheduler; a group that lost all of its parameters stays, empty.
 
     With ``new_lr``, new parts get a group ``"new parts"`` of their own, the last, unless there is one: at ``new_lr`` times the
@@ -88,11 +91,18 @@ def carry_optimizer(
         settings["params"] = [after[name] for name in new]
         if "param_names" in settings:
             settings["param_names"] = new
+    rescaled = _rescaled_kernels(model) ^ _rescaled_kernels(operated)
     for name, learnt in states.items():
-        if name in after:
+        if name in after and name not in rescaled and before[name].shape == after[name].shape:
             optimizer.state[after[name]] = learnt
     if new_lr is not None:
         split_new_parts(optimizer, operated, new_lr=new_lr, new_weight_decay=new_weight_decay, schedulers=schedulers)
+
+
+def _rescaled_kernels(model: nn.Module) -> set[str]:
+    """The names of the kernels that are not those of the convolutions that their layers were made from."""
+    layers = ((path, m) for path, m in unwrapped(model).named_modules() if isinstance(m, ConvertedLayer))
+    return {joined(path, "weight") for path, layer in layers if not layer.keeps_kernel}
 
 
 def _as_named_in(model: nn.Module, operated: nn.Module) -> dict[str, nn.Parameter]:

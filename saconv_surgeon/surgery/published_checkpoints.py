@@ -199,7 +199,7 @@ def _not_there(layer: ConvertedLayer, source: Source) -> str | None:
     """Why ``source`` has no such layer, or one that computes something else."""
     kind = type(layer).__name__
     if source not in LAYERS:
-        return None if layer.published_names(source) is not None else f"{source} has no {kind}"
+        return f"{source} has no {kind}" if layer.published_names(source) is None else layer.why_not_published(source)
     if not isinstance(layer, LAYERS[source]):
         return f"{source} has no {kind}"
     if isinstance(layer, SPConv2d):

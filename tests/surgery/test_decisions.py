@@ -58,7 +58,7 @@ def test_min_stride_counts_from_the_input(side):
 
 
 def test_unknown_target():
-    with pytest.raises(surgeon.UsageError, match="no conversion target 'sponge'; there is: aws, saconv, "):
+    with pytest.raises(surgeon.UsageError, match="no conversion target 'sponge'; there is: acb, aws, dbb, "):
         surgeon.inspect(nets.chain(), nets.X, target="sponge")
 
 

@@ -87,12 +87,12 @@ def convert(
     check_destinations(result, outputs)
     timing = measured.timing()
     from saconv_surgeon import api
+    from saconv_surgeon.cli.next_steps import after_converting
     from saconv_surgeon.cli.opening import open_for_data
     from saconv_surgeon.cli.saved_conversions import base_tensors, plan_to_keep
     from saconv_surgeon.models.loading.in_memory import check_finite
     from saconv_surgeon.models.loading.input_spec import make_data, make_redraw
     from saconv_surgeon.report.commands.convert import conversion_report
-    from saconv_surgeon.cli.next_steps import after_converting
     from saconv_surgeon.saving.conversion_files import FILES
     from saconv_surgeon.saving.stored_state import check_storable
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from saconv_surgeon.convs.dilated_branches import BRANCHES
 from saconv_surgeon.convs.geometry import narrow_padding, pair, smallest_padded
 from saconv_surgeon.convs.targets.target import Cost, Option, Options, Reason, Target, imported_later
-from saconv_surgeon.convs.targets.windows import no_window, not_depthwise, outputs
+from saconv_surgeon.convs.targets.windows import no_window, not_depthwise, one_pixel, outputs
 from saconv_surgeon.records import CallShape, ConvArguments
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ def _left(conv: ConvArguments, shapes: Iterable[CallShape], options: Options) ->
 
 
 def _refuses(conv: nn.Conv2d, shapes: Iterable[CallShape], options: Options) -> Reason | None:
-    reason = no_window(conv) or not_depthwise(conv)
+    shapes = tuple(shapes)
+    reason = no_window(conv) or not_depthwise(conv) or one_pixel(shapes)
     if reason is not None:
         return reason
     if pair(conv.dilation) != (1, 1):

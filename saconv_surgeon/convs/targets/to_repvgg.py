@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from saconv_surgeon.convs.targets.target import Cost, Options, Reason, Target, imported_later
-from saconv_surgeon.convs.targets.windows import no_window, nothing_left, outputs
+from saconv_surgeon.convs.targets.windows import no_window, nothing_left, one_pixel, outputs
 from saconv_surgeon.records import CallShape, ConvArguments
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def _refuses(conv: nn.Conv2d, shapes: Iterable[CallShape], options: Options) -> Reason | None:
-    return no_window(conv)
+    return no_window(conv) or one_pixel(shapes)
 
 
 def _adds(conv: ConvArguments, shapes: Iterable[CallShape], options: Options) -> Cost:

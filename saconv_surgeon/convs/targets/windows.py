@@ -22,6 +22,15 @@ def no_window(conv: nn.Conv2d) -> Reason | None:
     return None
 
 
+def one_pixel(shapes: Iterable[CallShape]) -> Reason | None:
+    """Why norms of branches cannot be trained on the output maps, or None."""
+    if any(prod(shape.output[-2:]) == 1 for shape in shapes):
+        return Reason(
+            "map-of-one", "its output is one pixel: the norms of branches have too little to take statistics of"
+        )
+    return None
+
+
 def not_depthwise(conv: nn.Conv2d) -> Reason | None:
     """Why ``conv`` is not one that keeps its channels apart, or None."""
     if not conv.groups == conv.in_channels == conv.out_channels:
