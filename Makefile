@@ -52,7 +52,7 @@ versions: $(STAMP)
 	$(BIN)/python -m benchmarks.versions.measure $(ARGUMENTS)
 	$(BIN)/python -m benchmarks.versions.table
 
-# Three quarters of an hour on an otherwise idle machine; results go to benchmarks/results.
+# Five quarters of an hour on an otherwise idle machine; results go to benchmarks/results.
 benchmarks: $(ZOO_STAMP) $(BROWSER_STAMP)
 	$(BIN)/python -m benchmarks.counting
 	$(BIN)/python -m benchmarks.verdicts
@@ -61,6 +61,8 @@ benchmarks: $(ZOO_STAMP) $(BROWSER_STAMP)
 	$(BIN)/python -m benchmarks.reports
 	$(BIN)/python -m benchmarks.layer
 	$(BIN)/python -m benchmarks.parts
+	$(BIN)/python -m benchmarks.target_speed
+	$(BIN)/python -m benchmarks.targets
 	$(BIN)/python -m benchmarks.tool
 	$(BIN)/python -m benchmarks.kills
 

@@ -126,6 +126,28 @@ def test_every_new_target_has_its_page_and_every_target_its_row():
             assert f"`--to {name}`" in (ROOT / f"docs/targets/{name}.md").read_text(encoding="utf-8")
 
 
+def test_the_table_of_targets_is_what_was_recorded():
+    (file,) = (ROOT / "benchmarks/results").glob("targets-*.json")
+    text = (ROOT / "docs/targets.md").read_text(encoding="utf-8")
+    for target, found in json.loads(file.read_text())["summary"].items():
+        assert not found["errors"]
+        if found["fits"]:
+            counts = f"{found['fits']} of {found['models']} | {found['layers']:,} | {found['bit_equal']}"
+            assert (
+                f"| `{target}` | {counts} | {found['worst_fold']:.1e} | {found['folded_plain']} | {found['same_macs']} |"
+                in text
+            )
+
+
+def test_the_table_of_speeds_is_what_was_recorded():
+    (file,) = (ROOT / "benchmarks/results").glob("target-speed-*.json")
+    text = (ROOT / "docs/targets.md").read_text(encoding="utf-8")
+    means = json.loads(file.read_text())["means"]
+    for kind in ("dense", "depthwise"):
+        for target, folded in means[f"{kind}, folded"].items():
+            assert f"| `{target}`, {kind} | ×{means[f'{kind}, training step'][target]:.2f} | ×{folded:.2f} |" in text
+
+
 def test_make_targets_in_the_readme_exist():
     targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert set(re.findall(r"make ([a-z]+)", README)) <= set(targets)
