@@ -10,7 +10,7 @@ from saconv_surgeon.report.page import Step
 from saconv_surgeon.saving.conversion_files import FILES
 
 
-def after_converting(name: str, outputs: Sequence[Path], *, delta: bool) -> tuple[Step, ...]:
+def after_converting(outputs: Sequence[Path], *, delta: bool) -> tuple[Step, ...]:
     """With what a conversion saved: training it, checking it, folding it."""
     folder = next((path for path in outputs if path.suffix not in FILES), None)
     saved = Step("Saved", "\n".join(map(str, outputs)))
@@ -19,21 +19,22 @@ def after_converting(name: str, outputs: Sequence[Path], *, delta: bool) -> tupl
             saved,
             Step("Folded for inference, once it is trained", _command("fold", outputs[0], "-o", "model.onnx")),
         )
-    original = "build_your_model()  # with the weights it was converted with" if delta else "build_your_model()"
-    training = (
-        "import saconv_surgeon as surgeon\n"
-        f"model = surgeon.restore({original.partition('  #')[0]}, {str(folder)!r})"
-        + (f"  # {original.partition('# ')[2]}" if delta else "")
-        + "\noptimizer = torch.optim.AdamW(surgeon.parameter_groups(model, lr=1e-3, weight_decay=1e-2))"
-    )
+    training = [
+        "import saconv_surgeon as surgeon",
+        f"model = surgeon.restore(build_your_model(), {str(folder)!r})",
+        "optimizer = torch.optim.AdamW(surgeon.parameter_groups(model, lr=1e-3, weight_decay=1e-2))",
+    ]
+    if delta:
+        training.insert(1, "# build_your_model() with the weights that it was converted with: the folder has the rest")
+    weights = ("--weights", "trained.pt")
+    looked_at = [_command("convert", folder, *weights, "-o", "trained"), _command("diff", folder, "trained")]
     return (
         saved,
-        Step("In your training script: the converted model, and a rate of their own for new parts", training),
-        Step("What training has made of it", _command("diff", name, folder)),
         Step(
-            "For production, with the state dict of the training",
-            _command("fold", folder, "--weights", "trained.pt", "-o", "model.onnx"),
+            "In your training script: the converted model, and a rate of their own for new parts", "\n".join(training)
         ),
+        Step("What training has made of it, from its state dict", "\n".join(looked_at)),
+        Step("For production", _command("fold", folder, *weights, "-o", "model.onnx")),
     )
 
 

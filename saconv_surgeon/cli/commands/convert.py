@@ -148,7 +148,7 @@ def convert(
     saved = save_accepted(
         conversion, opened, places, gates, proof=proof, overwrite=written.overwrite, delta=written.delta
     )
-    steps = after_converting(opened.name, outputs, delta=written.delta) if saved.lines else ()
+    steps = after_converting(outputs, delta=written.delta) if saved.lines else ()
     deliver(result, talk, record | {"gates": to_dict(gates)}, report, steps)
     if not conversion.converted:
         refused = conversion.plan.ledger.refused

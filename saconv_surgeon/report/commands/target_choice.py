@@ -90,8 +90,8 @@ def _cell(site: SiteOffers, offer: TargetOffer) -> Cell:
     if offer.reason is not None:
         return Cell(NOT_HERE, "dim")
     trained = _ratio(site.macs, offer.macs)
-    folded = "" if offer.folded_macs is None else f" → {_ratio(site.macs, offer.folded_macs)}"
-    return Cell(trained + folded, "good")
+    folded = trained if offer.folded_macs is None else _ratio(site.macs, offer.folded_macs)
+    return Cell(trained if folded == trained else f"{trained} → {folded}", "good")
 
 
 def _reasons(choice: TargetChoice) -> list[Line]:
