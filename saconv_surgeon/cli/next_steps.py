@@ -8,6 +8,7 @@ from pathlib import Path
 
 from saconv_surgeon.report.page import Step
 from saconv_surgeon.saving.conversion_files import FILES
+from saconv_surgeon.surgery.plan_file import PLAN
 
 
 def after_converting(outputs: Sequence[Path], *, delta: bool) -> tuple[Step, ...]:
@@ -27,7 +28,8 @@ def after_converting(outputs: Sequence[Path], *, delta: bool) -> tuple[Step, ...
     if delta:
         training.insert(1, "# build_your_model() with the weights that it was converted with: the folder has the rest")
     weights = ("--weights", "trained.pt")
-    looked_at = [_command("convert", folder, *weights, "-o", "trained"), _command("diff", folder, "trained")]
+    again = _command("convert", folder, "--plan", folder / PLAN, *weights, "-o", "trained")
+    looked_at = [again, _command("diff", folder, "trained")]
     return (
         saved,
         Step(

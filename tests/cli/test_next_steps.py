@@ -35,12 +35,13 @@ def test_the_steps_of_a_conversion_run_as_they_stand(tmp_path, monkeypatch):
     exec("import torch\nfrom nets import build\n" + code, scope)
     assert type(scope["model"][0]).__name__ == "SAConv2d"
     assert blocks[2].splitlines() == [
-        "saconv-surgeon convert 'out dir' --weights trained.pt -o trained",
+        "saconv-surgeon convert 'out dir' --plan 'out dir/plan.json' --weights trained.pt -o trained",
         "saconv-surgeon diff 'out dir' trained",
     ]
     torch.save(scope["model"].state_dict(), "trained.pt")
     assert blocks[3] == "saconv-surgeon fold 'out dir' --weights trained.pt -o model.onnx"
-    assert run("convert", "out dir", "--weights", "trained.pt", "-o", "trained", "--no-latency").exit_code == 0
+    again = ("convert", "out dir", "--plan", "out dir/plan.json", "--weights", "trained.pt", "-o", "trained")
+    assert run(*again, "--no-latency").exit_code == 0
     assert run("diff", "out dir", "trained", "--no-latency").exit_code == 0
     assert run("fold", "out dir", "--weights", "trained.pt", "--no-latency", "-o", "model.pt").exit_code == 0
 
