@@ -139,6 +139,16 @@ def test_the_table_of_targets_is_what_was_recorded():
             )
 
 
+def test_the_sentence_about_dcnv2_is_what_was_recorded():
+    (file,) = (ROOT / "benchmarks/results").glob("only-dcnv2-*.json")
+    found = json.loads(file.read_text())["summary"]["dcnv2"]
+    assert not found["errors"]
+    assert found["trained"] == found["fits"] == found["models"]
+    text = (ROOT / "docs/targets.md").read_text(encoding="utf-8")
+    assert f"fits all {found['fits']} models in the same run: {found['layers']:,} layers" in text
+    assert f"at most {found['worst_start']:.1e} from" in text
+
+
 def test_the_table_of_speeds_is_what_was_recorded():
     (file,) = (ROOT / "benchmarks/results").glob("target-speed-*.json")
     text = (ROOT / "docs/targets.md").read_text(encoding="utf-8")
