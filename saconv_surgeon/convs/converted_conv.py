@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
+from saconv_surgeon.convs.converted import as_one_node
 from saconv_surgeon.convs.geometry import settings_of
 from saconv_surgeon.convs.guarded_layers import GuardedLayer
 from saconv_surgeon.convs.parameter_extras import carry_to_layer
+from saconv_surgeon.convs.weight_readers import has_run
 
 
 class ConvertedConv2d(GuardedLayer, nn.Conv2d):
@@ -67,6 +69,17 @@ class ConvertedConv2d(GuardedLayer, nn.Conv2d):
         """A layer with the arguments of ``conv``, on the meta device."""
         where: dict[str, Any] = {"device": "meta", "dtype": conv.weight.dtype}
         return cls(**settings_of(conv), bias=conv.bias is not None, **where, **options)
+
+    def forward(self, input: Tensor | fx.Proxy) -> Tensor:
+        """(N, C_in, H, W) → (N, C_out, H_out, W_out), sizes as in ``nn.Conv2d``; (C_in, H, W) without a batch too."""
+        if isinstance(input, fx.Proxy):
+            return as_one_node(self, input)
+        has_run(self)
+        return self.computed(input.unsqueeze(0)).squeeze(0) if input.dim() == 3 else self.computed(input)
+
+    def computed(self, x: Tensor) -> Tensor:
+        """What the layer computes of a batch, (N, C_in, H, W)."""
+        raise NotImplementedError
 
     def computes_its_weight(self) -> bool:
         """See :class:`ConvertedLayer`."""

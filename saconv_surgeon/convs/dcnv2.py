@@ -10,15 +10,13 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from saconv_surgeon.convs.converted import as_one_node
 from saconv_surgeon.convs.converted_conv import ConvertedConv2d
 from saconv_surgeon.convs.geometry import narrow_padding, pair
 from saconv_surgeon.convs.gradients import as_convolved, as_dtype, finite_or
 from saconv_surgeon.convs.kernel_guard import guard
-from saconv_surgeon.convs.weight_readers import has_run
 
 
 class ModulatedDeformConv2d(ConvertedConv2d):
@@ -40,19 +38,14 @@ class ModulatedDeformConv2d(ConvertedConv2d):
         guard(self)
         self._reset_new_parameters()
 
-    def forward(self, input: Tensor | fx.Proxy) -> Tensor:
-        """(N, C_in, H, W) → (N, C_out, H_out, W_out), sizes as in ``nn.Conv2d``; (C_in, H, W) without a batch too."""
-        if isinstance(input, fx.Proxy):
-            return as_one_node(self, input)
-        if input.dim() == 3:
-            return self.forward(input.unsqueeze(0)).squeeze(0)
-        has_run(self)
-        return self._sampled(input, *self.offsets_and_masks(input))
+    def computed(self, x: Tensor) -> Tensor:
+        """See :class:`ConvertedConv2d`."""
+        return self._sampled(x, *self.offsets_and_masks(x))
 
     def contributions(self, x: Tensor) -> dict[str, Tensor]:
         """See :class:`ConvertedLayer`: the plain convolution, and what moving and weighing its samples changes."""
         plain = self._conv_forward(x, self.weight / 2, self.bias)
-        return {"conv": plain, "conv_offset": self.forward(x) - plain}
+        return {"conv": plain, "conv_offset": self.computed(x) - plain}
 
     def offsets_and_masks(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Offsets (N, 2·k·k, H_out, W_out), y and x of each tap in turn, in pixels; masks (N, k·k, H_out, W_out)."""

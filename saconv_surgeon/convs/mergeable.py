@@ -8,16 +8,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from saconv_surgeon.convs.affine import Affine, remainder
 from saconv_surgeon.convs.branches import Branch, Merged
-from saconv_surgeon.convs.converted import ACTIVATION, NORM, as_one_node
+from saconv_surgeon.convs.converted import ACTIVATION, NORM
 from saconv_surgeon.convs.converted_conv import ConvertedConv2d
 from saconv_surgeon.convs.folded import carry_attributes
 from saconv_surgeon.convs.gradients import can_look_at, is_finite
 from saconv_surgeon.convs.kernel_guard import guard
-from saconv_surgeon.convs.weight_readers import has_run
 
 
 class MergeableConv2d(ConvertedConv2d):
@@ -57,21 +56,16 @@ class MergeableConv2d(ConvertedConv2d):
         """The kernel that the layer convolves with, (C_out, C_in/groups, H, W)."""
         return self.weight
 
-    def forward(self, input: Tensor | fx.Proxy) -> Tensor:
-        """(N, C_in, H, W) → (N, C_out, H_out, W_out), sizes as in ``nn.Conv2d``; (C_in, H, W) without a batch too."""
-        if isinstance(input, fx.Proxy):
-            return as_one_node(self, input)
-        if input.dim() == 3:
-            return self.forward(input.unsqueeze(0)).squeeze(0)
-        has_run(self)
-        own = self._own(input)
+    def computed(self, x: Tensor) -> Tensor:
+        """See :class:`ConvertedConv2d`."""
+        own = self._own(x)
         y = own
         for _, branch in self.branches():
-            y = y + branch(input, self)
-        if can_look_at(input) and not is_finite(y):  # nothing times infinity is no number: without what adds nothing
+            y = y + branch(x, self)
+        if can_look_at(x) and not is_finite(y):  # nothing times infinity is no number: without what adds nothing
             y = own
             for _, branch in self.branches():
-                y = y if branch.is_silent() else y + branch(input, self)
+                y = y if branch.is_silent() else y + branch(x, self)
         return y if self.act is None else self.act(y)
 
     def contributions(self, x: Tensor) -> dict[str, Tensor]:

@@ -8,16 +8,14 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from saconv_surgeon.convs.branches import draw, window
-from saconv_surgeon.convs.converted import as_one_node
 from saconv_surgeon.convs.converted_conv import ConvertedConv2d
 from saconv_surgeon.convs.geometry import kernel_span, pair
 from saconv_surgeon.convs.gradients import can_look_at, is_finite
 from saconv_surgeon.convs.kernel_guard import guard
-from saconv_surgeon.convs.weight_readers import has_run
 
 BANDS = 4
 """Of one level: low and high frequencies in both directions."""
@@ -75,16 +73,11 @@ class WTConv2d(ConvertedConv2d):
         """See :class:`ConvertedLayer`."""
         return {"levels": str(self.levels)}
 
-    def forward(self, input: Tensor | fx.Proxy) -> Tensor:
-        """(N, C, H, W) → (N, C, H_out, W_out), sizes as in ``nn.Conv2d``; (C, H, W) without a batch too."""
-        if isinstance(input, fx.Proxy):
-            return as_one_node(self, input)
-        if input.dim() == 3:
-            return self.forward(input.unsqueeze(0)).squeeze(0)
-        has_run(self)
-        parts = self.contributions(input)
+    def computed(self, x: Tensor) -> Tensor:
+        """See :class:`ConvertedConv2d`."""
+        parts = self.contributions(x)
         y = parts["conv"] + parts["wavelets"]
-        if can_look_at(input) and not is_finite(y) and not any(bool(p.any()) for p in self.wavelet_scale.parameters()):
+        if can_look_at(x) and not is_finite(y) and not any(bool(p.any()) for p in self.wavelet_scale.parameters()):
             return parts["conv"]  # nothing times infinity is no number
         return y
 

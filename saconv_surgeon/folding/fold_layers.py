@@ -123,10 +123,11 @@ def _computes_otherwise(kind: type[ConvertedLayer]) -> bool:
     """Whether a class changes what its base computes, but not how that is folded."""
     if kind.folded is ConvertedLayer.folded:
         return False
-    order = {
-        name: next(i for i, base in enumerate(kind.__mro__) if name in vars(base)) for name in ("forward", "folded")
+    first = {
+        name: next((i for i, base in enumerate(kind.__mro__) if name in vars(base)), len(kind.__mro__))
+        for name in ("forward", "computed", "folded")
     }
-    return order["forward"] < order["folded"] or kind.__call__ is not nn.Module.__call__
+    return min(first["forward"], first["computed"]) < first["folded"] or kind.__call__ is not nn.Module.__call__
 
 
 class _Work:

@@ -59,6 +59,20 @@ def test_frozen_norms_do_not_hide_what_was_learnt(target):
         surgeon.revert(frozen)
 
 
+def test_a_layer_that_computes_otherwise_is_not_folded():
+    model = surgeon.convert(build(), X, target="acb", include=["0"]).model
+
+    class Halved(type(model[0])):
+        def computed(self, x):
+            return super().computed(x) / 2
+
+    oracle_branches.shake(model, 3).eval()
+    model[0].__class__ = Halved
+    folding = surgeon.fold(model, X)
+    assert [row.reason for row in folding.layers] == ["Halved has a forward of its own"]
+    assert torch.equal(folding.model(X), model(X))
+
+
 @pytest.mark.parametrize("target", BRANCHED)
 def test_norms_of_several_processes(target):
     model = oracle_branches.shake(surgeon.convert(build(), X, target=target, include=["0"]).model, 3).eval()
