@@ -18,17 +18,16 @@ from saconv_surgeon.convs.folded import (
 )
 from saconv_surgeon.convs.folded_contexts import FoldedContexts
 from saconv_surgeon.convs.geometry import wide_dilation, wide_padding
+from saconv_surgeon.convs.own_norm import OwnNorm
 
 
-class FoldableSAConv2d(ConvAWS2d):
+class FoldableSAConv2d(OwnNorm, ConvAWS2d):
     """The parts of an :class:`~saconv_surgeon.SAConv2d`, each of which may be None, and their way into a folded layer."""
 
     weight_diff: Tensor | None
     switch: nn.Conv2d | None
     pre_context: GlobalContext | None
     post_context: GlobalContext | None
-    bn: nn.Module | None
-    act: nn.Module | None
 
     def _folded_core(self, then: Affine | None) -> nn.Module:
         """The layer without its own norm and activation, followed by ``then``.

@@ -17,9 +17,10 @@ from saconv_surgeon.convs.converted_conv import ConvertedConv2d
 from saconv_surgeon.convs.folded import carry_attributes
 from saconv_surgeon.convs.gradients import can_look_at, is_finite
 from saconv_surgeon.convs.kernel_guard import guard
+from saconv_surgeon.convs.own_norm import OwnNorm
 
 
-class MergeableConv2d(ConvertedConv2d):
+class MergeableConv2d(OwnNorm, ConvertedConv2d):
     """``act(bn(conv(x)) + the sum of its branches)``; ``bn`` and ``act`` may be None.
 
     ``bn`` is the norm that followed the convolution: as in the published blocks, it belongs to the convolution alone, and each
@@ -29,8 +30,6 @@ class MergeableConv2d(ConvertedConv2d):
     A subclass says which branches there are in ``make_branches``. One that computes its kernel instead overrides ``kernel``.
     """
 
-    bn: nn.Module | None
-    act: nn.Module | None
     norm_is_last = False
 
     def __init__(self, *args: Any, bn: nn.Module | None = None, act: nn.Module | None = None, **kwargs: Any) -> None:
@@ -81,24 +80,6 @@ class MergeableConv2d(ConvertedConv2d):
         if any(tensor.is_meta for tensor in (*self.parameters(), *self.buffers())):
             return False
         return all(branch.is_silent() for _, branch in self.branches())
-
-    def computes_its_weight(self) -> bool:
-        """See :class:`ConvertedLayer`."""
-        own = [part for part in (self.bn, self.act) if part is not None and type(part) is not nn.Identity]
-        return not own and self.is_at_rest()
-
-    def to_conv2d(self) -> nn.Conv2d:
-        """See :class:`ConvertedConv2d`. Also raises if the layer has a norm or an activation of its own."""
-        if self.bn is not None or self.act is not None:
-            raise ValueError(
-                f"{type(self).__name__} has a norm or an activation of its own; no plain convolution equals it"
-            )
-        return super().to_conv2d()
-
-    @property
-    def takes_norm(self) -> bool:
-        """See :class:`ConvertedLayer`: only if it has no norm and no activation of its own."""
-        return self.bn is None and self.act is None
 
     def folded(self, then: Affine | None = None, *, own_norm: bool = True) -> nn.Module:
         """See :class:`ConvertedLayer`: one ``nn.Conv2d``, and its own activation after it if it has one.

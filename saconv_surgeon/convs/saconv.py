@@ -178,19 +178,6 @@ class SAConv2d(FoldableSAConv2d):
         assert self.switch.bias is not None
         return not bool(self.switch.weight.any()) and bool((self.switch.bias == 1).all())
 
-    def computes_its_weight(self) -> bool:
-        """See :class:`ConvertedLayer`."""
-        own = [part for part in (self.bn, self.act) if part is not None and type(part) is not nn.Identity]
-        return not own and self.is_at_rest()
-
-    def to_conv2d(self) -> nn.Conv2d:
-        """See :class:`ConvAWS2d`. Also raises if the layer has a norm or an activation of its own."""
-        if self.bn is not None or self.act is not None:
-            raise ValueError(
-                f"{type(self).__name__} has a norm or an activation of its own; no plain convolution equals it"
-            )
-        return super().to_conv2d()
-
     def options(self) -> dict[str, str]:
         """See :class:`ConvertedLayer`."""
         return {} if self.parts == "all" else {"parts": self.parts}
@@ -198,11 +185,6 @@ class SAConv2d(FoldableSAConv2d):
     def extra_repr(self) -> str:
         """As for ``nn.Conv2d``, with the parts unless it has all."""
         return ", ".join([super().extra_repr(), *(f"{name}={value!r}" for name, value in self.options().items())])
-
-    @property
-    def takes_norm(self) -> bool:
-        """See :class:`ConvertedLayer`: only if it has no norm and no activation of its own."""
-        return self.bn is None and self.act is None
 
     def folded(self, then: Affine | None = None, *, own_norm: bool = True) -> nn.Module:
         """See :class:`ConvertedLayer`: an ``nn.Conv2d``, a :class:`FoldedSAConv2d`, or a block of one and what follows it."""
