@@ -58,13 +58,10 @@ class MergeableConv2d(OwnNorm, ConvertedConv2d):
     def computed(self, x: Tensor) -> Tensor:
         """See :class:`ConvertedConv2d`."""
         own = self._own(x)
-        y = own
-        for _, branch in self.branches():
-            y = y + branch(x, self)
+        added = [(branch, branch(x, self)) for _, branch in self.branches()]
+        y = sum((part for _, part in added), own)
         if can_look_at(x) and not is_finite(y):  # nothing times infinity is no number: without what adds nothing
-            y = own
-            for _, branch in self.branches():
-                y = y if branch.is_silent() else y + branch(x, self)
+            y = sum((part for branch, part in added if not branch.is_silent()), own)
         return y if self.act is None else self.act(y)
 
     def contributions(self, x: Tensor) -> dict[str, Tensor]:

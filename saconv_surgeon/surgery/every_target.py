@@ -9,18 +9,22 @@ from typing import Any
 
 from torch import nn
 
+from saconv_surgeon.convs.targets.choices import choices_of
 from saconv_surgeon.convs.targets.goal import Goal
 from saconv_surgeon.convs.targets.known_targets import TARGETS, find_target, offered_targets
 from saconv_surgeon.convs.targets.target import Cost, Target
 from saconv_surgeon.errors import UsageError
+from saconv_surgeon.models.loading.in_memory import opened
 from saconv_surgeon.models.running.inputs import Inputs
+from saconv_surgeon.models.tree.recursion import with_room
 from saconv_surgeon.records import Mode, PlannedSite
 from saconv_surgeon.records.progress import OnStep, silent
 from saconv_surgeon.records.target_choice import SiteOffers, Start, TargetChoice, TargetOffer, TargetSummary
-from saconv_surgeon.surgery.decisions import Selection
-from saconv_surgeon.surgery.inspect import make_plan
+from saconv_surgeon.surgery.decisions import Selection, plan_sites
+from saconv_surgeon.surgery.inspect import look, sites_in_training
 
 
+@with_room
 def every_target(
     model: nn.Module,
     inputs: Inputs | Any,
@@ -36,16 +40,22 @@ def every_target(
     Raises:
         UsageError: A pattern matches nothing, or no target has an option.
     """
+    model, inputs = opened(model, inputs)
     targets = [*TARGETS.values(), *(find_target(name) for name in offered_targets())]
     unknown = [name for name in selection.options if not any(name in target.options for target in targets)]
     if unknown:
         raise UsageError(f"no target has an option {unknown[0]!r}")
+    census, sites = look(model, inputs, mode, on_step)
+    in_training = sites_in_training(model, inputs) if mode == "eval" else ()
     plans = []
-    for i, target in enumerate(targets):
+    for target in targets:
         own = {name: text for name, text in selection.options.items() if name in target.options}
         fitting = replace(selection, options=own, absorb=selection.absorb and target.absorbs)
-        plans.append(make_plan(model, inputs, target=target.name, selection=fitting, mode=mode))
-        on_step("looking", (i + 1) / len(targets))
+        size = inputs.image_size
+        choices = choices_of(target.name, own)
+        plans.append(
+            plan_sites(model, sites, census, choices, selection=fitting, image_size=size, in_training=in_training)
+        )
     goals = [Goal.of(plan.target, plan.options) for plan in plans]
     rows = tuple(
         SiteOffers(

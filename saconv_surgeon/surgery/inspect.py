@@ -40,7 +40,7 @@ def make_plan(
         ModelError: ``model`` is not a module, or has no weights.
     """
     model, inputs = opened(model, example_inputs)
-    census, sites = _look(model, inputs, mode, on_step)
+    census, sites = look(model, inputs, mode, on_step)
     choices = choices_of(target, selection.options) if recorded is None else choices_in(recorded)
     if recorded is not None:
         selection = Selection(absorb=any(goal.target.absorbs for goal in choices.goals))
@@ -56,7 +56,7 @@ def make_plan(
         selection=selection,
         image_size=inputs.image_size,
         base=base,
-        in_training=_sites_in_training(model, inputs) if absorbs and mode == "eval" else (),
+        in_training=sites_in_training(model, inputs) if absorbs and mode == "eval" else (),
     )
     made = replace(made, mode=mode)
     if recorded is None:
@@ -75,7 +75,8 @@ def _check_absorbs(choices: Choices) -> None:
         raise UsageError(f"the target {choices.name!r} has no norm and activation of its own; leave --absorb out")
 
 
-def _look(model: nn.Module, inputs: Inputs, mode: Mode, on_step: OnStep) -> tuple[Census, tuple[ConvSite, ...]]:
+def look(model: nn.Module, inputs: Inputs, mode: Mode, on_step: OnStep) -> tuple[Census, tuple[ConvSite, ...]]:
+    """The census of ``model``, and every convolution with what follows it."""
     check_weights(model)
     on_step("looking", 0.0)
     census = take_census(model, inputs, mode)
@@ -83,7 +84,7 @@ def _look(model: nn.Module, inputs: Inputs, mode: Mode, on_step: OnStep) -> tupl
     return census, add_context(model, census, mode)
 
 
-def _sites_in_training(model: nn.Module, inputs: Inputs) -> tuple[ConvSite, ...]:
+def sites_in_training(model: nn.Module, inputs: Inputs) -> tuple[ConvSite, ...]:
     """What follows each convolution in training, in which other parts may read it; empty if the model cannot be run so."""
     try:
         return add_context(model, take_census(model, inputs, "train"), "train")
