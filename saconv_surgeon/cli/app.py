@@ -126,11 +126,12 @@ def no_sudden_end() -> Iterator[None]:
 def cli() -> None:
     """Swap the convolutions of a trained PyTorch model for switchable atrous ones without losing a prediction.
 
-    MODEL is file.py:factory, package.module:factory(arguments), a pickled model.pt with --trust, or the folder that an earlier
-    convert wrote. A factory is a function or class that returns the model.
+    MODEL is file.py:factory or package.module:factory(arguments), where a factory is a function or class that returns the model;
+    timm:NAME, torchvision:NAME, smp:NAME, ultralytics:NAME.yaml or transformers:FOLDER; a model.pt2; a pickled model.pt with
+    --trust; or the folder that an earlier convert wrote.
 
     \b
-    saconv-surgeon inspect sample_models/tiny_resnet.py:build
+    saconv-surgeon inspect timm:resnet50
     saconv-surgeon convert sample_models/tiny_resnet.py:build -o out
     saconv-surgeon plan    nets.py:build --data nets.py:batches --loss nets.py:loss --budget "latency<1.3x"
     saconv-surgeon profile my.nets:make(depth=18) --input 1x3x224x224

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import get_args
+from typing import ClassVar, get_args
 
 import click
 
-from saconv_surgeon.cli.takes import option
+from saconv_surgeon.cli.takes import option, option_in
 from saconv_surgeon.errors import UsageError
 from saconv_surgeon.records import Mode
 
@@ -46,6 +46,8 @@ _trust = partial(
 class ModelOptions:
     """Where a model and its weights come from, besides its name."""
 
+    SECTION: ClassVar = "Model"
+
     weights: Path | None = _weights()
     pretrained: bool = _pretrained()
     base: str | None = _base()
@@ -56,6 +58,8 @@ class ModelOptions:
 @dataclass(frozen=True)
 class TrainedModelOptions:
     """As :class:`ModelOptions`, for a model whose weights are the user's own."""
+
+    SECTION: ClassVar = "Model"
 
     weights: Path | None = _weights()
     base: str | None = _base()
@@ -69,6 +73,8 @@ class TrainedModelOptions:
 @dataclass(frozen=True)
 class PairOptions:
     """As :class:`ModelOptions`, for two models."""
+
+    SECTION: ClassVar = "Model"
 
     weights: tuple[Path, ...] = _weights(multiple=True, help="Weights for A; again for B.")
     pretrained: bool = _pretrained()
@@ -95,6 +101,8 @@ class PairOptions:
 class InputOptions:
     """What the model is run on, and on which device."""
 
+    SECTION: ClassVar = "Input"
+
     inputs: tuple[str, ...] = option(
         "--input",
         multiple=True,
@@ -117,7 +125,8 @@ class InputOptions:
     seed: int = option("--seed", type=SEEDS, default=0, show_default=True, help="For random weights and inputs.")
 
 
-mode_option = click.option(
+mode_option = option_in(
+    "Model",
     "--mode",
     type=click.Choice(get_args(Mode)),
     default="eval",

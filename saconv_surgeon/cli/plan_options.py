@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
 import click
 
@@ -52,6 +52,7 @@ class BudgetedTimingOptions(TimingOptions):
 
     budget: Any = option(
         "--budget",
+        section="Choose for a budget",
         multiple=True,
         callback=_asked,
         metavar="CONDITION|SECONDS",
@@ -94,6 +95,8 @@ class BudgetedTimingOptions(TimingOptions):
 @dataclass(frozen=True)
 class GainOptions:
     """What gains are learnt from, and how."""
+
+    SECTION: ClassVar = "Choose for a budget"
 
     loss: str | None = option(
         "--loss",

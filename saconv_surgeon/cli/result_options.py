@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, ClassVar, TextIO
 
 import click
 
@@ -79,12 +79,16 @@ _json: Any = partial(
 class JsonOption:
     """Where the record goes."""
 
+    SECTION: ClassVar = "Report"
+
     json_to: str | None = _json()
 
 
 @dataclass(frozen=True)
 class ResultOptions:
     """Where report and record go, and what the record must satisfy."""
+
+    SECTION: ClassVar = "Report"
 
     reports: tuple[Path, ...] = option(
         "--report",
@@ -106,6 +110,8 @@ class ResultOptions:
 @dataclass(frozen=True)
 class TalkOptions:
     """How much to say."""
+
+    SECTION: ClassVar = "Report"
 
     quiet: bool = option("-q", "--quiet", is_flag=True, help="No report, only errors.")
     verbose: bool = option("-v", "--verbose", is_flag=True, help="Every row of every table.")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, ClassVar, get_args
 
 import click
 
-from saconv_surgeon.cli.takes import Declared, option
+from saconv_surgeon.cli.takes import Declared, option, option_in
 from saconv_surgeon.convs.targets.known_targets import TARGETS
 from saconv_surgeon.convs.targets.mixes import MIXES
 from saconv_surgeon.errors import UsageError
@@ -76,6 +76,8 @@ def _target_flags() -> tuple[Declared, ...]:
 @dataclass(frozen=True)
 class SelectionOptions:
     """What to convert to, and which convolutions."""
+
+    SECTION: ClassVar = "What to convert"
 
     target: str = option(
         "--to",
@@ -146,6 +148,8 @@ INEXACT = ", ".join(target.name for target in TARGETS.values() if target.inits)
 class InitOptions:
     """How layers are initialized that cannot equal their convolutions."""
 
+    SECTION: ClassVar = "What to convert"
+
     init: Init | None = option(
         "--init",
         type=click.Choice(get_args(Init)),
@@ -163,8 +167,12 @@ class InitOptions:
 class ProofOptions:
     """How equality is proved, and what happens if it is not."""
 
-    dry_run: bool = option("--dry-run", is_flag=True, help="Everything but saving.")
-    force: bool = option("--force", is_flag=True, help="Save even if the outputs moved; the exit code stays 1.")
+    SECTION: ClassVar = "Proof"
+
+    dry_run: bool = option("--dry-run", section="Save", is_flag=True, help="Everything but saving.")
+    force: bool = option(
+        "--force", section="Save", is_flag=True, help="Save even if the outputs moved; the exit code stays 1."
+    )
     trials: int = option(
         "--trials", type=click.IntRange(min=1), default=3, show_default=True, help="Inputs that the proof compares on."
     )
@@ -177,12 +185,14 @@ class ProofOptions:
 
 
 OVERWRITE = "Replace outputs that exist."
-overwrite_option = click.option("--overwrite", is_flag=True, help=OVERWRITE)
+overwrite_option = option_in("Save", "--overwrite", is_flag=True, help=OVERWRITE)
 
 
 @dataclass(frozen=True)
 class WritingOptions:
     """What is written of a conversion, and whether over what is there."""
+
+    SECTION: ClassVar = "Save"
 
     delta: bool = option(
         "--delta",

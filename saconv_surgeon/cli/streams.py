@@ -131,6 +131,12 @@ def write_whole(path: Path, content: str, option: str) -> None:
         raise UsageError(f"{option} {error}") from error
 
 
+def reading(models: str, quiet: bool) -> None:
+    """Says on a terminal at once what is being read: importing torch and the model's libraries takes seconds."""
+    if talk_console().is_terminal:
+        say(f"reading {models} …", quiet)
+
+
 @contextmanager
 def progress(quiet: bool) -> Iterator[Callable[[str, float], None]]:
     """Shows a progress bar on a terminal, and nothing elsewhere, while a model is run, whose code may change the process."""

@@ -4,6 +4,7 @@
 
     @dataclass(frozen=True)
     class TalkOptions:
+        SECTION: ClassVar = "Report"
         quiet: bool = option("-q", "--quiet", is_flag=True, help="No report, only errors.")
 
     @click.command()
@@ -22,6 +23,8 @@ from typing import Any, NamedTuple, TypeVar
 import click
 from click.core import ParameterSource
 
+from saconv_surgeon.cli.help_sections import SectionedCommand, SectionedOption
+
 F = TypeVar("F", bound=Callable[..., Any])
 DECLARED = "click"
 
@@ -37,7 +40,7 @@ def option(*names: str, before: tuple[Declared, ...] = (), **settings: Any) -> A
     """A field of a group: ``names`` and ``settings`` as for ``click.option``.
 
     Args:
-        *names: As for ``click.option``.
+        *names: As for ``click.option``; ``section``, where ``--help`` shows it, is the group's unless it is given.
         before: Options without a field of their own, shown before this one.
         **settings: As for ``click.option``.
     """
@@ -57,7 +60,7 @@ def takes(**groups: type[Any]) -> Callable[[F], F]:
         decorated: Any = run
         for group in reversed(groups.values()):
             for each in reversed(fields(group)):
-                decorated = _declare(each, decorated)
+                decorated = _declare(each, decorated, group.SECTION)
         return decorated
 
     return decorate
@@ -69,12 +72,23 @@ def parameters_of(group: type[Any]) -> set[str]:
     return {each.name for each in fields(group)} | {d.names[0].removeprefix("--").replace("-", "_") for d in declared}
 
 
-def _declare(each: Field[Any], command: Any) -> Any:
+def _declare(each: Field[Any], command: Any, section: str) -> Any:
     *before, own = each.metadata[DECLARED]
-    command = click.option(*own.names, each.name, **own.settings)(command)
+    settings = {"section": section, "cls": SectionedOption}
+    command = click.option(*own.names, each.name, **settings | own.settings)(command)
     for declared in reversed(before):
-        command = click.option(*declared.names, **declared.settings)(command)
+        command = click.option(*declared.names, **settings | declared.settings)(command)
     return command
+
+
+def option_in(section: str, *names: str, **settings: Any) -> Callable[[F], F]:
+    """``click.option`` for an option that belongs to no group; ``--help`` shows it in ``section``."""
+    return click.option(*names, cls=SectionedOption, section=section, **settings)
+
+
+def command() -> Callable[[Callable[..., Any]], click.Command]:
+    """``click.command`` whose ``--help`` is in sections."""
+    return click.command(cls=SectionedCommand)
 
 
 def is_given(context: click.Context, name: str) -> bool:

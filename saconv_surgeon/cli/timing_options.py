@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import ClassVar
 
 import click
 
@@ -25,6 +26,8 @@ def _batches(context: click.Context, parameter: click.Parameter, value: str | No
 @dataclass(frozen=True)
 class TimingOptions:
     """Whether and how time is measured, and whether everything has to be counted."""
+
+    SECTION: ClassVar = "Measure"
 
     latency: bool = option(
         "--latency/--no-latency", default=True, show_default=True, help="Measure the time of a forward pass."

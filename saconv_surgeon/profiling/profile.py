@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from saconv_surgeon.errors import first_line
 from saconv_surgeon.models.loading.in_memory import opened
 from saconv_surgeon.models.running.abstract import is_abstract
 from saconv_surgeon.models.running.inputs import Inputs
@@ -19,7 +20,8 @@ from saconv_surgeon.profiling.counting.count import count
 from saconv_surgeon.profiling.environment import conditions
 from saconv_surgeon.profiling.memory import cuda_peak_bytes
 from saconv_surgeon.profiling.timing.time_layers import time_layers
-from saconv_surgeon.profiling.timing.time_models import time_models
+from saconv_surgeon.profiling.timing.time_models import resized, time_models
+from saconv_surgeon.profiling.timing.training_layers import layers_in_training
 from saconv_surgeon.profiling.timing.training_step import price_training
 from saconv_surgeon.records import Latency, LatencyRatio, Profile, Timing, TrainingCost
 from saconv_surgeon.records.progress import OnStep
@@ -142,7 +144,26 @@ def device_of(model: nn.Module) -> torch.device:
 
 def _with_layer_times(profile: Profile, model: nn.Module, inputs: Inputs, timing: Timing) -> Profile:
     seconds = time_layers(model, inputs, device_of(model), timing)
-    return replace(profile, layers=tuple(replace(row, latency_s=seconds.get(row.path)) for row in profile.layers))
+    profile = replace(profile, layers=tuple(replace(row, latency_s=seconds.get(row.path)) for row in profile.layers))
+    return profile if profile.training is None else _with_layers_in_training(profile, model, inputs, timing)
+
+
+def _with_layers_in_training(profile: Profile, model: nn.Module, inputs: Inputs, timing: Timing) -> Profile:
+    """The step itself has been timed, so what goes wrong here is about the hooks: the rest of the profile stands."""
+    assert profile.training is not None
+    inputs = resized(inputs, next(iter(timing.batches), None))
+    try:
+        found = layers_in_training(model, inputs, device_of(model), timing)
+    except Exception as error:
+        note = f"the layers could not be followed in training: {type(error).__name__}, {first_line(error)}"
+        return replace(profile, training=replace(profile.training, layers_note=note))
+    layers = tuple(
+        replace(row, backward_s=found[row.path].backward_s, saved_bytes=found[row.path].saved_bytes)
+        if row.path in found
+        else row
+        for row in profile.layers
+    )
+    return replace(profile, layers=layers)
 
 
 def _shared(model: nn.Module) -> int:

@@ -39,7 +39,9 @@ class LayerCost:
     """What one module does itself, without its children: the rows add up to the totals.
 
     ``latency_s`` was measured in a separate pass with hooks, which cost time themselves: compare it between rows only.
-    ``settings`` is the part of its ``repr`` between the brackets; ``converted`` says whether surgery put it there.
+    So was ``backward_s``, in training steps; ``saved_bytes`` is what autograd keeps for it from forward to backward, each piece
+    of memory in the row of the module that keeps it first. ``settings`` is the part of its ``repr`` between the brackets;
+    ``converted`` says whether surgery put it there.
     """
 
     path: str
@@ -54,6 +56,8 @@ class LayerCost:
     latency_s: float | None = None
     settings: str = ""
     converted: bool = False
+    backward_s: float | None = None
+    saved_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ class Timing:
     """How time is measured. ``budget_s`` is for all ``batches`` together; without any, the inputs are taken as they are.
 
     ``autocast`` is the name of a dtype. ``compiled`` times what ``torch.compile`` makes of the model. ``threads`` is for the CPU;
-    None keeps torch's own number. ``training`` adds training steps, ``per_layer`` a pass that times every module. ``batch_axis``
+    None keeps torch's own number. ``training`` adds training steps, ``per_layer`` passes that time every module. ``batch_axis``
     is the axis of the inputs along which the samples lie; None leaves it at 0, or at what the command line was told.
     """
 
@@ -157,6 +161,7 @@ class TrainingCost:
 
     ``saved_bytes`` is what autograd keeps from forward to backward, without parameters and buffers.
     ``peak_memory_bytes`` is the most that was in memory, with weights and gradients; None if the step could not be followed.
+    ``layers_note`` says why the layers have no figures of their own in training, if they have none.
     """
 
     step: Latency
@@ -164,6 +169,7 @@ class TrainingCost:
     backward_s: float
     saved_bytes: int
     peak_memory_bytes: int | None
+    layers_note: str | None = None
 
 
 @dataclass(frozen=True)

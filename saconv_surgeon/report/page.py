@@ -10,6 +10,7 @@ from saconv_surgeon.records import LayerCost, LayerPair, PlannedSite
 from saconv_surgeon.report import human
 from saconv_surgeon.report.blocks import ROOT, Line, Table
 from saconv_surgeon.report.curve import Curve
+from saconv_surgeon.report.tree import Tree
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ FIGURES = (
     Figure("params", "parameters", human.count),
     Figure("MACs", "macs", human.count),
     Figure("time", "latency_s", human.seconds),
+    Figure("backward", "backward_s", human.seconds),
+    Figure("saved", "saved_bytes", human.memory),
     Figure("FLOPs", "flops", human.count),
     Figure("activations", "activations", human.count),
     Figure("bytes", "bytes_moved", human.memory),
@@ -111,6 +114,7 @@ class Page:
     sites: tuple[PlannedSite, ...] = ()
     curves: tuple[Curve, ...] = ()
     rows: tuple[Mapping[str, Any], ...] = ()
+    tree: Tree | None = None
     steps: tuple[Step, ...] = ()
     made_by: str = ""
 

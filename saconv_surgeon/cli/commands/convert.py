@@ -17,8 +17,8 @@ from saconv_surgeon.cli.plan_options import BudgetedTimingOptions, GainOptions
 from saconv_surgeon.cli.planned import check_budget_alone, plan_for_budgets, planned_record
 from saconv_surgeon.cli.result_options import ResultOptions, TalkOptions
 from saconv_surgeon.cli.selection_options import InitOptions, ProofOptions, SelectionOptions, WritingOptions
-from saconv_surgeon.cli.streams import EXIT_CHECK_FAILED, EXIT_NOTHING_ELIGIBLE, fail, progress
-from saconv_surgeon.cli.takes import finite, takes
+from saconv_surgeon.cli.streams import EXIT_CHECK_FAILED, EXIT_NOTHING_ELIGIBLE, fail, progress, reading
+from saconv_surgeon.cli.takes import command, finite, option_in, takes
 from saconv_surgeon.errors import NoEffectWarning
 from saconv_surgeon.records import Mode, to_dict
 
@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     from saconv_surgeon.surgery.converted_model import Conversion
 
 
-@click.command()
+@command()
 @click.argument("model")
-@click.option(
+@option_in(
+    "Save",
     "-o",
     "--output",
     "outputs",
@@ -38,14 +39,16 @@ if TYPE_CHECKING:
 )
 @takes(source=ModelOptions, run_on=InputOptions, chosen=SelectionOptions, start=InitOptions)
 @mode_option
-@click.option(
+@option_in(
+    "What to convert",
     "--plan",
     "plan_file",
     type=click.Path(path_type=Path),
     help="Follow the decisions in this JSON instead of selecting.",
 )
 @takes(proof=ProofOptions)
-@click.option(
+@option_in(
+    "Proof",
     "--tolerance",
     type=click.FloatRange(min=0),
     callback=finite,
@@ -86,6 +89,7 @@ def convert(
     check_budget_alone(measured, learnt, plan_file)
     check_destinations(result, outputs)
     timing = measured.timing()
+    reading(model, talk.quiet)
     from saconv_surgeon import api
     from saconv_surgeon.cli.next_steps import after_converting
     from saconv_surgeon.cli.opening import open_for_data

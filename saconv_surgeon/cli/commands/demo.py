@@ -9,19 +9,23 @@ import click
 
 from saconv_surgeon.cli.commands.convert import convert
 from saconv_surgeon.cli.streams import say
+from saconv_surgeon.cli.takes import command, option_in
 
 MODEL = "saconv_surgeon.cli.demo_model:build"
 
 
-@click.command()
-@click.option(
+@command()
+@option_in(
+    "Save",
     "-o",
     "--output",
     type=click.Path(path_type=Path),
     help="Keep the conversion in this folder.  [default: it is not kept]",
 )
-@click.option("--report", type=click.Path(path_type=Path), help="Also write the report: .html, .md, .csv or .svg.")
-@click.option("-q", "--quiet", is_flag=True, help="No report, only errors.")
+@option_in(
+    "Report", "--report", type=click.Path(path_type=Path), help="Also write the report: .html, .md, .csv or .svg."
+)
+@option_in("Report", "-q", "--quiet", is_flag=True, help="No report, only errors.")
 def demo(output: Path | None, report: Path | None, quiet: bool) -> None:
     """Convert a small model that is installed with the package, prove it equal and price it: the main job, at once."""
     arguments = [MODEL, *(["--dry-run"] if output is None else ["-o", str(output)])]

@@ -11,14 +11,14 @@ from saconv_surgeon.cli.checks import check_counted, check_reports_alone
 from saconv_surgeon.cli.model_and_input_options import InputOptions, PairOptions
 from saconv_surgeon.cli.output import check_destinations, deliver, fail_if_gates_failed, judge
 from saconv_surgeon.cli.result_options import ResultOptions, TalkOptions
-from saconv_surgeon.cli.streams import progress
-from saconv_surgeon.cli.takes import takes
+from saconv_surgeon.cli.streams import progress, reading
+from saconv_surgeon.cli.takes import command, takes
 from saconv_surgeon.cli.timing_options import TimingOptions
 from saconv_surgeon.comparing.saved_reports import diff_of_reports
 from saconv_surgeon.records import Diff, to_dict
 
 
-@click.command()
+@command()
 @click.argument("a")
 @click.argument("b")
 @takes(pair=PairOptions, run_on=InputOptions, measured=TimingOptions, result=ResultOptions, talk=TalkOptions)
@@ -50,6 +50,7 @@ def diff(
 def _diff_of_models(
     a: str, b: str, pair: PairOptions, run_on: InputOptions, measured: TimingOptions, talk: TalkOptions
 ) -> Diff:
+    reading(f"{a} and {b}", talk.quiet)
     from saconv_surgeon import api
     from saconv_surgeon.cli.opening import open_model
     from saconv_surgeon.models.loading.input_spec import NoInputsError

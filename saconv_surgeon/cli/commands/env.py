@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import click
-
 from saconv_surgeon.cli.result_options import JsonOption
 from saconv_surgeon.cli.streams import report_console, show, write_json
-from saconv_surgeon.cli.takes import takes
+from saconv_surgeon.cli.takes import command, takes
 
 
-@click.command()
+@command()
 @takes(result=JsonOption)
 def env(result: JsonOption) -> None:
     """Show versions, devices and optional packages: what a bug report needs."""

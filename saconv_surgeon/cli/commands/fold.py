@@ -11,15 +11,16 @@ from saconv_surgeon.cli.model_and_input_options import InputOptions, TrainedMode
 from saconv_surgeon.cli.output import check_destinations, conclude, deliver, judge, save_accepted
 from saconv_surgeon.cli.result_options import ResultOptions, TalkOptions
 from saconv_surgeon.cli.selection_options import ProofOptions, overwrite_option
-from saconv_surgeon.cli.streams import EXIT_NOTHING_ELIGIBLE, fail, progress
-from saconv_surgeon.cli.takes import finite, takes
+from saconv_surgeon.cli.streams import EXIT_NOTHING_ELIGIBLE, fail, progress, reading
+from saconv_surgeon.cli.takes import command, finite, option_in, takes
 from saconv_surgeon.cli.timing_options import TimingOptions
 from saconv_surgeon.records import to_dict
 
 
-@click.command()
+@command()
 @click.argument("model")
-@click.option(
+@option_in(
+    "Save",
     "-o",
     "--output",
     "outputs",
@@ -28,12 +29,14 @@ from saconv_surgeon.records import to_dict
     help="file.pt, file.pt2, file.onnx, or file.aoti.pt2 (compiled by AOTInductor); repeatable.",
 )
 @takes(source=TrainedModelOptions, run_on=InputOptions)
-@click.option(
+@option_in(
+    "Fold",
     "--fold-norms",
     is_flag=True,
     help="Fold the norms after layers that never moved, and after plain convolutions, as well.",
 )
-@click.option(
+@option_in(
+    "Fold",
     "--tolerance",
     type=click.FloatRange(min=0, max=1, max_open=True),
     callback=finite,
@@ -60,6 +63,7 @@ def fold(
     check_outputs(outputs, proof.dry_run, overwrite, model=model, folded=True)
     check_destinations(result, outputs)
     timing = measured.timing()
+    reading(model, talk.quiet)
     from saconv_surgeon import api
     from saconv_surgeon.cli.opening import open_model
     from saconv_surgeon.models.loading.in_memory import check_finite

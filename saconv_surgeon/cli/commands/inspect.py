@@ -8,19 +8,20 @@ from saconv_surgeon.cli.model_and_input_options import InputOptions, ModelOption
 from saconv_surgeon.cli.output import check_destinations, deliver, fail_if_gates_failed, judge
 from saconv_surgeon.cli.result_options import ResultOptions, TalkOptions
 from saconv_surgeon.cli.selection_options import SelectionOptions
-from saconv_surgeon.cli.streams import progress
-from saconv_surgeon.cli.takes import takes
+from saconv_surgeon.cli.streams import progress, reading
+from saconv_surgeon.cli.takes import command, option_in, takes
 from saconv_surgeon.records import INSPECTION_SCHEMA, Mode, to_dict
 
 EVERY = "all"
 """What ``--to`` takes here in place of a target."""
 
 
-@click.command()
+@command()
 @click.argument("model")
 @takes(source=ModelOptions, run_on=InputOptions, chosen=SelectionOptions)
 @mode_option
-@click.option(
+@option_in(
+    "Report",
     "--safety",
     is_flag=True,
     help="Load nothing: say what the file MODEL wants and what of that is refused. --json writes SARIF; exit code 1 if it "
@@ -46,6 +47,7 @@ def inspect(
         from saconv_surgeon.cli.safety import look_through
 
         return look_through(model, result, talk)
+    reading(model, talk.quiet)
     from saconv_surgeon.cli.opening import open_model
     from saconv_surgeon.report.commands.inspect import inspection_report
     from saconv_surgeon.surgery.inspect import make_plan

@@ -12,18 +12,24 @@ from saconv_surgeon.cli.plan_options import BudgetedTimingOptions, GainOptions
 from saconv_surgeon.cli.planned import check_plan_file, plan_for_budgets, planned_record
 from saconv_surgeon.cli.result_options import ResultOptions, TalkOptions
 from saconv_surgeon.cli.selection_options import CandidateOptions, overwrite_option
-from saconv_surgeon.cli.streams import EXIT_CHECK_FAILED, EXIT_NOTHING_ELIGIBLE, fail, progress, say, write_whole
-from saconv_surgeon.cli.takes import takes
+from saconv_surgeon.cli.streams import EXIT_CHECK_FAILED, EXIT_NOTHING_ELIGIBLE, fail, progress, reading, say, write_whole
+from saconv_surgeon.cli.takes import command, option_in, takes
 from saconv_surgeon.records import Mode, to_dict
 
 
-@click.command()
+@command()
 @click.argument("model")
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="The plan as JSON, for convert --plan."
+@option_in(
+    "Save",
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The plan as JSON, for convert --plan.",
 )
 @takes(source=ModelOptions, run_on=InputOptions, chosen=CandidateOptions)
-@click.option(
+@option_in(
+    "Choose for a budget",
     "--data",
     metavar="FILE:NAME",
     help="file.py:make_batches, a function that gives batches, as convert takes them; sixteen are looked at.",
@@ -49,6 +55,7 @@ def plan(
     """Choose which layers of MODEL to convert, and to what, for a budget: prices, gains, and a promise that was timed."""
     check_plan_file(output, overwrite)
     check_destinations(result)
+    reading(model, talk.quiet)
     from saconv_surgeon.cli.opening import open_for_data
     from saconv_surgeon.models.loading.input_spec import make_data
     from saconv_surgeon.report.commands.plan import plan_report

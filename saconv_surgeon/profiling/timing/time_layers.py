@@ -10,12 +10,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from saconv_surgeon.convs.converted import ConvertedLayer
 from saconv_surgeon.models.running.inputs import Inputs
 from saconv_surgeon.models.running.state import preserved
 from saconv_surgeon.models.tree.copying import stand_in
-from saconv_surgeon.models.tree.paths import paths_of
 from saconv_surgeon.profiling.timing.alternating_runs import FEWEST_RUNS
+from saconv_surgeon.profiling.timing.module_calls import ModuleCalls
 from saconv_surgeon.profiling.timing.time_models import FreshInputs, autocast, threads
 from saconv_surgeon.records import Timing
 
@@ -57,29 +56,14 @@ def _passes(
     return passes
 
 
-class _StopWatch:
+class _StopWatch(ModuleCalls):
     """Records the time when a module starts and ends."""
 
     def __init__(self, model: nn.Module, device: torch.device) -> None:
-        self.model, self.device = model, device
-        self.paths = {key: names[0] for key, names in paths_of(model).items()}
-        self.handles: list[Any] = []
-        self.stack: list[tuple[int, Any, list[tuple[Any, Any]]]] = []
+        super().__init__(model)
+        self.device = device
+        self.open: list[tuple[Any, list[tuple[Any, Any]]]] = []
         self.spans: list[tuple[str, tuple[Any, Any], list[tuple[Any, Any]]]] = []
-
-    def attach(self) -> None:
-        inside = [layer for layer in self.model.modules() if isinstance(layer, ConvertedLayer)]
-        parts = {id(part) for layer in inside for part in layer.modules() if part is not layer}
-        for module in self.model.modules():
-            made_by_forward = id(module) not in self.paths  # has no row: its time is its caller's own
-            if made_by_forward or id(module) in parts or isinstance(module, torch.jit.ScriptModule):
-                continue
-            self.handles.append(module.register_forward_pre_hook(self._enter, prepend=True))
-            self.handles.append(module.register_forward_hook(self._leave, always_call=True))
-
-    def detach(self) -> None:
-        for handle in self.handles:
-            handle.remove()
 
     def read(self) -> dict[str, float]:
         """Of the pass that is over: each module's own time, added up over its calls."""
@@ -87,30 +71,32 @@ class _StopWatch:
             torch.cuda.synchronize(self.device)
         taken: dict[str, float] = {}
         for path, span, children in self.spans:
-            own = self._seconds(span) - sum(map(self._seconds, children))
+            own = seconds_of(span) - sum(map(seconds_of, children))
             taken[path] = taken.get(path, 0.0) + max(own, 0.0)
-        self.spans, self.stack = [], []
+        self.spans, self.open, self.running = [], [], []
         return taken
 
-    def _enter(self, module: nn.Module, args: Any) -> None:
-        self.stack.append((id(module), self._now(), []))
+    def entered(self) -> None:
+        self.open.append((now(self.device), []))
 
-    def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
-        if not self.stack or self.stack[-1][0] != id(module):
-            return  # a hook for all modules raised before this one could be entered
-        key, start, children = self.stack.pop()
-        span = (start, self._now())
-        self.spans.append((self.paths[key], span, children))
-        if self.stack:
-            self.stack[-1][2].append(span)
+    def left(self) -> None:
+        start, children = self.open.pop()
+        span = (start, now(self.device))
+        self.spans.append((self.path, span, children))
+        if self.open:
+            self.open[-1][1].append(span)
 
-    def _now(self) -> Any:
-        if self.device.type != "cuda":
-            return time.perf_counter()
-        event = torch.cuda.Event(enable_timing=True)
-        event.record(torch.cuda.current_stream(self.device))
-        return event
 
-    def _seconds(self, span: tuple[Any, Any]) -> float:
-        start, end = span
-        return float(end - start) if isinstance(start, float) else start.elapsed_time(end) / 1000
+def now(device: torch.device) -> Any:
+    """A moment, of the clock or on the current stream of a CUDA device."""
+    if device.type != "cuda":
+        return time.perf_counter()
+    event = torch.cuda.Event(enable_timing=True)
+    event.record(torch.cuda.current_stream(device))
+    return event
+
+
+def seconds_of(span: tuple[Any, Any]) -> float:
+    """Between two moments, once the device has finished."""
+    start, end = span
+    return float(end - start) if isinstance(start, float) else start.elapsed_time(end) / 1000

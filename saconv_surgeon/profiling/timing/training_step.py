@@ -49,7 +49,7 @@ def price_training(
     inputs = resized(inputs, next(iter(timing.batches), None))
     with ExitStack() as stack:
         for model in models:
-            stack.enter_context(_parameters_kept(model))
+            stack.enter_context(parameters_kept(model))
         stack.enter_context(torch.enable_grad())
         for model in models:
             _check(model, inputs, device, timing)
@@ -84,7 +84,7 @@ def saved_bytes(model: nn.Module, inputs: Inputs) -> int:
         return t
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
-        output = _loss(collected(model(*inputs.args, **inputs.kwargs)))
+        output = loss_of(collected(model(*inputs.args, **inputs.kwargs)))
     total = storage_bytes(kept)
     del output
     return total
@@ -101,7 +101,7 @@ def step_run(called: Callable[..., Any], model: nn.Module, inputs: FreshInputs) 
             parameter.grad = None
 
     def forward() -> None:
-        losses[:] = [_loss(inputs.run(called))]
+        losses[:] = [loss_of(inputs.run(called))]
 
     return Run([forward, lambda: losses.pop().backward()], prepare)
 
@@ -119,7 +119,8 @@ def _once(called: Callable[..., Any], model: nn.Module, inputs: FreshInputs) -> 
     return step
 
 
-def _loss(output: Any) -> Tensor:
+def loss_of(output: Any) -> Tensor:
+    """The sum of all floating outputs."""
     sums = [t.sum(dtype=torch.float32) for t in tensors(output) if t.is_floating_point() and t.requires_grad]
     if not sums:
         raise ValueError("no output depends on a parameter that is trained")
@@ -172,7 +173,7 @@ def _check(model: nn.Module, inputs: Inputs, device: torch.device, timing: Timin
 
 
 @contextmanager
-def _parameters_kept(model: nn.Module) -> Iterator[None]:
+def parameters_kept(model: nn.Module) -> Iterator[None]:
     """Afterwards every parameter has the value and the gradient that it had: some models step in hooks of their own."""
     kept = [(parameter, parameter.detach().clone(), parameter.grad) for parameter in model.parameters()]
     for parameter, _, _ in kept:

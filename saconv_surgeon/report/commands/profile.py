@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from saconv_surgeon.records import GateResult, Profile
 from saconv_surgeon.report.blocks import BLANK, Block
@@ -13,27 +14,40 @@ from saconv_surgeon.report.sections.cost_words import footnotes
 from saconv_surgeon.report.sections.earlier_report import since, since_pages
 from saconv_surgeon.report.sections.gate_lines import gate_blocks, gate_lines
 from saconv_surgeon.report.sections.layer_table import layer_table
+from saconv_surgeon.report.sections.model_tree import model_tree, page_tree
 
 
-def profile_report(record: Profile, gates: Sequence[GateResult] = (), *, every_layer: bool) -> Report:
+@dataclass(frozen=True)
+class AsTree:
+    """The layers as a tree, open down to ``depth``; None for all of it."""
+
+    depth: int | None = None
+
+
+def profile_report(
+    record: Profile, gates: Sequence[GateResult] = (), *, every_layer: bool, tree: AsTree | None = None
+) -> Report:
     """Totals, layers, and an earlier report if there is one."""
     shown = visible(record)
     return Report(
-        lambda width: _blocks(shown, width, gates, every_layer),
-        _page(shown, gates),
-        _page(record, gates),
+        lambda width: _blocks(shown, width, gates, every_layer, tree),
+        _page(shown, gates, tree),
+        _page(record, gates, tree),
     )
 
 
-def _blocks(record: Profile, width: int, gates: Sequence[GateResult], every_layer: bool) -> list[Block]:
+def _blocks(
+    record: Profile, width: int, gates: Sequence[GateResult], every_layer: bool, tree: AsTree | None
+) -> list[Block]:
     blocks: list[Block] = [totals(record), BLANK, *batches(record), *training(record)]
-    blocks += [*layer_table(record, width, every_layer), *footnotes((record,))]
+    blocks += layer_table(record, width, every_layer) if tree is None else model_tree(record, tree.depth)
+    blocks += footnotes((record,))
     if record.comparison is not None:
         blocks += [BLANK, *since(record.comparison)]
     return [*blocks, *gate_blocks(gates)]
 
 
-def _page(record: Profile, gates: Sequence[GateResult]) -> Page:
+def _page(record: Profile, gates: Sequence[GateResult], tree: AsTree | None) -> Page:
     return Page(
         "profile",
         record.model,
@@ -41,6 +55,7 @@ def _page(record: Profile, gates: Sequence[GateResult]) -> Page:
         verdicts=tuple(gate_lines(gates)),
         totals=page_totals(record),
         layers=tuple(Layer(None, row, "same") for row in record.layers),
+        tree=None if tree is None else page_tree(record, tree.depth),
         tables=since_pages(record.comparison),
         notes=tuple(note.text for note in footnotes((record,)) if note.text),
     )

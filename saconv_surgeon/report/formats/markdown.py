@@ -29,6 +29,9 @@ def render(report: Report) -> str:
     if page.totals:
         parts.append(_totals(page))
     parts += [_folded(each) for each in page.filled_tables]
+    if page.tree is not None:
+        rows = [(node.path, node.type, *node.figures) for node in page.tree.root.walked]
+        parts.append(_folded(table("Parts, each with all that is in it", ("part", "type", *page.tree.titles), rows)))
     if page.layers:
         parts.append(_folded(layers_table(page)))
     if page.steps:

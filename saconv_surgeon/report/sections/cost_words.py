@@ -110,6 +110,9 @@ def verdicts(priced: Priced) -> list[Line]:
 def footnotes(profiles: Sequence[Profile]) -> list[Line]:
     """What is counted and what is not, by module; what is wrong with the timing; on which machine it was timed."""
     lines = [line(f"{p.model}: {p.note}", "warn") for p in profiles if p.note]
+    lines += [
+        line(f"{p.model}: {p.training.layers_note}", "warn") for p in profiles if p.training and p.training.layers_note
+    ]
     lines += _coverage(profiles)
     lines += _formulas(profiles)
     for p in profiles:

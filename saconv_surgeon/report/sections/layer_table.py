@@ -15,6 +15,7 @@ def layer_table(record: Profile, width: int, every_layer: bool) -> list[Block]:
     """The heaviest layers, or all, in the order of the model."""
     layers = list(record.layers) if every_layer else _heaviest(record.layers)
     timed = any(layer.latency_s is not None for layer in layers)
+    trained = any(layer.backward_s is not None for layer in layers)
     total_s = sum(layer.latency_s or 0.0 for layer in record.layers)
     largest = max((layer.macs or 0 for layer in layers), default=0)
     length = BAR if width >= WIDE else SHORT_BAR
@@ -29,12 +30,13 @@ def layer_table(record: Profile, width: int, every_layer: bool) -> list[Block]:
                 human.count(layer.macs),
                 _share(layer.macs, record.macs),
                 *(time if timed else ()),
+                *(_training(layer) if trained else ()),
                 human.count(layer.ops),
                 human.memory(layer.bytes_moved),
                 Cell("▇" * _bar_length(layer, largest, length), "bar"),
             )
         )
-    blocks: list[Block] = [Table("", _columns(timed), tuple(rows))]
+    blocks: list[Block] = [Table("", _columns(timed, trained), tuple(rows))]
     hidden = len(record.layers) - len(layers)
     if hidden:
         blocks.append(line(f"… and {human.plural(hidden, 'lighter layer')}; -v shows all", "dim"))
@@ -44,7 +46,7 @@ def layer_table(record: Profile, width: int, every_layer: bool) -> list[Block]:
     return blocks
 
 
-def _columns(timed: bool) -> tuple[Column, ...]:
+def _columns(timed: bool, trained: bool) -> tuple[Column, ...]:
     def number(title: str, from_width: int = 0) -> Column:
         return Column(title, right=True, whole=True, from_width=from_width)
 
@@ -54,7 +56,8 @@ def _columns(timed: bool) -> tuple[Column, ...]:
         number("params"),
         number("MACs"),
         number("share", WIDE),
-        *((number("time"), number("share")) if timed else ()),
+        *((number("time"), number("share", WIDE if trained else 0)) if timed else ()),
+        *((number("backward"), number("saved")) if trained else ()),
         number("ops", WIDE),
         number("bytes", WIDE),
         Column("", whole=True),
@@ -70,6 +73,14 @@ def _heaviest(layers: tuple[LayerCost, ...]) -> list[LayerCost]:
 
 def _share(part: float | None, whole: float | None) -> str:
     return human.percent(part / whole) if part and whole else ""
+
+
+def _training(layer: LayerCost) -> tuple[str, str]:
+    """Its backward, and what autograd keeps for it."""
+    return (
+        human.seconds(layer.backward_s) if layer.backward_s else "",
+        human.memory(layer.saved_bytes) if layer.saved_bytes else "",
+    )
 
 
 def _bar_length(layer: LayerCost, largest: int, longest: int) -> int:
