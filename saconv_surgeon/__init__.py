@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from saconv_surgeon._version import __version__
 
 if TYPE_CHECKING:
-    from saconv_surgeon.api import convert, diff, fold, inspect, plan, price, profile
+    from saconv_surgeon.api import convert, diff, fold, inspect, plan, price, profile, receptive_field
     from saconv_surgeon.convs.aws import ConvAWS2d
     from saconv_surgeon.convs.block import SAConvBlock
     from saconv_surgeon.convs.branches import Branch, Merged, SmallKernel
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from saconv_surgeon.surgery.rewriting import apply, revert
 
 _HOMES = {
-    "api": ("convert", "diff", "fold", "inspect", "plan", "price", "profile"),
+    "api": ("convert", "diff", "fold", "inspect", "plan", "price", "profile", "receptive_field"),
     "convs.aws": ("ConvAWS2d",),
     "convs.block": ("SAConvBlock",),
     "convs.branches": ("Branch", "Merged", "SmallKernel"),
@@ -142,6 +142,7 @@ __all__ = [
     "price",
     "profile",
     "published_state",
+    "receptive_field",
     "restore",
     "revert",
     "save",

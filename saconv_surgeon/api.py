@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from saconv_surgeon.comparing.diff import diff_models
 from saconv_surgeon.folding.fold import fold_model
 from saconv_surgeon.folding.folded_model import Folding
+from saconv_surgeon.models.loading.in_memory import opened
 from saconv_surgeon.models.running.one_at_a_time import one_at_a_time
 from saconv_surgeon.models.running.trial_inputs import Redraw
 from saconv_surgeon.models.tree.recursion import with_room
@@ -26,7 +27,20 @@ from saconv_surgeon.planning.asked import Asked
 from saconv_surgeon.planning.plan import Material, plan_model
 from saconv_surgeon.profiling.price import price_made
 from saconv_surgeon.profiling.profile import profile_model
-from saconv_surgeon.records import Base, BudgetedPlan, Diff, Init, Mode, Plan, PlannedSite, Profile, ScoreName, Timing
+from saconv_surgeon.profiling.receptive_field.receptive_field import receptive_field_of
+from saconv_surgeon.records import (
+    Base,
+    BudgetedPlan,
+    Diff,
+    Init,
+    Mode,
+    Plan,
+    PlannedSite,
+    Profile,
+    ReceptiveField,
+    ScoreName,
+    Timing,
+)
 from saconv_surgeon.records.progress import OnStep, silent
 from saconv_surgeon.surgery.convert import convert_model
 from saconv_surgeon.surgery.converted_model import Conversion
@@ -335,6 +349,23 @@ def profile(
 
 @one_at_a_time
 @with_room
+def receptive_field(model: nn.Module, example_inputs: Any, *, seed: int = 0) -> ReceptiveField:
+    """What the middle of each map of ``model`` sees of an input of (N, C, H, W), in eval mode. The model is left as it was.
+
+    The theoretical field is what convolutions and pools reach, by structure alone; the effective one is where the gradient of the
+    centre is at least 4.55 % of its largest value (Luo et al., NeurIPS 2016), over eight random inputs.
+
+    Args:
+        model: Any module.
+        example_inputs: What it is run on.
+        seed: Of the random inputs.
+    """
+    model, inputs = opened(model, example_inputs)
+    return receptive_field_of(model, inputs, seed)
+
+
+@one_at_a_time
+@with_room
 def diff(
     a: nn.Module,
     b: nn.Module,
@@ -342,6 +373,7 @@ def diff(
     *,
     names: tuple[str, str] | None = None,
     timing: Timing | None = Timing(),  # noqa: B008 - frozen
+    image: str | Path | None = None,
     on_step: OnStep = silent,
 ) -> Diff:
     """Structure, price, weights and outputs of two variants; ratios are b/a.
@@ -354,6 +386,10 @@ def diff(
         example_inputs: What both are run on.
         names: What to call them.
         timing: How time is measured; None leaves time out.
+        image: A picture over which it is shown where switchable layers look far.
         on_step: Called with what is being done and the share that is done, from 0 to 1.
+
+    Raises:
+        UsageError: The image cannot be read, or the models take none.
     """
-    return diff_models(a, b, example_inputs, names=names, timing=timing, on_step=on_step)
+    return diff_models(a, b, example_inputs, names=names, timing=timing, image=image, on_step=on_step)

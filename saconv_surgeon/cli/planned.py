@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from saconv_surgeon.cli.output import checked_file
 from saconv_surgeon.cli.plan_options import FORMS, BudgetedTimingOptions, GainOptions
 from saconv_surgeon.cli.selection_options import SelectionOptions
 from saconv_surgeon.errors import UsageError
-from saconv_surgeon.records import BudgetedPlan, Mode, to_dict
+from saconv_surgeon.records import BudgetedPlan, Mode, Timing, to_dict
 from saconv_surgeon.records.progress import OnStep
 
 if TYPE_CHECKING:
@@ -83,12 +84,17 @@ def plan_for_budgets(
         options=chosen.target_options,
         score=learnt.score,
         scores=learnt.scores,
-        timing=measured.timing(),
+        timing=_of_layers(measured.timing()),
         seed=seed,
         mode=mode,
         base=opened.base,
         on_step=on_step,
     )
+
+
+def _of_layers(timing: Timing | None) -> Timing | None:
+    """What is said of a whole model later is not measured for every candidate."""
+    return None if timing is None else replace(timing, roofline=False, energy=False)
 
 
 def planned_record(planned: BudgetedPlan, name: str) -> dict[str, Any]:

@@ -64,6 +64,14 @@ class TimingOptions:
         show_default=True,
         help="Time every layer, in passes of their own.",
     )
+    roofline: bool = option(
+        "--roofline",
+        is_flag=True,
+        help="Set each layer against what the machine can do at most, which is measured on the spot.",
+    )
+    energy: bool = option(
+        "--energy", is_flag=True, help="Joules per sample, where the machine can tell; takes half a minute."
+    )
 
     @property
     def seconds(self) -> float:
@@ -90,6 +98,8 @@ class TimingOptions:
                 self.threads,
                 self.training,
                 self.per_layer,
+                roofline=self.roofline,
+                energy=self.energy,
             )
         context = click.get_current_context()
         fields = {field: name for field, name in SETTINGS_OF_TIME.items() if self.says_how_to_measure(field)}
@@ -99,6 +109,18 @@ class TimingOptions:
         return None
 
 
+@dataclass(frozen=True)
+class FieldOptions:
+    """Whether receptive fields are told."""
+
+    SECTION: ClassVar = "Measure"
+    receptive_field: bool = option(
+        "--receptive-field",
+        is_flag=True,
+        help="What each stage sees of the input: theoretical and effective receptive field.",
+    )
+
+
 SETTINGS_OF_TIME = {
     "budget": "--budget",
     "batches": "--batch",
@@ -106,5 +128,7 @@ SETTINGS_OF_TIME = {
     "compiled": "--compile",
     "threads": "--threads",
     "training": "--train",
+    "roofline": "--roofline",
+    "energy": "--energy",
 }
 """Options that say how time is measured, by their fields."""

@@ -48,6 +48,7 @@ class Folding:
     latency_ratio: LatencyRatio | None = None
     latency_ratios: tuple[LatencyRatio, ...] = ()
     training_ratio: LatencyRatio | None = None
+    energy_ratio: LatencyRatio | None = None
     inputs: RecordedInputs | None = None
 
     @property
@@ -70,7 +71,7 @@ class Folding:
         """The profiles before and after with their ratios; None until the folding was priced."""
         if self.before is None or self.after is None:
             return None
-        return Priced(self.before, self.after, self.latency_ratios, self.training_ratio)
+        return Priced(self.before, self.after, self.latency_ratios, self.training_ratio, self.energy_ratio)
 
     def to_dict(self) -> dict[str, Any]:
         """The ``saconv-surgeon/folding/1`` record, ready for JSON."""
@@ -90,4 +91,5 @@ class Folding:
             "latency_ratio": to_dict(self.latency_ratio),
             "latency_ratios": to_dict(self.latency_ratios),
             "training_ratio": to_dict(self.training_ratio),
+            "energy_ratio": to_dict(self.energy_ratio),
         }

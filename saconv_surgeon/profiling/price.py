@@ -43,4 +43,5 @@ def price_made(
         latency_ratio=found.latency_ratio,
         latency_ratios=found.latency_ratios,
         training_ratio=found.training_ratio,
+        energy_ratio=found.energy_ratio,
     )

@@ -17,8 +17,11 @@ from saconv_surgeon.models.running.inputs import Inputs
 from saconv_surgeon.models.running.run import rehearse
 from saconv_surgeon.models.running.state import preserved
 from saconv_surgeon.profiling.counting.count import count
+from saconv_surgeon.profiling.energy.measure_energy import Measured, measure_energy
 from saconv_surgeon.profiling.environment import conditions
 from saconv_surgeon.profiling.memory import cuda_peak_bytes
+from saconv_surgeon.profiling.roofline.layers_under_roofs import roofline_of
+from saconv_surgeon.profiling.roofline.peaks import measure_peaks
 from saconv_surgeon.profiling.timing.time_layers import time_layers
 from saconv_surgeon.profiling.timing.time_models import resized, time_models
 from saconv_surgeon.profiling.timing.training_layers import layers_in_training
@@ -44,6 +47,7 @@ class Together:
     profiles: tuple[Profile, ...]
     latency_ratios: tuple[LatencyRatio, ...] = ()
     training_ratio: LatencyRatio | None = None
+    energy_ratio: LatencyRatio | None = None
 
     @property
     def latency_ratio(self) -> LatencyRatio | None:
@@ -78,7 +82,27 @@ def profile_together(
         for i, model in enumerate(models):
             on_step("timing layers", i / len(models))
             profiles[i] = _with_layer_times(profiles[i], model, inputs, timing)
-    return Together(tuple(profiles), timed.ratios if timed else (), training_ratio)
+    if timing is not None and timing.roofline:
+        on_step("measuring what the machine can do", 0.0)
+        peaks = measure_peaks(device, _dtype_of_work(models[0], inputs, timing), timing.threads)
+        profiles = [replace(each, roofline=roofline_of(each.layers, peaks)) for each in profiles]
+    energy = Measured()
+    if timing is not None and timing.energy:
+        energy = measure_energy(models, inputs, device, timing, lambda done: on_step("measuring energy", done))
+        profiles = [
+            replace(each, energy=energy.energies[i] if energy.energies else None, energy_note=energy.note)
+            for i, each in enumerate(profiles)
+        ]
+    return Together(tuple(profiles), timed.ratios if timed else (), training_ratio, energy.ratio)
+
+
+def _dtype_of_work(model: nn.Module, inputs: Inputs, timing: Timing) -> torch.dtype:
+    """In which most of the work is done: that of autocast, of the first floating parameter, of the inputs."""
+    if timing.autocast is not None:
+        found: torch.dtype = getattr(torch, timing.autocast)
+        return found
+    floating = (t.dtype for t in (*model.parameters(), *inputs.tensors) if t.is_floating_point())
+    return next(floating, torch.float32)
 
 
 def _profile(

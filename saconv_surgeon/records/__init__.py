@@ -49,6 +49,7 @@ from saconv_surgeon.records.diff import (
     WeightChange,
     WeightDiff,
 )
+from saconv_surgeon.records.energy import Energy
 from saconv_surgeon.records.folding import FOLDING_SCHEMA, FoldedLayer, FoldLedger
 from saconv_surgeon.records.profile import (
     ENOUGH,
@@ -70,7 +71,9 @@ from saconv_surgeon.records.profile import (
     Verdict,
     interval_name,
 )
+from saconv_surgeon.records.receptive_field import ReceptiveField, ShownImage, StageField, SwitchMap
 from saconv_surgeon.records.recorded_inputs import RecordedInputs, TensorInput
+from saconv_surgeon.records.roofline import CopySpeed, Peaks, Roofline, RooflinePoint
 from saconv_surgeon.records.serialization import from_dict, json_escaped, to_dict, unique_keys, with_strings
 
 __all__ = [
@@ -93,6 +96,7 @@ __all__ = [
     "ConditionChange",
     "ConvArguments",
     "ConvSite",
+    "CopySpeed",
     "CountedByFormula",
     "Counts",
     "CrossCheck",
@@ -100,6 +104,7 @@ __all__ = [
     "Decision",
     "Diff",
     "Divergence",
+    "Energy",
     "Equivalence",
     "Explained",
     "FigureChange",
@@ -118,16 +123,23 @@ __all__ = [
     "Mode",
     "Offer",
     "OutputDiff",
+    "Peaks",
     "Plan",
     "PlannedSite",
     "Price",
     "Priced",
     "Profile",
     "Promise",
+    "ReceptiveField",
     "RecordedInputs",
+    "Roofline",
+    "RooflinePoint",
     "ScoreName",
     "Shape",
+    "ShownImage",
+    "StageField",
     "StructureChange",
+    "SwitchMap",
     "TensorInput",
     "Timing",
     "TrainingCost",

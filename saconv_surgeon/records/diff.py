@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from saconv_surgeon.records.profile import LatencyRatio, Priced, Profile
+from saconv_surgeon.records.receptive_field import ShownImage, SwitchMap
 
 DIFF_SCHEMA = "saconv-surgeon/diff/1"
 
@@ -158,6 +159,7 @@ class Diff:
     """Two variants side by side. ``weights``, ``outputs`` and ``latency_ratio`` are None if only reports were compared.
 
     ``layers`` pairs the rows of both profiles; ``freedom_a`` and ``freedom_b`` are about the switchable layers of each.
+    ``switches_a`` and ``switches_b`` are where these look far in the ``image``, if one was given.
     """
 
     a: Profile
@@ -173,9 +175,13 @@ class Diff:
     freedom_a: tuple[Freedom, ...] = ()
     freedom_b: tuple[Freedom, ...] = ()
     gates: tuple[GateResult, ...] = ()
+    energy_ratio: LatencyRatio | None = None
+    image: ShownImage | None = None
+    switches_a: tuple[SwitchMap, ...] = ()
+    switches_b: tuple[SwitchMap, ...] = ()
 
     @property
     def priced(self) -> Priced:
         """The two profiles and their ratios."""
         ratios = self.latency_ratios or ((self.latency_ratio,) if self.latency_ratio else ())
-        return Priced(self.a, self.b, ratios, self.training_ratio)
+        return Priced(self.a, self.b, ratios, self.training_ratio, self.energy_ratio)

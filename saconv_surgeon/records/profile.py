@@ -9,8 +9,12 @@ from typing import ClassVar, Literal
 
 from saconv_surgeon.errors import UsageError
 from saconv_surgeon.records.conversion import Shape
+from saconv_surgeon.records.energy import Energy
+from saconv_surgeon.records.receptive_field import ReceptiveField
+from saconv_surgeon.records.roofline import Roofline
 
-Verdict = Literal["faster", "slower", "same", "inconclusive"]
+Verdict = Literal["faster", "slower", "less", "more", "same", "inconclusive"]
+"""Of times, and of energy."""
 PROFILE_SCHEMA = "saconv-surgeon/profile/1"
 ENOUGH = 10
 """Pairs for an interval that means something: with five per cent noise, three make one in seven equal models look different."""
@@ -66,7 +70,9 @@ class Timing:
 
     ``autocast`` is the name of a dtype. ``compiled`` times what ``torch.compile`` makes of the model. ``threads`` is for the CPU;
     None keeps torch's own number. ``training`` adds training steps, ``per_layer`` passes that time every module. ``batch_axis``
-    is the axis of the inputs along which the samples lie; None leaves it at 0, or at what the command line was told.
+    is the axis of the inputs along which the samples lie; None leaves it at 0, or at what the command line was told. ``roofline``
+    measures what the machine can do at most and sets the layers against it, for which ``per_layer`` is needed; ``energy``
+    measures joules per sample in windows of a second, some twenty of them.
     """
 
     budget_s: float = 4.0
@@ -77,8 +83,12 @@ class Timing:
     training: bool = False
     per_layer: bool = True
     batch_axis: int | None = None
+    roofline: bool = False
+    energy: bool = False
 
     def __post_init__(self) -> None:
+        if self.roofline and not self.per_layer:
+            raise UsageError("a roofline is about the times of the layers; leave the layer times on")
         if not 0 < self.budget_s < math.inf:
             raise UsageError(f"a budget of {self.budget_s} seconds measures nothing; give a number above 0")
 
@@ -253,7 +263,8 @@ class Profile:
 
     ``parameters`` and ``buffers`` are numbers of elements; ``shared_parameters`` are those with more than one name.
     ``peak_memory_bytes`` is for one forward pass in inference, with the weights, as ``peak_memory_source`` measured it.
-    ``latency`` is the first of ``latencies``, one for each batch size.
+    ``latency`` is the first of ``latencies``, one for each batch size. ``roofline`` and ``energy`` are None if they were not
+    asked for; ``receptive_field`` likewise; ``energy_note`` says why energy that was asked for could not be had.
     """
 
     model: str
@@ -288,6 +299,10 @@ class Profile:
     comparison: Comparison | None = None
     counted_by_formulas: Mapping[str, CountedByFormula] = field(default_factory=dict)
     broken_formulas: Mapping[str, str] = field(default_factory=dict)
+    roofline: Roofline | None = None
+    energy: Energy | None = None
+    energy_note: str | None = None
+    receptive_field: ReceptiveField | None = None
 
     @property
     def all_latencies(self) -> tuple[Latency, ...]:
@@ -303,3 +318,4 @@ class Priced:
     b: Profile
     latency_ratios: tuple[LatencyRatio, ...] = ()
     training_ratio: LatencyRatio | None = None
+    energy_ratio: LatencyRatio | None = None

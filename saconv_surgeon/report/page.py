@@ -10,6 +10,8 @@ from saconv_surgeon.records import LayerCost, LayerPair, PlannedSite
 from saconv_surgeon.report import human
 from saconv_surgeon.report.blocks import ROOT, Line, Table
 from saconv_surgeon.report.curve import Curve
+from saconv_surgeon.report.pictures import Gallery
+from saconv_surgeon.report.scatter import Scatter
 from saconv_surgeon.report.tree import Tree
 
 
@@ -115,6 +117,8 @@ class Page:
     curves: tuple[Curve, ...] = ()
     rows: tuple[Mapping[str, Any], ...] = ()
     tree: Tree | None = None
+    scatters: tuple[Scatter, ...] = ()
+    galleries: tuple[Gallery, ...] = ()
     steps: tuple[Step, ...] = ()
     made_by: str = ""
 

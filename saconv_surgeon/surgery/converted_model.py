@@ -40,6 +40,7 @@ class Conversion:
     latency_ratio: LatencyRatio | None = None
     latency_ratios: tuple[LatencyRatio, ...] = ()
     training_ratio: LatencyRatio | None = None
+    energy_ratio: LatencyRatio | None = None
     explained: Explained | None = None
     base_tensors: Mapping[str, str] | None = None
 
@@ -58,7 +59,7 @@ class Conversion:
         """The profiles before and after with their ratios; None until the conversion was priced."""
         if self.before is None or self.after is None:
             return None
-        return Priced(self.before, self.after, self.latency_ratios, self.training_ratio)
+        return Priced(self.before, self.after, self.latency_ratios, self.training_ratio, self.energy_ratio)
 
     def to_dict(self) -> dict[str, Any]:
         """The ``saconv-surgeon/conversion/1`` record, ready for JSON."""
@@ -85,4 +86,5 @@ class Conversion:
             "latency_ratio": to_dict(self.latency_ratio),
             "latency_ratios": to_dict(self.latency_ratios),
             "training_ratio": to_dict(self.training_ratio),
+            "energy_ratio": to_dict(self.energy_ratio),
         }

@@ -19,10 +19,14 @@ from saconv_surgeon.cli.result_options import ResultOptions, TalkOptions
 from saconv_surgeon.cli.selection_options import InitOptions, ProofOptions, SelectionOptions, WritingOptions
 from saconv_surgeon.cli.streams import EXIT_CHECK_FAILED, EXIT_NOTHING_ELIGIBLE, fail, progress, reading
 from saconv_surgeon.cli.takes import command, finite, option_in, takes
+from saconv_surgeon.cli.timing_options import FieldOptions
 from saconv_surgeon.errors import NoEffectWarning
 from saconv_surgeon.records import Mode, to_dict
 
 if TYPE_CHECKING:
+    from torch import nn
+
+    from saconv_surgeon.models.running.inputs import Inputs
     from saconv_surgeon.surgery.converted_model import Conversion
 
 
@@ -57,7 +61,12 @@ if TYPE_CHECKING:
     help="Largest relative movement.",
 )
 @takes(
-    written=WritingOptions, learnt=GainOptions, measured=BudgetedTimingOptions, result=ResultOptions, talk=TalkOptions
+    written=WritingOptions,
+    learnt=GainOptions,
+    measured=BudgetedTimingOptions,
+    fields=FieldOptions,
+    result=ResultOptions,
+    talk=TalkOptions,
 )
 def convert(
     model: str,
@@ -73,6 +82,7 @@ def convert(
     written: WritingOptions,
     learnt: GainOptions,
     measured: BudgetedTimingOptions,
+    fields: FieldOptions,
     result: ResultOptions,
     talk: TalkOptions,
 ) -> None:
@@ -140,6 +150,9 @@ def convert(
             conversion = api.price(
                 conversion, opened.model, opened.inputs, name=opened.name, timing=timing, on_step=on_step
             )
+        if conversion.converted and fields.receptive_field:
+            on_step("looking at receptive fields", 0.0)
+            conversion = _with_fields(conversion, opened.model, opened.inputs, run_on.seed)
     if known is not None:
         conversion = replace(conversion, base_tensors=known)
     record = conversion.to_dict()
@@ -161,6 +174,19 @@ def convert(
     conclude(conversion, saved, gates, proof=proof, strict=measured.strict, quiet=talk.quiet, hints=hints)
     if planned is not None and not planned.kept:
         fail("a budget is not kept; see the report", EXIT_CHECK_FAILED)
+
+
+def _with_fields(conversion: Conversion, original: nn.Module, inputs: Inputs, seed: int) -> Conversion:
+    from saconv_surgeon import api
+
+    assert conversion.before is not None
+    assert conversion.after is not None
+    before, after = (api.receptive_field(model, inputs, seed=seed) for model in (original, conversion.model))
+    return replace(
+        conversion,
+        before=replace(conversion.before, receptive_field=before),
+        after=replace(conversion.after, receptive_field=after),
+    )
 
 
 def _hints(conversion: Conversion, outputs: Sequence[Path]) -> Iterator[str]:

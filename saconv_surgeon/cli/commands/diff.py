@@ -12,8 +12,8 @@ from saconv_surgeon.cli.model_and_input_options import InputOptions, PairOptions
 from saconv_surgeon.cli.output import check_destinations, deliver, fail_if_gates_failed, judge
 from saconv_surgeon.cli.result_options import ResultOptions, TalkOptions
 from saconv_surgeon.cli.streams import progress, reading
-from saconv_surgeon.cli.takes import command, takes
-from saconv_surgeon.cli.timing_options import TimingOptions
+from saconv_surgeon.cli.takes import command, option_in, takes
+from saconv_surgeon.cli.timing_options import FieldOptions, TimingOptions
 from saconv_surgeon.comparing.saved_reports import diff_of_reports
 from saconv_surgeon.records import Diff, to_dict
 
@@ -21,13 +21,23 @@ from saconv_surgeon.records import Diff, to_dict
 @command()
 @click.argument("a")
 @click.argument("b")
-@takes(pair=PairOptions, run_on=InputOptions, measured=TimingOptions, result=ResultOptions, talk=TalkOptions)
+@takes(pair=PairOptions, run_on=InputOptions, measured=TimingOptions, fields=FieldOptions)
+@option_in(
+    "Report",
+    "--image",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A picture, as cat.jpg: where in it each switchable layer looks far. The maps are in the HTML report.",
+)
+@takes(result=ResultOptions, talk=TalkOptions)
 def diff(
     a: str,
     b: str,
     pair: PairOptions,
     run_on: InputOptions,
     measured: TimingOptions,
+    fields: FieldOptions,
+    image: Path | None,
     result: ResultOptions,
     talk: TalkOptions,
 ) -> None:
@@ -38,7 +48,7 @@ def diff(
         check_reports_alone(a, b)
         record = diff_of_reports(Path(a), Path(b))
     else:
-        record = _diff_of_models(a, b, pair, run_on, measured, talk)
+        record = _diff_of_models(a, b, pair, run_on, measured, fields, image, talk)
     from saconv_surgeon.report.commands.diff import diff_report
 
     record = replace(record, gates=judge(result.gates, to_dict(record)))
@@ -48,7 +58,14 @@ def diff(
 
 
 def _diff_of_models(
-    a: str, b: str, pair: PairOptions, run_on: InputOptions, measured: TimingOptions, talk: TalkOptions
+    a: str,
+    b: str,
+    pair: PairOptions,
+    run_on: InputOptions,
+    measured: TimingOptions,
+    fields: FieldOptions,
+    image: Path | None,
+    talk: TalkOptions,
 ) -> Diff:
     reading(f"{a} and {b}", talk.quiet)
     from saconv_surgeon import api
@@ -56,17 +73,22 @@ def _diff_of_models(
     from saconv_surgeon.models.loading.input_spec import NoInputsError
 
     timing = measured.timing()
-    of_a, of_b = pair.of_each()
+    source_a, source_b = pair.of_each()
     try:
-        first = open_model(a, of_a, run_on, talk)
-        second = open_model(b, of_b, run_on, talk, inputs=first.inputs)
+        first = open_model(a, source_a, run_on, talk)
+        second = open_model(b, source_b, run_on, talk, inputs=first.inputs)
     except NoInputsError as none:
         try:
-            second = open_model(b, of_b, run_on, talk)
+            second = open_model(b, source_b, run_on, talk)
         except NoInputsError:
             raise none from None
-        first = open_model(a, of_a, run_on, talk, inputs=second.inputs)
+        first = open_model(a, source_a, run_on, talk, inputs=second.inputs)
     names = (first.name, second.name)
     inputs = replace(first.inputs, batch_axis=first.inputs.batch_axis or second.inputs.batch_axis)
     with progress(talk.quiet) as on_step:
-        return api.diff(first.model, second.model, inputs, names=names, timing=timing, on_step=on_step)
+        record = api.diff(first.model, second.model, inputs, names=names, timing=timing, image=image, on_step=on_step)
+        if not fields.receptive_field:
+            return record
+        on_step("looking at receptive fields", 0.0)
+        of_a, of_b = (api.receptive_field(each.model, inputs, seed=run_on.seed) for each in (first, second))
+        return replace(record, a=replace(record.a, receptive_field=of_a), b=replace(record.b, receptive_field=of_b))

@@ -12,8 +12,17 @@ from saconv_surgeon.cli.plan_options import BudgetedTimingOptions, GainOptions
 from saconv_surgeon.cli.planned import check_plan_file, plan_for_budgets, planned_record
 from saconv_surgeon.cli.result_options import ResultOptions, TalkOptions
 from saconv_surgeon.cli.selection_options import CandidateOptions, overwrite_option
-from saconv_surgeon.cli.streams import EXIT_CHECK_FAILED, EXIT_NOTHING_ELIGIBLE, fail, progress, reading, say, write_whole
+from saconv_surgeon.cli.streams import (
+    EXIT_CHECK_FAILED,
+    EXIT_NOTHING_ELIGIBLE,
+    fail,
+    progress,
+    reading,
+    say,
+    write_whole,
+)
 from saconv_surgeon.cli.takes import command, option_in, takes
+from saconv_surgeon.errors import UsageError
 from saconv_surgeon.records import Mode, to_dict
 
 
@@ -55,6 +64,8 @@ def plan(
     """Choose which layers of MODEL to convert, and to what, for a budget: prices, gains, and a promise that was timed."""
     check_plan_file(output, overwrite)
     check_destinations(result)
+    if measured.roofline or measured.energy:
+        raise UsageError("--roofline and --energy are about a whole model; give them to convert --plan, or to profile")
     reading(model, talk.quiet)
     from saconv_surgeon.cli.opening import open_for_data
     from saconv_surgeon.models.loading.input_spec import make_data

@@ -13,7 +13,7 @@ from saconv_surgeon.cli.output import check_destinations, deliver, fail_if_gates
 from saconv_surgeon.cli.result_options import ResultOptions, TalkOptions
 from saconv_surgeon.cli.streams import progress, reading
 from saconv_surgeon.cli.takes import command, option_in, takes
-from saconv_surgeon.cli.timing_options import TimingOptions
+from saconv_surgeon.cli.timing_options import FieldOptions, TimingOptions
 from saconv_surgeon.comparing.saved_reports import compared_with, read_profile
 from saconv_surgeon.errors import UsageError
 from saconv_surgeon.records import to_dict
@@ -28,7 +28,7 @@ from saconv_surgeon.records import to_dict
     is_flag=True,
     help="On shapes alone: parameters, MACs and memory without allocating weights. The same as --device meta.",
 )
-@takes(measured=TimingOptions)
+@takes(measured=TimingOptions, fields=FieldOptions)
 @option_in(
     "Report",
     "--compare",
@@ -52,6 +52,7 @@ def profile(
     run_on: InputOptions,
     abstract: bool,
     measured: TimingOptions,
+    fields: FieldOptions,
     earlier: Path | None,
     tree: bool,
     depth: int | None,
@@ -74,6 +75,9 @@ def profile(
     opened = open_model(model, source, run_on, talk, abstract=abstract)
     with progress(talk.quiet) as on_step:
         record = api.profile(opened.model, opened.inputs, name=opened.name, timing=timing, on_step=on_step)
+        if fields.receptive_field:
+            on_step("looking at receptive fields", 0.0)
+            record = replace(record, receptive_field=api.receptive_field(opened.model, opened.inputs, seed=run_on.seed))
     if before is not None:
         record = replace(record, comparison=compared_with(before, record, str(earlier)))
     gates = judge(result.gates, to_dict(record))

@@ -95,7 +95,8 @@ class _Recording(ModuleCalls):
         self._changed(self.paths[self.running[-2]] if len(self.running) > 1 else None)
 
     def _changed(self, path: str | None) -> None:
-        self.changes.append((torch.autograd._get_sequence_nr(), OUTSIDE if path is None else path))
+        number = torch.autograd._get_sequence_nr()  # type: ignore[attr-defined]
+        self.changes.append((number, OUTSIDE if path is None else path))
 
     def saved_by(self, forward: Callable[[], Any]) -> dict[str, int]:
         """Bytes that are kept from a forward, by the module that was running."""

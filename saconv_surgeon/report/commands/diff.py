@@ -11,7 +11,10 @@ from saconv_surgeon.report.sections.cost_words import footnotes
 from saconv_surgeon.report.sections.gate_lines import gate_blocks, gate_lines
 from saconv_surgeon.report.sections.layer_changes import layer_changes
 from saconv_surgeon.report.sections.output_changes import divergence_page, output_changes, output_verdicts
+from saconv_surgeon.report.sections.receptive_field import field_gallery, field_tables
+from saconv_surgeon.report.sections.roofline import roofline_chart
 from saconv_surgeon.report.sections.structure import structure, structure_page
+from saconv_surgeon.report.sections.switch_maps import switch_blocks, switch_gallery, switch_tables
 from saconv_surgeon.report.sections.use_of_layers import use_of_layers, use_pages
 from saconv_surgeon.report.sections.weight_changes import weight_changes, weight_pages
 
@@ -31,6 +34,7 @@ def _blocks(record: Diff, width: int, every_row: bool) -> list[Block]:
         *weight_changes(record, every_row=every_row),
         *output_changes(record),
         *use_of_layers(record),
+        *switch_blocks(record),
         *gate_blocks(record.gates),
     ]
 
@@ -45,6 +49,15 @@ def _page(record: Diff) -> Page:
         verdicts=(*output_verdicts(record), *page_verdicts(record.priced), *gate_lines(record.gates)),
         totals=page_totals(record.priced),
         layers=paired_layers(a.layers, b.layers, record.layers),
-        tables=(structure_page(record), *weight_pages(record), *divergence_page(record), *use_pages(record)),
+        scatters=roofline_chart((a, b), record.layers),
+        galleries=(*switch_gallery(record), *field_gallery((a, b), ("A", "B"))),
+        tables=(
+            *field_tables((a, b)),
+            *switch_tables(record),
+            structure_page(record),
+            *weight_pages(record),
+            *divergence_page(record),
+            *use_pages(record),
+        ),
         notes=tuple(note.text for note in footnotes((a, b)) if note.text),
     )

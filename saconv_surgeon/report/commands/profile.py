@@ -15,6 +15,9 @@ from saconv_surgeon.report.sections.earlier_report import since, since_pages
 from saconv_surgeon.report.sections.gate_lines import gate_blocks, gate_lines
 from saconv_surgeon.report.sections.layer_table import layer_table
 from saconv_surgeon.report.sections.model_tree import model_tree, page_tree
+from saconv_surgeon.report.sections.receptive_field import field_blocks, field_gallery, field_tables
+from saconv_surgeon.report.sections.roofline import roofline_blocks, roofline_chart
+from saconv_surgeon.report.sections.roofline import warnings as roofline_warnings
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ def _blocks(
 ) -> list[Block]:
     blocks: list[Block] = [totals(record), BLANK, *batches(record), *training(record)]
     blocks += layer_table(record, width, every_layer) if tree is None else model_tree(record, tree.depth)
-    blocks += footnotes((record,))
+    blocks += [*roofline_blocks((record,)), *field_blocks((record,)), *footnotes((record,))]
     if record.comparison is not None:
         blocks += [BLANK, *since(record.comparison)]
     return [*blocks, *gate_blocks(gates)]
@@ -52,10 +55,12 @@ def _page(record: Profile, gates: Sequence[GateResult], tree: AsTree | None) -> 
         "profile",
         record.model,
         models=(record.model,),
-        verdicts=tuple(gate_lines(gates)),
+        verdicts=(*roofline_warnings((record,)), *gate_lines(gates)),
+        scatters=roofline_chart((record,)),
         totals=page_totals(record),
         layers=tuple(Layer(None, row, "same") for row in record.layers),
         tree=None if tree is None else page_tree(record, tree.depth),
-        tables=since_pages(record.comparison),
+        galleries=field_gallery((record,), ("",)),
+        tables=(*field_tables((record,)), *since_pages(record.comparison)),
         notes=tuple(note.text for note in footnotes((record,)) if note.text),
     )

@@ -19,6 +19,8 @@ from saconv_surgeon.records import json_escaped
 from saconv_surgeon.report.formats.html_charts import CHARTS, chart
 from saconv_surgeon.report.formats.html_curve import drawn
 from saconv_surgeon.report.formats.html_map import kind_of, macs_of, map_of, width_of
+from saconv_surgeon.report.formats.html_scatter import drawn_scatter
+from saconv_surgeon.report.formats.png import data_uri
 from saconv_surgeon.report.page import Page
 from saconv_surgeon.report.report import Report
 
@@ -41,6 +43,7 @@ def render(report: Report) -> str:
             digest=digest,
             charts=[c for c in (chart(page, name) for name in CHARTS) if c is not None],
             curves=[drawn(each) for each in page.curves],
+            scatters=[drawn_scatter(each) for each in page.scatters],
             map=map_of(page),
             largest=max((macs_of(layer) for layer in page.layers), default=0),
             data=Markup(_data(page)),
@@ -57,7 +60,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.globals |= {"kind_of": kind_of, "width_of": width_of, "trend": _trend}
+    environment.globals |= {"kind_of": kind_of, "width_of": width_of, "trend": _trend, "data_uri": data_uri}
     environment.filters["breakable"] = _breakable
     return environment
 

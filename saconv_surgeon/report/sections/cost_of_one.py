@@ -6,7 +6,7 @@ from saconv_surgeon.records import Profile
 from saconv_surgeon.report import human
 from saconv_surgeon.report.blocks import BLANK, Block, Column, Table
 from saconv_surgeon.report.page import Total
-from saconv_surgeon.report.sections.cost_words import ROWS, meaning, settings, spread
+from saconv_surgeon.report.sections.cost_words import ROWS, energy_settings, meaning, settings, spread
 
 EXPLAINED = (Column("", whole=True, tone="strong"), Column("", right=True, whole=True), Column("", tone="dim"))
 BATCHES = ("batch", "latency", "per sample", "samples/s", "p90", "IQR", "n")
@@ -24,6 +24,8 @@ def totals(p: Profile) -> Table:
         rows.append(("latency", human.seconds(t.median_s), f"{spread(t)}; {settings(t)}"))
         if t.samples_per_s is not None:
             rows.append(("throughput", f"{human.rate(t.samples_per_s)}", f"samples, at batch {t.batch}"))
+    if p.energy is not None:
+        rows.append(("energy", f"{p.energy.joules_per_sample:.3g} J", energy_settings(p.energy)))
     return Table("", EXPLAINED, tuple(rows), header=False)
 
 
@@ -66,6 +68,8 @@ def page_totals(p: Profile) -> tuple[Total, ...]:
         if t.samples_per_s is not None:
             label = label.replace("latency", "throughput")
             found.append(Total(label, (human.rate(t.samples_per_s),), meaning=f"samples, at batch {t.batch}"))
+    if p.energy is not None:
+        found.append(Total("energy", (f"{p.energy.joules_per_sample:.3g} J",), meaning=energy_settings(p.energy)))
     if p.training is not None:
         step = p.training.step
         found += [

@@ -9,8 +9,19 @@ from saconv_surgeon.records import GateResult, LatencyRatio, Priced
 from saconv_surgeon.report import human
 from saconv_surgeon.report.blocks import Block, Cell, Column, Line, Table, line
 from saconv_surgeon.report.page import Page, Total, paired_layers
-from saconv_surgeon.report.sections.cost_words import ROWS, TONES, TRAINING_ROWS, footnotes, settings, verdicts
+from saconv_surgeon.report.sections.cost_words import (
+    ROWS,
+    TONES,
+    TRAINING_ROWS,
+    energy_settings,
+    footnotes,
+    settings,
+    verdicts,
+)
 from saconv_surgeon.report.sections.gate_lines import gate_lines
+from saconv_surgeon.report.sections.receptive_field import field_blocks, field_gallery, field_tables
+from saconv_surgeon.report.sections.roofline import roofline_blocks, roofline_chart
+from saconv_surgeon.report.sections.roofline import warnings as roofline_warnings
 
 WIDE = 110
 
@@ -22,11 +33,12 @@ def cost_of_two(priced: Priced, names: tuple[str, str]) -> list[Block]:
         *(Column(name, right=True, whole=True) for name in (*names, "ratio")),
         Column("", from_width=WIDE, tone="dim"),
     )
-    rows = (*_totals(priced), *_latencies(priced), *_training(priced))
+    rows = (*_totals(priced), *_latencies(priced), *_training(priced), *_energy(priced))
     blocks: list[Block] = [Table("", columns, rows), *verdicts(priced)]
     if priced.a.latency is not None:
         blocks.append(line(settings(priced.a.latency), "dim"))
-    return [*blocks, *footnotes((priced.a, priced.b))]
+    both = (priced.a, priced.b)
+    return [*blocks, *roofline_blocks(both), *field_blocks(both), *footnotes(both)]
 
 
 def page_totals(priced: Priced) -> tuple[Total, ...]:
@@ -54,12 +66,16 @@ def page_totals(priced: Priced) -> tuple[Total, ...]:
         for row in TRAINING_ROWS:
             left, right = getattr(a.training, row.field), getattr(b.training, row.field)
             totals.append(Total(row.label.strip(), (row.show(left), row.show(right)), human.ratio(left, right)))
+    totals += [
+        Total(label, (left, right), str(ratio), meaning) for label, left, right, ratio, meaning in _energy(priced)
+    ]
     return tuple(totals)
 
 
 def page_verdicts(priced: Priced) -> list[Line]:
     """The verdicts for a page, in which ``inconclusive`` is neither good nor bad news."""
-    return [line(each.text, "plain" if each.tone == "dim" else each.tone) for each in verdicts(priced)]
+    said = [line(each.text, "plain" if each.tone == "dim" else each.tone) for each in verdicts(priced)]
+    return [*said, *roofline_warnings((priced.a, priced.b))]
 
 
 def with_price(page: Page, said: Sequence[Line], priced: Priced | None, gates: Sequence[GateResult]) -> Page:
@@ -71,6 +87,9 @@ def with_price(page: Page, said: Sequence[Line], priced: Priced | None, gates: S
         verdicts=(*said, *page_verdicts(priced), *gate_lines(gates)),
         totals=page_totals(priced),
         layers=paired_layers(priced.a.layers, priced.b.layers),
+        scatters=roofline_chart((priced.a, priced.b)),
+        galleries=field_gallery((priced.a, priced.b), page.sides),
+        tables=(*field_tables((priced.a, priced.b)), *page.tables),
         notes=tuple(note.text for note in footnotes((priced.a, priced.b)) if note.text),
     )
 
@@ -111,6 +130,14 @@ def _training(priced: Priced) -> Iterator[_Row]:
     for row in TRAINING_ROWS:
         left, right = getattr(a, row.field), getattr(b, row.field)
         yield row.label, row.show(left), row.show(right), Cell(human.ratio(left, right)), ""
+
+
+def _energy(priced: Priced) -> Iterator[_Row]:
+    a, b = priced.a.energy, priced.b.energy
+    if a is None or b is None:
+        return
+    joules = a.joules_per_sample, b.joules_per_sample
+    yield "energy", f"{joules[0]:.3g} J", f"{joules[1]:.3g} J", _ratio(priced.energy_ratio, *joules), energy_settings(b)
 
 
 def _ratio(paired: LatencyRatio | None, before: float, after: float) -> Cell:

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from saconv_surgeon.records import CountedByFormula, Latency, LatencyRatio, Priced, Profile, UncountedOp, interval_name
+from saconv_surgeon.records import (
+    CountedByFormula,
+    Energy,
+    Latency,
+    LatencyRatio,
+    Priced,
+    Profile,
+    UncountedOp,
+    interval_name,
+)
 from saconv_surgeon.report import human
 from saconv_surgeon.report.blocks import BLANK, ROOT, Line, Tone, led, line
 
@@ -26,7 +35,14 @@ CONDITIONS = {
     "cudnn_benchmark": "cuDNN benchmark",
 }
 """The conditions that are printed with a latency, and their labels."""
-TONES: dict[str, Tone] = {"faster": "good", "same": "good", "slower": "warn", "inconclusive": "dim"}
+TONES: dict[str, Tone] = {
+    "faster": "good",
+    "less": "good",
+    "same": "good",
+    "slower": "warn",
+    "more": "warn",
+    "inconclusive": "dim",
+}
 
 
 class Row(NamedTuple):
@@ -84,6 +100,11 @@ def settings(t: Latency) -> str:
     return ", ".join(parts)
 
 
+def energy_settings(e: Energy) -> str:
+    """Where a figure of energy comes from."""
+    return f"per sample; {e.source}; {e.w:.3g} W at work, {e.idle_w:.3g} W at rest taken off; {e.n} windows of {e.window_s:g} s"
+
+
 def spread(t: Latency) -> str:
     """How far the runs are apart."""
     tails = ((90, t.p90_s), (95, t.p95_s), (99, t.p99_s))
@@ -104,7 +125,8 @@ def verdicts(priced: Priced) -> list[Line]:
     """The verdict of every batch size, then that of training."""
     several = len(priced.latency_ratios) > 1
     lines = [verdict(ratio, f" at batch {ratio.batch}" if several else "") for ratio in priced.latency_ratios]
-    return lines + ([verdict(priced.training_ratio, " in training")] if priced.training_ratio is not None else [])
+    lines += [verdict(priced.training_ratio, " in training")] if priced.training_ratio is not None else []
+    return lines + ([verdict(priced.energy_ratio, " energy")] if priced.energy_ratio is not None else [])
 
 
 def footnotes(profiles: Sequence[Profile]) -> list[Line]:
@@ -113,6 +135,7 @@ def footnotes(profiles: Sequence[Profile]) -> list[Line]:
     lines += [
         line(f"{p.model}: {p.training.layers_note}", "warn") for p in profiles if p.training and p.training.layers_note
     ]
+    lines += [line(f"energy: n/a; {note}", "warn") for note in dict.fromkeys(p.energy_note for p in profiles) if note]
     lines += _coverage(profiles)
     lines += _formulas(profiles)
     for p in profiles:

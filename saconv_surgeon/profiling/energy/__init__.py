@@ -1,0 +1,1 @@
+"""Energy, where the machine can tell it."""

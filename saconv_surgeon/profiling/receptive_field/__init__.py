@@ -1,0 +1,1 @@
+"""What a position of a map sees of the input."""

@@ -1,0 +1,26 @@
+"""Small pictures, as a page holds them before they have a format."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+Map = tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """``values``, of which those from 0 to 1 are told apart, over ``grey``, a picture from 0 to 1 as well, if there is one; ``name`` and what else is said."""
+
+    name: str
+    text: str
+    values: Map
+    grey: Map = ()
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Pictures under one title, with a sentence. A table says the same in figures."""
+
+    title: str
+    note: str
+    pictures: tuple[Picture, ...]
