@@ -40,5 +40,36 @@ def after_converting(outputs: Sequence[Path], *, delta: bool) -> tuple[Step, ...
     )
 
 
+def after_folding(outputs: Sequence[Path]) -> tuple[Step, ...]:
+    """With what a folding saved: running it, and checking it."""
+    steps = [Step("Saved", "\n".join(map(str, outputs)))]
+    for path in outputs:
+        if path.suffix == ".onnx":
+            code = ["import onnxruntime", f"session = onnxruntime.InferenceSession({str(path)!r})"]
+            code.append("outputs = session.run(None, {session.get_inputs()[0].name: batch.numpy()})")
+        elif path.name.endswith(".aoti.pt2"):
+            code = [
+                "import torch",
+                f"model = torch._inductor.aoti_load_package({str(path)!r})",
+                "outputs = model(batch)",
+            ]
+        elif path.suffix == ".pt2":
+            code = ["import torch", f"model = torch.export.load({str(path)!r}).module()", "outputs = model(batch)"]
+        else:
+            code = ["import torch", f"model = torch.load({str(path)!r}, weights_only=False)", "outputs = model(batch)"]
+        steps.append(Step(f"To run {path.name}", "\n".join(code)))
+    return tuple(steps)
+
+
+def after_planning(model: str, output: Path | None, *, kept: bool) -> tuple[Step, ...]:
+    """With a plan that was saved: converting by it."""
+    if output is None:
+        return ()
+    steps = [Step("Saved", str(output))]
+    if kept:
+        steps.append(Step("Convert by it", _command("convert", model, "--plan", output, "-o", "converted")))
+    return tuple(steps)
+
+
 def _command(*parts: object) -> str:
     return shlex.join(["saconv-surgeon", *map(str, parts)])

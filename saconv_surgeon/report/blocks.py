@@ -86,6 +86,8 @@ class Table:
     rows: tuple[tuple[Cell | str, ...], ...]
     note: str = ""
     header: bool = True
+    folded: bool = False
+    """Whether a page shows only its title until it is opened: there is little to read in it."""
 
     @property
     def without_empty_columns(self) -> Table:
@@ -95,9 +97,11 @@ class Table:
         return replace(self, columns=tuple(self.columns[i] for i in kept), rows=rows)
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Cell | str]], note: str = "") -> Table:
+def table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[Cell | str]], note: str = "", *, folded: bool = False
+) -> Table:
     """A table whose columns are only their titles."""
-    return Table(title, tuple(map(Column, columns)), tuple(map(tuple, rows)), note)
+    return Table(title, tuple(map(Column, columns)), tuple(map(tuple, rows)), note, folded=folded)
 
 
 Block = Line | Table

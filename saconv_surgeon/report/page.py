@@ -25,6 +25,10 @@ class Total:
     meaning: str = ""
 
 
+LEADING = ("latency", "parameters", "MACs")
+"""The labels of the totals that lead a page."""
+
+
 @dataclass(frozen=True)
 class Figure:
     """A column of the layers: its label, its field in a row, and how it is written."""
@@ -126,6 +130,17 @@ class Page:
     def is_pair(self) -> bool:
         """Whether two models are compared."""
         return len(self.sides) == 2
+
+    @property
+    def lead_totals(self) -> tuple[Total, ...]:
+        """What is asked first: how long, how large, how much work. The first latency, if there are several."""
+        found = [next((t for t in self.totals if t.label.startswith(label)), None) for label in LEADING]
+        return tuple(total for total in found if total is not None)
+
+    @property
+    def other_totals(self) -> tuple[Total, ...]:
+        """The rest, one step down."""
+        return tuple(total for total in self.totals if total not in self.lead_totals)
 
     @property
     def figures(self) -> tuple[Figure, ...]:

@@ -9,7 +9,10 @@ Map = tuple[tuple[float, ...], ...]
 
 @dataclass(frozen=True)
 class Picture:
-    """``values``, of which those from 0 to 1 are told apart, over ``grey``, a picture from 0 to 1 as well, if there is one; ``name`` and what else is said."""
+    """``values``, of which those from 0 to 1 are told apart, over ``grey``, a picture from 0 to 1, if there is one.
+
+    ``name`` is what it shows, ``text`` what else is said of it.
+    """
 
     name: str
     text: str

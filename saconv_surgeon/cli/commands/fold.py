@@ -65,6 +65,7 @@ def fold(
     timing = measured.timing()
     reading(model, talk.quiet)
     from saconv_surgeon import api
+    from saconv_surgeon.cli.next_steps import after_folding
     from saconv_surgeon.cli.opening import open_model
     from saconv_surgeon.models.loading.in_memory import check_finite
     from saconv_surgeon.models.loading.input_spec import make_redraw
@@ -90,7 +91,9 @@ def fold(
     gates = judge(result.gates, folding.to_dict()) if folding.changed else ()
     places = outputs if folding.changed else ()
     saved = save_accepted(folding, opened, places, gates, proof=proof, overwrite=overwrite)
-    deliver(result, talk, folding.to_dict() | {"gates": to_dict(gates)}, folding_report(folding, opened.name, gates))
+    steps = after_folding(outputs) if saved.lines and not saved.failed else ()
+    record = folding.to_dict() | {"gates": to_dict(gates)}
+    deliver(result, talk, record, folding_report(folding, opened.name, gates), steps)
     if not folding.changed:
         why = f": {folding.layers[0].reason}" if folding.layers else ": it has no converted layers"
         norms = "" if fold_norms else "; --fold-norms folds the norms after plain convolutions"

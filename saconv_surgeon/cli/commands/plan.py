@@ -67,6 +67,7 @@ def plan(
     if measured.roofline or measured.energy:
         raise UsageError("--roofline and --energy are about a whole model; give them to convert --plan, or to profile")
     reading(model, talk.quiet)
+    from saconv_surgeon.cli.next_steps import after_planning
     from saconv_surgeon.cli.opening import open_for_data
     from saconv_surgeon.models.loading.input_spec import make_data
     from saconv_surgeon.report.commands.plan import plan_report
@@ -81,7 +82,8 @@ def plan(
         import json
 
         write_whole(output, json.dumps(record, indent=2, allow_nan=False) + "\n", "-o")
-    deliver(result, talk, record | {"gates": to_dict(gates)}, plan_report(planned, opened.name, gates))
+    steps = after_planning(model, output, kept=planned.kept and bool(planned.layers))
+    deliver(result, talk, record | {"gates": to_dict(gates)}, plan_report(planned, opened.name, gates), steps)
     if not planned.layers:
         fail(f"nothing to plan in {opened.name}: no convolution can be converted", EXIT_NOTHING_ELIGIBLE)
     if output is not None:

@@ -29,7 +29,7 @@ class Stages:
         handles = [
             module.register_forward_hook(self._hook(names[id(module)]))
             for module in model.modules()
-            if names.get(id(module)) and not isinstance(module, torch.jit.ScriptModule)
+            if id(module) in names and not isinstance(module, torch.jit.ScriptModule)
         ]
         try:
             yield
@@ -49,6 +49,8 @@ class Stages:
 
     def _saw(self, stride: int, path: str, output: Tensor) -> None:
         known = self.maps.get(stride)
+        if known is not None and known[1] is output:
+            return  # what a part has given, and its holder hands on
         if known is None or _is_shallow(path) or not _is_shallow(known[0]):
             self.maps[stride] = (path, output)
 

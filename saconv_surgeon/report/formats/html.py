@@ -75,7 +75,7 @@ def _data(page: Page) -> str:
         [layer.path, layer.type, *(value for f in page.figures for value in layer.figure(f.field))]
         for layer in page.layers
     ]
-    content = {"sides": page.sides, "figures": [f.field for f in page.figures], "rows": rows}
+    content = {"rows": rows}
     written = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
     return json_escaped(written).replace("<", "\\u003c").replace("&", "\\u0026")
 

@@ -1,27 +1,45 @@
-"""The charts of an HTML report: a bar for every layer."""
+"""The charts of an HTML report: bars of the layers that have the most of a figure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from saconv_surgeon.report.page import Figure, Page
+from saconv_surgeon.report.page import Figure, Layer, Page
 
-CHARTS = ("macs", "parameters", "latency_s")
-"""What is drawn, layer by layer."""
-SLOT, HEIGHT = 8, 100
-"""Units of a chart: the width of a layer, and the height of the largest bar."""
+CHARTS = ("latency_s", "macs", "parameters")
+"""What is drawn."""
+SHOWN = 12
+"""Layers in a chart: those with the most, in either model."""
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One model's bar of a layer: its width in per cent of the axis, and its figure as people read it."""
+
+    side: str
+    width: float
+    shown: str
+
+
+@dataclass(frozen=True)
+class BarRow:
+    """A layer, and its place in the page."""
+
+    index: int
+    layer: Layer
+    bars: tuple[Bar, ...]
 
 
 @dataclass(frozen=True)
 class Chart:
-    """Bars of every layer as one path for each model."""
+    """The layers with the most, in the order of the figure. ``axis`` has the figures at nothing, half and all of the axis."""
 
     figure: Figure
-    width: int
-    paths: tuple[tuple[str, str], ...]
-    most: str
-    heaviest: str
+    title: str
+    rows: tuple[BarRow, ...]
+    axis: tuple[str, str, str]
+    share: str
 
 
 def chart(page: Page, name: str) -> Chart | None:
@@ -29,17 +47,32 @@ def chart(page: Page, name: str) -> Chart | None:
     figure = next((f for f in page.figures if f.field == name), None)
     if figure is None:
         return None
-    values = [[layer.figure(name)[i] or 0.0 for layer in page.layers] for i in (0, 1)]
-    most = max(map(max, values), default=0.0)
-    if not most:
-        return None
     sides = [("before", 0), ("after", 1)] if page.is_pair else [("after", 1)]
-    paths = tuple((name, _bars(values[i], most, k, len(sides))) for k, (name, i) in enumerate(sides))
-    peak = max(page.layers, key=lambda layer: max(v or 0.0 for v in layer.figure(figure.field)))
-    return Chart(figure, SLOT * len(page.layers), paths, figure.show(most), peak.path)
+    values = [[layer.figure(name)[i] or 0.0 for _, i in sides] for layer in page.layers]
+    ranked = sorted(range(len(values)), key=lambda i: max(values[i]), reverse=True)
+    top = [i for i in ranked[:SHOWN] if max(values[i])]
+    if not top:
+        return None
+    most = max(values[top[0]])
+    rows = tuple(
+        BarRow(
+            i, page.layers[i], tuple(_bar(side, value, most, figure) for (side, _), value in _sided(sides, values[i]))
+        )
+        for i in top
+    )
+    whole = sum(each[-1] for each in values)
+    share = sum(values[i][-1] for i in top) / whole if whole else 0.0
+    axis = ("0", figure.show(most / 2), figure.show(most))
+    return Chart(figure, _title(figure, len(top), len(page.layers)), rows, axis, f"{100 * share:.0f} %")
 
 
-def _bars(values: Sequence[float], most: float, place: int, of: int) -> str:
-    width = (SLOT - 2) / of
-    bars = ((SLOT * i + 1 + width * place, HEIGHT * value / most) for i, value in enumerate(values) if value)
-    return "".join(f"M{x:g} {HEIGHT}v-{max(height, 0.6):.4g}h{width:g}v{max(height, 0.6):.4g}z" for x, height in bars)
+def _sided(sides: Sequence[tuple[str, int]], values: Sequence[float]) -> list[tuple[tuple[str, int], float]]:
+    return list(zip(sides, values, strict=True))
+
+
+def _bar(side: str, value: float, most: float, figure: Figure) -> Bar:
+    return Bar(side, round(100 * value / most, 2), figure.show(value) if value else "0")
+
+
+def _title(figure: Figure, shown: int, of: int) -> str:
+    return f"{figure.label}: the {shown} largest of {of} layers" if shown < of else f"{figure.label} of every layer"

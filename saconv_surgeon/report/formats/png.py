@@ -9,15 +9,15 @@ from collections.abc import Sequence
 
 from saconv_surgeon.report.pictures import Picture
 
-FAR = (194, 65, 12)
-"""The colour of a value of one."""
+FAR = (15, 118, 140)
+"""The colour of a value of one. Not orange, which stands for what was converted."""
 PAPER = 255
 LARGEST = 112
 """Pixels along each side of a picture over another, at most."""
 
 
 def data_uri(picture: Picture) -> str:
-    """The picture as ``data:image/png;base64,…``: values from 0 to 1 in orange, over the grey one if there is one."""
+    """The picture as ``data:image/png;base64,…``: values from 0 to 1 in teal, over the grey one if there is one."""
     height, width = len(picture.values), len(picture.values[0])
     if picture.grey:
         height, width = min(len(picture.grey), LARGEST), min(len(picture.grey[0]), LARGEST)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from saconv_surgeon.records import Profile, ReceptiveField, StageField
 from saconv_surgeon.report import human
-from saconv_surgeon.report.blocks import BLANK, Block, Column, Table, line
+from saconv_surgeon.report.blocks import BLANK, ROOT, Block, Column, Table, line
 from saconv_surgeon.report.pictures import Gallery, Picture
 
 TITLE = "What each stage sees of the input"
@@ -36,7 +36,7 @@ def field_table(profiles: Sequence[Profile], title: str = "", note: str = "") ->
     rows = []
     for stride in dict.fromkeys(stride for each in known for stride in each):
         stages = [each.get(stride) for each in known]
-        names = list(dict.fromkeys(stage.path for stage in stages if stage is not None))
+        names = list(dict.fromkeys(stage.path or ROOT for stage in stages if stage is not None))
         rows.append(
             (" → ".join(names), str(stride), *(_reach(s) for s in stages), *(_effective(s) for s in stages)),
         )
@@ -81,7 +81,7 @@ def field_gallery(profiles: Sequence[Profile], sides: Sequence[str]) -> tuple[Ga
     """The effective fields as pictures."""
     pictures = [
         Picture(
-            f"{stage.path}{f', {side}' if len(profiles) > 1 else ''}",
+            f"{stage.path or ROOT}{f', {side}' if len(profiles) > 1 else ''}",
             f"{_effective(stage)} of {_reach(stage)}",
             stage.picture,
         )

@@ -58,7 +58,7 @@ def switch_gallery(record: Diff) -> tuple[Gallery, ...]:
     hidden = len(record.switches_a) + len(record.switches_b) - len(pictures)
     more = f" {hidden} more layers, whose maps are more even, are in the table." if hidden else ""
     note = (
-        f"{record.image.name}, {record.image.normalised}. Orange is where a layer takes the wide branch, which looks three "
-        f"times as far; grey is where it takes the narrow one; a switch is not bounded, and what exceeds 0 or 1 is shown as these.{more}"
+        f"{record.image.name}, {record.image.normalised}. Teal is where a layer takes the wide branch, which looks three times "
+        f"as far; grey is where it takes the narrow one. A switch is not bounded: what exceeds 0 or 1 is shown as these.{more}"
     )
     return (Gallery("Where layers look far", note, tuple(pictures)),)

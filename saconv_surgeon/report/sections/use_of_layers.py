@@ -48,6 +48,7 @@ def use_pages(record: Diff) -> list[Table]:
             ("layer", "use", *(TITLES[name][1] for name in _shown(found))),
             [(_named(layer, found), *_cells(layer, _shown(found))) for layer in found],
             _summary(found),
+            folded=all(layer.use == "at rest" for layer in found),
         )
         for side, found in (("A", record.freedom_a), ("B", record.freedom_b))
         if found

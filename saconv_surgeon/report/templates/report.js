@@ -1,6 +1,6 @@
 "use strict";
 (() => {
-  const { sides, figures, rows } = JSON.parse(document.getElementById("data").textContent);
+  const { rows } = JSON.parse(document.getElementById("data").textContent);
   const table = document.getElementById("table");
   if (!table) return;
   const body = table.tBodies[0], lines = [...body.rows], headers = [...table.tHead.rows[0].cells];
@@ -57,21 +57,8 @@
     hit(i);
     lines[i].scrollIntoView({ block: "center" });
   };
-  const cell = (i, key) => lines[i].querySelectorAll("td")[key].textContent;
-  const described = (i, name) => {
-    const at = figures.indexOf(name), pair = sides.length === 2, first = 1 + (pair ? 2 * at : at);
-    const parts = pair ? sides.map((side, k) => `${side} ${cell(i, first + k) || "—"}`) : [cell(i, first)];
-    return `${lines[i].cells[0].textContent.trim()} (${rows[i][1]}): ${parts.join(", ")}`;
-  };
-  for (const chart of document.querySelectorAll(".chart")) {
-    const readout = chart.nextElementSibling;
-    readout.textContent = readout.dataset.default;
-    const at = event => {
-      const box = chart.getBoundingClientRect();
-      return Math.min(rows.length - 1, Math.max(0, Math.floor(rows.length * (event.clientX - box.left) / box.width)));
-    };
-    chart.addEventListener("pointermove", event => { readout.textContent = described(at(event), chart.dataset.figure); });
-    chart.addEventListener("click", event => go(at(event)));
+  for (const row of document.querySelectorAll(".bar-row")) {
+    row.addEventListener("click", () => go(Number(row.dataset.i)));
   }
   for (const tile of document.querySelectorAll(".map i")) {
     tile.title = `${lines[tile.dataset.i].cells[0].textContent.trim()}: ${rows[tile.dataset.i][1]}`;

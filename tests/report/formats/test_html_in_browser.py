@@ -2,13 +2,17 @@
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 import saconv_surgeon as surgeon
+from saconv_surgeon.records import Timing
 from saconv_surgeon.report.commands.convert import conversion_report
 from saconv_surgeon.report.commands.diff import diff_report
+from saconv_surgeon.report.commands.profile import AsTree, profile_report
 from saconv_surgeon.report.formats import FORMATS
 from sample_models import tiny_resnet
 from tests import hostile
@@ -80,7 +84,7 @@ def test_sorts(opened, report):
     assert macs(page)[0] > 0
     button.press("Enter")  # by keyboard
     assert macs(page) == sorted(macs(page))
-    page.get_by_role("button", name="layer", exact=False).first.click()
+    page.locator("#table thead").get_by_role("button", name="layer").click()
     assert column(page, 0) == sorted(order)
     page.get_by_role("button", name="Order of the model").click()
     assert column(page, 0) == order
@@ -104,8 +108,18 @@ def test_filters(opened, report):
 
 def test_charts_and_map_lead_to_rows(opened, report):
     page = opened(report)
-    page.locator(".chart").first.hover(position={"x": 3, "y": 10})
-    assert page.locator(".readout").first.inner_text().startswith("conv1 (Conv2d): A ")
+    bar = page.locator(".bar-row").first
+    name = bar.locator("bdi").inner_text()
+    bar.click()
+    assert page.locator("tr.hit th bdi").first.inner_text() == name
+    widths = (
+        page.locator(".chart")
+        .first.locator(".bar-after")
+        .evaluate_all("all => all.map(e => parseFloat(e.style.width))")
+    )
+    assert max(widths) == 100
+    assert all(width > 0 for width in widths)
+    assert page.locator(".chart").first.locator(".ticks").inner_text().split()[0] == "0"
     page.get_by_label("Filter").fill("layer3")
     page.locator('.map i[data-i="0"]').click()
     assert page.locator("tr.hit th").inner_text() == "conv1"
@@ -161,6 +175,89 @@ def test_reads_without_scripts_and_by_keyboard(opened, report):
         "e => e.textContent.trim() || e.ariaLabel || e.labels?.[0]?.textContent || e.getAttribute('aria-labelledby'))"
     )
     assert all(names)
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory):
+    """A trained conversion beside its original, with every picture that a report can have."""
+    image = tmp_path_factory.mktemp("image") / "cat.png"
+    pytest.importorskip("PIL.Image").new("RGB", (80, 60), (200, 80, 30)).save(image)
+    model, x = tiny_resnet.build(), tiny_resnet.example_inputs()
+    converted = surgeon.convert(model, x).model
+    for layer in converted.modules():
+        if isinstance(layer, surgeon.SAConv2d):
+            torch.nn.init.normal_(layer.switch.weight, std=0.1)
+    record = surgeon.diff(model, converted, x, timing=Timing(budget_s=0.2, roofline=True), image=image)
+    fields = [surgeon.receptive_field(each, x) for each in (model, converted)]
+    a, b = (replace(each, receptive_field=field) for each, field in zip((record.a, record.b), fields, strict=True))
+    return diff_report(replace(record, a=a, b=b), every_row=False)
+
+
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_pictures_and_rooflines_are_seen(opened, everything, viewport):
+    page = opened(everything, viewport=viewport)
+    assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
+    assert page.locator(".gallery img").count() == 13 + 8  # a map of each layer, and four stages of both models
+    assert page.evaluate("[...document.querySelectorAll('.gallery img')].every(i => i.complete && i.naturalWidth > 0)")
+    assert page.locator(".scatter circle.before").count() == page.locator(".scatter .arrow").count() == 13
+    box = page.locator(".scatter").bounding_box()
+    for circle in page.locator(".scatter circle").all():
+        each = circle.bounding_box()
+        assert box["x"] <= each["x"]
+        assert each["x"] + each["width"] <= box["x"] + box["width"]
+    assert "of its roof" in page.locator(".scatter circle title").first.text_content()
+
+
+def test_the_first_screen_leads_with_three_figures(opened, report):
+    page = opened(report, viewport=PHONE)
+    assert page.locator(".lead dt").all_inner_texts() == ["parameters", "MACs"]  # this report has no latency
+    assert not page.locator("table.totals").is_visible()
+    page.locator(".more-totals summary").click()
+    assert page.locator("table.totals").is_visible()
+
+
+def test_a_phone_breaks_no_word_of_a_decision(opened):
+    model, x = tiny_resnet.build(), tiny_resnet.example_inputs()
+    conversion = surgeon.price(surgeon.convert(model, x), model, x, timing=None)
+    page = opened(conversion_report(conversion, "a model", every_site=True), viewport=PHONE)
+    page.locator("summary", has_text="Convolutions and decisions").click()
+    table = page.locator("table.stacked")
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    broken = table.evaluate(
+        """table => {
+          const found = [];
+          for (const e of table.querySelectorAll('bdi')) for (const node of e.childNodes) {
+            if (node.nodeType !== Node.TEXT_NODE) continue;
+            for (const word of node.data.matchAll(/[^\\s.]+/g)) {
+              const range = document.createRange();
+              range.setStart(node, word.index); range.setEnd(node, word.index + word[0].length);
+              const tops = new Set([...range.getClientRects()].map(r => Math.round(r.top)));
+              if (tops.size > 1) found.push(word[0]);
+            }
+          }
+          return found;
+        }"""
+    )
+    assert broken == []
+    assert "decision: " in table.evaluate("t => getComputedStyle(t.querySelector('td:last-child'), '::before').content")
+
+
+def test_prints_everything_on_white(opened, report):
+    page = opened(report, scheme="dark")
+    page.emulate_media(media="print", color_scheme="light")
+    assert page.locator("#table").evaluate("t => t.parentElement.scrollHeight <= t.parentElement.clientHeight + 1")
+    assert not page.locator(".tools").is_visible()
+
+
+def test_a_tree_opens_and_closes(opened):
+    model, x = tiny_resnet.build(), tiny_resnet.example_inputs()
+    record = surgeon.profile(model, x, timing=None)
+    page = opened(profile_report(record, every_layer=False, tree=AsTree(1)))
+    inner = page.locator(".tree .leaf", has_text="conv1").nth(1)
+    assert not inner.is_visible()
+    page.locator(".tree summary", has_text="layer1").click()
+    page.locator(".tree summary", has_text="BasicBlock").first.click()
+    assert inner.is_visible()
 
 
 def test_hostile_names_do_nothing(opened):
