@@ -6,8 +6,9 @@ STAMP := $(VENV)/.installed
 ZOO_STAMP := $(VENV)/.zoo-installed
 PAYOFF_STAMP := $(VENV)/.payoff-installed
 BROWSER_STAMP := $(VENV)/.browser-installed
+DOCS_STAMP := $(VENV)/.docs-installed
 
-.PHONY: demo test slow gpu zoo browser pictures counts benchmarks payoff versions package check format clean
+.PHONY: demo test slow gpu zoo browser pictures docs counts benchmarks payoff versions package check format clean
 
 demo: $(STAMP)
 	rm -rf demo_out
@@ -36,6 +37,10 @@ browser: $(BROWSER_STAMP)
 # The pictures in README and docs, made by the tool itself; needs chromium.
 pictures: $(BROWSER_STAMP)
 	$(BIN)/python -m docs.pictures
+
+# The documentation site, into .docs/site; needs no network once its environment is there.
+docs: $(DOCS_STAMP)
+	$(BIN)/python -m docs.site
 
 # Counts of some fifty models, checked against torch's counter and by hand; a minute. Makes docs/counts.md.
 counts: $(ZOO_STAMP)
@@ -95,6 +100,10 @@ $(STAMP): pyproject.toml constraints.txt
 
 $(BROWSER_STAMP): $(STAMP)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[browser]'
+	touch $@
+
+$(DOCS_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	touch $@
 
 $(ZOO_STAMP): $(STAMP)

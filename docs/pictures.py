@@ -9,18 +9,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-import torch
 from playwright.sync_api import Browser, sync_playwright
-from torch.nn import functional as F
 
-import saconv_surgeon as surgeon
-from benchmarks.images import figures
-from sample_models import tiny_resnet
+from docs.train_sample import train
 
 ROOT = Path(__file__).parent.parent
 PICTURES = ROOT / "docs/pictures"
 MODEL = "sample_models/tiny_resnet.py:build"
-STEPS, BATCH = 120, 32
 SIZES = {"desktop": (1180, 1240, "light"), "dark": (1180, 820, "dark"), "phone": (390, 844, "light")}
 
 
@@ -31,7 +26,7 @@ def main() -> None:
         work = Path(name)
         (work / "sample_models").symlink_to(ROOT / "sample_models")
         _run(work, "convert", MODEL, "-o", "converted", "--report", str(PICTURES / "convert.svg"))
-        _train(work)
+        train(work)
         reports = [part for kind in ("svg", "html") for part in ("--report", f"diff.{kind}")]
         _run(work, "diff", MODEL, "trained.pt", "--trust", *reports, "--fail-if", "macs>2.5x")
         shutil.copy(work / "diff.svg", PICTURES / "diff.svg")
@@ -44,20 +39,6 @@ def main() -> None:
 
 def _run(work: Path, *arguments: str) -> None:
     subprocess.run([sys.executable, "-m", "saconv_surgeon", *arguments, "-q"], cwd=work, check=True)
-
-
-def _train(work: Path) -> None:
-    """The converted model, trained on to tell apart the classes of drawn images."""
-    torch.manual_seed(0)
-    model = surgeon.restore(tiny_resnet.build(), work / "converted").train()
-    optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    for step in range(STEPS):
-        x, labels = figures(BATCH, seed=step)
-        loss = F.cross_entropy(model(x), labels)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-    torch.save(model.eval(), work / "trained.pt")
 
 
 def _photograph(browser: Browser, page: Path, picture: Path, width: int, height: int, scheme: str) -> None:

@@ -43,6 +43,13 @@ def test_every_option_in_the_readme_exists():
                 "training",
                 "safety",
                 "sharing",
+                "index",
+                "tutorial",
+                "yolo",
+                "timm",
+                "ci",
+                "compress",
+                "explanation",
             )
         ),
     ):
@@ -58,8 +65,10 @@ def test_every_option_in_the_readme_exists():
         ("docs/training.md", 5),
         ("docs/planning.md", 1),
         ("docs/sharing.md", 1),
+        ("docs/compress.md", 3),
     ],
 )
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_python_blocks_run(file, least, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blocks = blocks_of(file)
@@ -171,7 +180,8 @@ def test_every_rule_of_safety_is_explained():
 def test_links_lead_somewhere():
     for file in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")):
         for target in re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", file.read_text(encoding="utf-8")):
-            assert (file.parent / target).exists(), (file, target)
+            made = any(target.startswith(each) for each in ("notebooks/", "reference/", "gallery.md"))
+            assert made or (file.parent / target).exists(), (file, target)  # tests/test_site.py looks at those
 
 
 def test_the_project_speaks_of_itself_alone():

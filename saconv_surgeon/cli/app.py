@@ -133,7 +133,7 @@ def cli() -> None:
     \b
     saconv-surgeon inspect timm:resnet50
     saconv-surgeon convert sample_models/tiny_resnet.py:build -o out
-    saconv-surgeon plan    nets.py:build --data nets.py:batches --loss nets.py:loss --budget "latency<1.3x"
+    saconv-surgeon plan    nets.py:build --data F --loss F --budget "latency<1.3x"
     saconv-surgeon profile my.nets:make(depth=18) --input 1x3x224x224
     saconv-surgeon diff    sample_models/tiny_resnet.py:build out
     saconv-surgeon fold    out --weights trained.pt -o fast.onnx

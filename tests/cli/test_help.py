@@ -35,6 +35,7 @@ def test_sections_stand_in_their_order():
 
 
 def test_the_group_shows_the_forms_of_libraries():
-    shown = run("--help").stdout
+    shown = run("--help", terminal_width=80).stdout
+    assert max(map(len, shown.splitlines())) <= 80
     assert "timm:" in shown
     assert "inspect timm:resnet50" in shown

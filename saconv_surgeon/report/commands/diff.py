@@ -52,7 +52,7 @@ def _page(record: Diff) -> Page:
         scatters=roofline_chart((a, b), record.layers),
         galleries=(*switch_gallery(record), *field_gallery((a, b), ("A", "B"))),
         tables=(
-            *field_tables((a, b)),
+            *field_tables((a, b), ("A", "B")),
             *switch_tables(record),
             structure_page(record),
             *weight_pages(record),

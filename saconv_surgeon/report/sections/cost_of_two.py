@@ -38,7 +38,7 @@ def cost_of_two(priced: Priced, names: tuple[str, str]) -> list[Block]:
     if priced.a.latency is not None:
         blocks.append(line(settings(priced.a.latency), "dim"))
     both = (priced.a, priced.b)
-    return [*blocks, *roofline_blocks(both), *field_blocks(both), *footnotes(both)]
+    return [*blocks, *roofline_blocks(both), *field_blocks(both, names), *footnotes(both)]
 
 
 def page_totals(priced: Priced) -> tuple[Total, ...]:
@@ -89,7 +89,7 @@ def with_price(page: Page, said: Sequence[Line], priced: Priced | None, gates: S
         layers=paired_layers(priced.a.layers, priced.b.layers),
         scatters=roofline_chart((priced.a, priced.b)),
         galleries=field_gallery((priced.a, priced.b), page.sides),
-        tables=(*field_tables((priced.a, priced.b)), *page.tables),
+        tables=(*field_tables((priced.a, priced.b), page.sides), *page.tables),
         notes=tuple(note.text for note in footnotes((priced.a, priced.b)) if note.text),
     )
 

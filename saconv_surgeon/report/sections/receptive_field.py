@@ -12,25 +12,24 @@ from saconv_surgeon.report.pictures import Gallery, Picture
 TITLE = "What each stage sees of the input"
 
 
-def field_blocks(profiles: Sequence[Profile]) -> list[Block]:
+def field_blocks(profiles: Sequence[Profile], sides: Sequence[str] = ("",)) -> list[Block]:
     """A row for each stage, before and after; nothing if it was not asked for."""
     if all(p.receptive_field is None for p in profiles):
         return []
-    return [BLANK, field_table(profiles), *(line(text, "dim") for text in _notes(profiles))]
+    return [BLANK, field_table(profiles, sides), *(line(text, "dim") for text in _notes(profiles))]
 
 
-def field_tables(profiles: Sequence[Profile]) -> tuple[Table, ...]:
+def field_tables(profiles: Sequence[Profile], sides: Sequence[str] = ("",)) -> tuple[Table, ...]:
     """The same for a page."""
     asked = any(p.receptive_field is not None for p in profiles)
-    return (field_table(profiles, TITLE, " ".join(_notes(profiles))),) if asked else ()
+    return (field_table(profiles, sides, TITLE, " ".join(_notes(profiles))),) if asked else ()
 
 
-def field_table(profiles: Sequence[Profile], title: str = "", note: str = "") -> Table:
+def field_table(profiles: Sequence[Profile], sides: Sequence[str], title: str = "", note: str = "") -> Table:
     """Theoretical and effective field of each stage."""
-    sides = ("",) if len(profiles) == 1 else (" before", " after")
     columns = [Column("receptive field of", least=12, whole=True), Column("stride", right=True, whole=True)]
-    columns += [Column(f"theoretical{side}", right=True, whole=True) for side in sides]
-    columns += [Column(f"effective{side}", right=True, whole=True) for side in sides]
+    columns += [Column(f"theoretical {side}".strip(), right=True, whole=True) for side in sides]
+    columns += [Column(f"effective {side}".strip(), right=True, whole=True) for side in sides]
     fields = [p.receptive_field or ReceptiveField((), None) for p in profiles]
     known = [{stage.stride: stage for stage in each.stages} for each in fields]
     rows = []
