@@ -9,25 +9,41 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from statistics import median
 
-from playwright.sync_api import sync_playwright
-
 import saconv_surgeon as surgeon
 from benchmarks.recording import record
-from saconv_surgeon.records import Diff, LayerCost, LayerPair, Profile, to_dict
+from saconv_surgeon.profiling.roofline.layers_under_roofs import roofline_of
+from saconv_surgeon.records import (
+    CopySpeed,
+    Diff,
+    LayerCost,
+    LayerPair,
+    Peaks,
+    Profile,
+    ReceptiveField,
+    ShownImage,
+    StageField,
+    SwitchMap,
+    to_dict,
+)
 from saconv_surgeon.report.commands.diff import diff_report
 from saconv_surgeon.report.formats import FORMATS
 from sample_models import tiny_resnet
 
 ROUNDS = 15
 LAYERS = 1000
+SEEDS = 30
+"""Different maps."""
 GOALS = {"diff_s": 0.5, "open_s": 1.0, "sort_s": 1.0, "megabytes": 2.0}
 
 
@@ -60,7 +76,9 @@ def processes() -> dict[str, float]:
 
 def in_the_browser() -> dict[str, float]:
     """Medians over fresh pages: from the start of loading to its end, and from a click on a column to the next frame."""
-    source = FORMATS[".html"].render(diff_report(_large(), every_row=False))
+    from playwright.sync_api import sync_playwright  # only here: a test asks for the report alone
+
+    source = FORMATS[".html"].render(diff_report(large(), every_row=False))
     opened, sorted_ = [], []
     with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
         file = Path(name) / "large.html"
@@ -89,7 +107,9 @@ SORT = """
 """
 
 
-def _large() -> Diff:
+def large() -> Diff:
+    """A thousand layers, all of which changed and have a switch, with every picture that a report can have."""
+
     def side(name: str, scale: int) -> Profile:
         rows = tuple(
             LayerCost(
@@ -110,8 +130,33 @@ def _large() -> Diff:
             name, 9216 * LAYERS, 9216 * LAYERS, 10**9, 2 * 10**9, None, 50_000 * LAYERS, {}, None, None, rows
         )
 
-    a, b = side("a", 1), side("b", 2)
-    return Diff(a, b, (), layers=tuple(LayerPair(row.path, row.path, "changed") for row in a.layers))
+    a, b = (with_pictures(each) for each in (side("a", 1), side("b", 2)))
+    maps = tuple(SwitchMap(row.path, 0.5, 0.5, (56, 56), _noise(56, i % SEEDS)) for i, row in enumerate(a.layers))
+    return Diff(
+        a,
+        b,
+        (),
+        layers=tuple(LayerPair(row.path, row.path, "changed") for row in a.layers),
+        image=ShownImage("noise.png", "as it is", _noise(112, -1)),
+        switches_a=maps,
+        switches_b=maps,
+    )
+
+
+def with_pictures(profile: Profile) -> Profile:
+    """Everything that a page can show of it besides: the roofline, and fields of five stages."""
+    peaks = Peaks("cpu", "float32", 1, 1e11, "a product", (CopySpeed(10**5, 5e10), CopySpeed(10**8, 1e10)), 1.0)
+    stages = tuple(StageField(f"stage{i}", 2**i, (9, 9), False, 5.0, _noise(48, i)) for i in range(1, 6))
+    return replace(
+        profile, roofline=roofline_of(profile.layers, peaks), receptive_field=ReceptiveField(stages, (224, 224))
+    )
+
+
+@cache
+def _noise(side: int, seed: int) -> tuple[tuple[float, ...], ...]:
+    """What compresses worst."""
+    draw = random.Random(seed)
+    return tuple(tuple(round(draw.random(), 2) for _ in range(side)) for _ in range(side))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Small pictures as PNG, for a page that may load nothing: three chunks of a file (ISO/IEC 15948)."""
+"""Small pictures as PNG, for a page that may load nothing: four chunks of a file (ISO/IEC 15948)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from saconv_surgeon.report.pictures import Picture
 
 FAR = (15, 118, 140)
 """The colour of a value of one. Not orange, which stands for what was converted."""
-PAPER = 255
+LEVELS = 16
+"""Of grey, and of values: 256 colours in all."""
+OPACITY = 0.85
 LARGEST = 112
 """Pixels along each side of a picture over another, at most."""
 
@@ -23,24 +25,38 @@ def data_uri(picture: Picture) -> str:
         height, width = min(len(picture.grey), LARGEST), min(len(picture.grey[0]), LARGEST)
     rows = []
     for i in range(height):
-        value_row = picture.values[i * len(picture.values) // height]
-        grey_row = picture.grey[i * len(picture.grey) // height] if picture.grey else ()
-        row = bytearray()
-        for j in range(width):
-            value = min(max(value_row[j * len(value_row) // width], 0.0), 1.0)
-            ground = 255 * grey_row[j * len(grey_row) // width] if grey_row else PAPER
-            row += bytes(round((1 - 0.85 * value) * ground + 0.85 * value * colour) for colour in FAR)
-        rows.append(bytes(row))
+        values = picture.values[i * len(picture.values) // height]
+        greys = picture.grey[i * len(picture.grey) // height] if picture.grey else (1.0,)
+        rows.append(
+            bytes(
+                LEVELS * _level(greys[j * len(greys) // width]) + _level(values[j * len(values) // width])
+                for j in range(width)
+            )
+        )
     return "data:image/png;base64," + base64.b64encode(png(rows, width)).decode()
 
 
-def png(rows: Sequence[bytes], width: int) -> bytes:
-    """A file of 8-bit RGB rows."""
-    header = struct.pack(">2I5B", width, len(rows), 8, 2, 0, 0, 0)
-    content = zlib.compress(b"".join(b"\0" + row for row in rows), 9)
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        _chunk(*each) for each in ((b"IHDR", header), (b"IDAT", content), (b"IEND", b""))
+def _level(value: float) -> int:
+    return round((LEVELS - 1) * min(max(value, 0.0), 1.0))
+
+
+def _palette() -> bytes:
+    """The colour of each pair of a grey and a value."""
+    steps = [level / (LEVELS - 1) for level in range(LEVELS)]
+    return bytes(
+        round((1 - OPACITY * value) * 255 * grey + OPACITY * value * colour)
+        for grey in steps
+        for value in steps
+        for colour in FAR
     )
+
+
+def png(rows: Sequence[bytes], width: int) -> bytes:
+    """A file of rows of places in the palette: a byte for each pixel, since a page may hold many pictures."""
+    header = struct.pack(">2I5B", width, len(rows), 8, 3, 0, 0, 0)
+    content = zlib.compress(b"".join(b"\0" + row for row in rows), 9)
+    chunks = ((b"IHDR", header), (b"PLTE", _palette()), (b"IDAT", content), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(*each) for each in chunks)
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:

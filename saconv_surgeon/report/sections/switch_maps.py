@@ -8,7 +8,7 @@ from saconv_surgeon.report.blocks import BLANK, Block, Column, Table, line
 from saconv_surgeon.report.pictures import Gallery, Picture
 
 SHOWN = 24
-"""Pictures of each model, of the layers that differ most from place to place."""
+"""Pictures of both models together, of the layers that differ most from place to place."""
 
 
 def switch_blocks(record: Diff) -> list[Block]:
@@ -47,9 +47,10 @@ def switch_gallery(record: Diff) -> tuple[Gallery, ...]:
     if record.image is None or not (record.switches_a or record.switches_b):
         return ()
     pictures = []
+    most = SHOWN // 2 if record.switches_a and record.switches_b else SHOWN
     for side, found in (("A", record.switches_a), ("B", record.switches_b)):
         ranked = sorted(found, key=lambda each: max(map(max, each.values)) - min(map(min, each.values)), reverse=True)
-        kept = {each.path for each in ranked[:SHOWN]}
+        kept = {each.path for each in ranked[:most]}
         pictures += [
             Picture(f"{side}: {each.path}", f"{human.percent(each.mean)} far", each.values, record.image.grey)
             for each in found

@@ -16,6 +16,7 @@ from rich.console import Console
 from torch import nn
 
 import saconv_surgeon as surgeon
+from benchmarks import reports as worst_case
 from saconv_surgeon.comparing.saved_reports import compared_with
 from saconv_surgeon.records import Diff, GateResult, LayerCost, LayerPair, Profile
 from saconv_surgeon.report import human
@@ -188,6 +189,14 @@ def test_thousand_layers_weigh_less_than_two_megabytes():
     source = FORMATS[".html"].render(diff_report(large_diff(), every_row=False))
     assert len(source.encode()) < 2_000_000
     assert source.count("<tr id=") == 1000
+
+
+def test_no_picture_makes_a_page_too_heavy():
+    """The worst case of the benchmark: noise, which compresses badly, in as many pictures as there can be."""
+    source = FORMATS[".html"].render(diff_report(worst_case.large(), every_row=False))
+    assert len(source.encode()) < 2_000_000
+    assert source.count("data:image/png") == 24 + 2 * 5
+    assert source.count("<circle") == 2 * 150
 
 
 def test_script_data_cannot_end_its_element(reports):
