@@ -131,7 +131,7 @@ def large() -> Diff:
         )
 
     a, b = (with_pictures(each) for each in (side("a", 1), side("b", 2)))
-    maps = tuple(SwitchMap(row.path, 0.5, 0.5, (56, 56), _noise(56, i % SEEDS)) for i, row in enumerate(a.layers))
+    maps = tuple(SwitchMap(row.path, 0.5, 0.5, (56, 56), _noise(32, i % SEEDS)) for i, row in enumerate(a.layers))
     return Diff(
         a,
         b,

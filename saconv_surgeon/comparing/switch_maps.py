@@ -15,7 +15,7 @@ from saconv_surgeon.models.running.layer_io import watched
 from saconv_surgeon.models.running.run import run
 from saconv_surgeon.records import SwitchMap
 
-MOST = 56
+MOST = 32
 """Cells of a map along each side, at most: larger ones are averaged."""
 
 

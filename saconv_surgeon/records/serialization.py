@@ -51,6 +51,8 @@ def with_strings(record: Any, change: Callable[[str], str]) -> Any:
     if isinstance(record, Mapping):
         return {with_strings(key, change): with_strings(value, change) for key, value in record.items()}
     if isinstance(record, (tuple, list)):
+        if record and type(record[0]) is float and all(type(value) is float for value in record):
+            return record  # the row of a map: there are thousands
         return type(record)(with_strings(value, change) for value in record)
     return record
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 from saconv_surgeon.records import LayerCost, LayerPair, PlannedSite
@@ -142,7 +143,7 @@ class Page:
         """The rest, one step down."""
         return tuple(total for total in self.totals if total not in self.lead_totals)
 
-    @property
+    @cached_property
     def figures(self) -> tuple[Figure, ...]:
         """The columns in which at least one layer has a figure."""
         return tuple(f for f in FIGURES if any(value for layer in self.layers for value in layer.figure(f.field)))
