@@ -26,7 +26,7 @@ from saconv_surgeon.profiling.timing.time_layers import time_layers
 from saconv_surgeon.profiling.timing.time_models import resized, time_models
 from saconv_surgeon.profiling.timing.training_layers import layers_in_training
 from saconv_surgeon.profiling.timing.training_step import price_training
-from saconv_surgeon.records import Latency, LatencyRatio, Profile, Timing, TrainingCost
+from saconv_surgeon.records import Latency, LatencyRatio, LayerCost, Profile, Timing, TrainingCost
 from saconv_surgeon.records.progress import OnStep
 
 
@@ -85,7 +85,11 @@ def profile_together(
     if timing is not None and timing.roofline:
         on_step("measuring what the machine can do", 0.0)
         peaks = measure_peaks(device, _dtype_of_work(models[0], inputs, timing), timing.threads)
-        profiles = [replace(each, roofline=roofline_of(each.layers, peaks)) for each in profiles]
+        note = (
+            None if timing.autocast is None else "FLOPs and bytes are those without autocast, the times those with it"
+        )
+        rooflines = [replace(roofline_of(each.layers, peaks), note=note) for each in profiles]
+        profiles = [replace(each, roofline=found) for each, found in zip(profiles, rooflines, strict=True)]
     energy = Measured()
     if timing is not None and timing.energy:
         energy = measure_energy(models, inputs, device, timing, lambda done: on_step("measuring energy", done))
@@ -181,13 +185,20 @@ def _with_layers_in_training(profile: Profile, model: nn.Module, inputs: Inputs,
     except Exception as error:
         note = f"the layers could not be followed in training: {type(error).__name__}, {first_line(error)}"
         return replace(profile, training=replace(profile.training, layers_note=note))
-    layers = tuple(
-        replace(row, backward_s=found[row.path].backward_s, saved_bytes=found[row.path].saved_bytes)
-        if row.path in found
-        else row
-        for row in profile.layers
-    )
-    return replace(profile, layers=layers)
+    rows = {row.path: row for row in profile.layers}
+    for path, each in found.items():
+        if path in rows or each.backward_s or each.saved_bytes:
+            row = rows.get(path) or _only_in_training(path, model)
+            rows[path] = replace(row, backward_s=each.backward_s, saved_bytes=each.saved_bytes)
+    order = {path: i for i, (path, _) in enumerate(model.named_modules())}
+    known = [row.path for row in profile.layers]
+    new = sorted((path for path in rows if path not in set(known)), key=lambda path: order.get(path, 0))
+    return replace(profile, layers=tuple(rows[path] for path in (*known, *new)))
+
+
+def _only_in_training(path: str, model: nn.Module) -> LayerCost:
+    """The row of a module that does nothing itself in inference, and so far has none."""
+    return LayerCost(path, type(model.get_submodule(path)).__name__, 0, 0, 0, 0, 0, 0, 0)
 
 
 def _shared(model: nn.Module) -> int:

@@ -78,8 +78,12 @@ class RooflinePoint:
 
 @dataclass(frozen=True)
 class Roofline:
-    """The peaks, and a point for each layer of known time, FLOPs and bytes; ``left_out`` says how many have none."""
+    """The peaks, and a point for each layer of known time, FLOPs and bytes; ``left_out`` says how many have none.
+
+    ``note`` says what about the figures is not as it is run.
+    """
 
     peaks: Peaks
     points: tuple[RooflinePoint, ...]
     left_out: int = 0
+    note: str | None = None

@@ -72,6 +72,20 @@ def test_a_picture_becomes_an_input(tmp_path):
     assert normed.inputs.tensors[0].unique().min() == -1.0
 
 
+def test_values_of_sixteen_bits_and_what_can_be_seen_through(tmp_path):
+    inputs = Inputs.of(torch.zeros(1, 1, 16, 16))
+    ramp = np.linspace(0, 65535, 16, dtype=np.uint16)[None].repeat(16, axis=0)
+    PIL.fromarray(ramp).save(tmp_path / "deep.png")
+    grey = picture_as_input(tmp_path / "deep.png", nn.Conv2d(1, 1, 3), inputs).grey
+    assert (grey[0, 0], grey[0, -1]) == (0.0, 1.0)
+    assert grey.mean().item() == pytest.approx(0.5, abs=0.02)
+    PIL.new("RGBA", (16, 16), (0, 0, 0, 0)).save(tmp_path / "clear.png")
+    assert picture_as_input(tmp_path / "clear.png", nn.Conv2d(1, 1, 3), inputs).grey.min() == 1.0
+    PIL.fromarray(ramp.astype(np.float32)).save(tmp_path / "float.tiff")
+    with pytest.raises(UsageError, match="values of 32 bits"):
+        picture_as_input(tmp_path / "float.tiff", nn.Conv2d(1, 1, 3), inputs)
+
+
 def test_what_is_no_picture_is_said(tmp_path):
     inputs = Inputs.of(torch.zeros(1, 3, SIDE, SIDE))
     text = tmp_path / "cat.jpg"

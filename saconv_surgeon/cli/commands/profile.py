@@ -65,6 +65,8 @@ def profile(
     if abstract and run_on.device not in ("auto", "meta"):
         raise UsageError(f"--abstract computes nothing on any device; leave --device {run_on.device} out")
     abstract = abstract or run_on.device == "meta"
+    if abstract and fields.receptive_field:
+        raise UsageError("--receptive-field takes gradients; it does not go together with --abstract")
     timing = measured.timing(abstract=abstract)
     before = None if earlier is None else read_profile(earlier)
     reading(model, talk.quiet)

@@ -59,7 +59,9 @@ def _read(path: Path, height: int, width: int, channels: int) -> Tensor:
         with open_regular(path) as file, Image.open(file) as opened:
             if opened.width * opened.height > MOST_PIXELS:
                 raise UsageError(f"--image {path} has {opened.width}×{opened.height} pixels; give a smaller one")
-            upright = ImageOps.exif_transpose(opened).convert("L" if channels == 1 else "RGB")
+            upright = _opaque(_eight_bits(ImageOps.exif_transpose(opened), path)).convert(
+                "L" if channels == 1 else "RGB"
+            )
             fitted = ImageOps.fit(upright, (width, height), Image.Resampling.BICUBIC)
     except UsageError:
         raise
@@ -67,6 +69,27 @@ def _read(path: Path, height: int, width: int, channels: int) -> Tensor:
         raise UsageError(f"--image {path} is no picture that can be read: {first_line(error)}") from error
     values = torch.from_numpy(np.array(fitted, dtype=np.float32) / 255)
     return values.unsqueeze(0) if channels == 1 else values.permute(2, 0, 1)
+
+
+def _eight_bits(image: Any, path: Path) -> Any:
+    """Pillow cuts values of sixteen bits off at 255; here they are scaled."""
+    from PIL import Image
+
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image, dtype=np.float64) / 257).round().astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise UsageError(f"--image {path} has values of 32 bits, whose range is not known; save it with 8 or 16")
+    return image
+
+
+def _opaque(image: Any) -> Any:
+    """Over white, if it can be seen through."""
+    if image.mode not in ("RGBA", "LA", "PA") and "transparency" not in image.info:
+        return image
+    from PIL import Image
+
+    layer = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
 
 
 def _normalisation(model: nn.Module, channels: int) -> tuple[Tensor, Tensor, str]:

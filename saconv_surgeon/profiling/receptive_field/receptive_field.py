@@ -43,14 +43,17 @@ def receptive_field_of(model: nn.Module, inputs: Inputs, seed: int = 0) -> Recep
 
     The effective one is the mean of |gradient| over eight inputs drawn from a normal distribution. The model is left as it was.
     """
+    inputs = inputs.samples(0, 1) if inputs.batch else inputs
     size = None if inputs.image_size is None else (int(inputs.image_size[0]), int(inputs.image_size[1]))
-    images = [t for t in inputs.tensors if t.is_floating_point() and t.dim() == 4]
-    if size is None or not images or tuple(images[0].shape[-2:]) != size:
+    images = [t for t in inputs.tensors if t.is_floating_point() and t.dim() == 4 and tuple(t.shape[-2:]) == size]
+    if size is None or not images:
         return ReceptiveField((), size, note="no input is a batch of images, (N, C, H, W)")
     try:
         effective, paths = _effective(model, inputs, size, seed)
     except Exception as error:
         return ReceptiveField((), size, note=f"gradients cannot be taken: {type(error).__name__}, {first_line(error)}")
+    if not effective:
+        return ReceptiveField((), size, note="no map of more than one pixel depends on the input by a gradient")
     reached, means, note = _reaches(model, inputs, size)
     stages = tuple(
         StageField(
@@ -92,10 +95,8 @@ def _reaches(model: nn.Module, inputs: Inputs, size: tuple[int, int]) -> tuple[d
         larger = (size[0] * factor, size[1] * factor)
         if factor > 1 and (larger[0] * larger[1] > MOST_PIXELS or not any(r.is_clipped for r in found.values())):
             break
-        reach = LocalReach()
         try:
-            with reach:
-                each = _gradients(model, inputs, larger, partial(_ones, size=larger), alone=True)
+            reach, each = _reach_on(model, inputs, larger)
         except Exception as error:
             if factor == 1:
                 note = f"the theoretical field is not known: {type(error).__name__}, {first_line(error)}"
@@ -105,8 +106,23 @@ def _reaches(model: nn.Module, inputs: Inputs, size: tuple[int, int]) -> tuple[d
     return found, means, note
 
 
-def _ones(t: Tensor, size: tuple[int, int]) -> Tensor:
-    return torch.ones((1, *t.shape[1:-2], *size)).to(t)
+def _reach_on(
+    model: nn.Module, inputs: Inputs, size: tuple[int, int]
+) -> tuple[LocalReach, list[tuple[int, str, Tensor]]]:
+    """In float64, in which the small gradients of deep models do not vanish; a model that insists on its dtype has that."""
+    for dtype in (torch.float64, None):
+        reach = LocalReach()
+        try:
+            with reach:
+                return reach, _gradients(model, inputs, size, partial(_ones, size=size, dtype=dtype), alone=True)
+        except Exception:
+            if dtype is None:
+                raise
+    raise AssertionError
+
+
+def _ones(t: Tensor, size: tuple[int, int], dtype: torch.dtype | None) -> Tensor:
+    return torch.ones((*t.shape[:-2], *size)).to(t).to(dtype or t.dtype)
 
 
 def _gradients(

@@ -49,19 +49,23 @@ class Stages:
 
     def _saw(self, stride: int, path: str, output: Tensor) -> None:
         known = self.maps.get(stride)
-        if known is not None and known[1] is output:
-            return  # what a part has given, and its holder hands on
+        if known is not None and known[1] is output:  # what a part has given, and its holder hands on
+            if path and path.count(".") <= known[0].count("."):
+                self.maps[stride] = (path, output)
+            return
         if known is None or _is_shallow(path) or not _is_shallow(known[0]):
             self.maps[stride] = (path, output)
 
     def gradients(self, image: Tensor, weights: int | None = None) -> Iterator[tuple[int, str, Tensor]]:
         """Stride, path, and the gradient of the centre of each map with respect to ``image``, from the largest map on.
 
-        The centre is the sum of its channels; with ``weights``, a seed, each channel has a random sign.
+        The centre is the sum of its channels, weighted at random, so that none cancel; with ``weights``, a seed, each
+        has a random sign instead.
         """
         for stride, (path, output) in sorted(self.maps.items()):
             centre = output[..., output.shape[-2] // 2, output.shape[-1] // 2]
-            signs = torch.ones_like(centre)
+            draw = torch.Generator().manual_seed(0)
+            signs = (0.5 + torch.rand(centre.shape, generator=draw, dtype=torch.float64)).to(centre)
             if weights is not None:
                 chosen = torch.randint(0, 2, centre.shape, generator=torch.Generator().manual_seed(weights))
                 signs = (2.0 * chosen - 1).to(centre)

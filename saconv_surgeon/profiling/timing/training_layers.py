@@ -30,9 +30,12 @@ LAST = 2**63
 
 @dataclass(frozen=True)
 class LayerInTraining:
-    """A module's own part of a step, without its children."""
+    """A module's own part of a step, without its children; ``backward_s`` is None if no operation of the backward is its own.
 
-    backward_s: float
+    Those that a reentrant checkpoint makes anew belong to whom it was called by.
+    """
+
+    backward_s: float | None
     saved_bytes: int
 
 
@@ -74,7 +77,12 @@ def layers_in_training(
             calls.detach()
     measured = passes[WARMUPS:]
     return {
-        path: LayerInTraining(float(np.median([each.get(path, 0.0) for each in measured])), kept.get(path, 0))
+        path: LayerInTraining(
+            float(np.median([each.get(path, 0.0) for each in measured]))
+            if any(path in each for each in measured)
+            else None,
+            kept.get(path, 0),
+        )
         for path in dict.fromkeys([*calls.ran, *kept])
     }
 

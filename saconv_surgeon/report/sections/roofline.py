@@ -41,7 +41,9 @@ def roofline_blocks(profiles: Sequence[Profile]) -> list[Block]:
                 point.bound,
             )
         )
-    return [BLANK, Table("", columns, tuple(rows)), line(peaks_in_words(roofline.peaks), "dim"), *warnings(profiles)]
+    table: Block = Table("", columns, tuple(rows)) if rows else line("roofline: no layer has FLOPs and a time", "warn")
+    said = [line(roofline.note, "warn")] if roofline.note else []
+    return [BLANK, table, line(peaks_in_words(roofline.peaks), "dim"), *said, *warnings(profiles)]
 
 
 def peaks_in_words(peaks: Peaks) -> str:
@@ -84,7 +86,7 @@ def roofline_chart(profiles: Sequence[Profile], pairs: Sequence[LayerPair] = ())
         Roof(peaks.memory_bytes_per_s, peaks.flops_per_s, f"memory {human.count(peaks.memory_bytes_per_s)}B/s"),
     )
     hidden = len(last.points) - len(_longest(last, DOTS))
-    said = [f"{peaks_in_words(peaks)}."]
+    said = [f"{peaks_in_words(peaks)}.", *([f"{last.note}."] if last.note else [])]
     said += [f"The {DOTS} layers that take longest; {hidden} more are not drawn."] if hidden else []
     said += (
         [f"{human.plural(last.left_out, 'layer')} with a time but without FLOPs have no dot."] if last.left_out else []

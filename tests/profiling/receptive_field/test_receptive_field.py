@@ -112,6 +112,14 @@ def test_models_without_images_say_why(model):
     assert "batch of images" in found.note
 
 
+def test_stages_are_called_after_what_gives_them():
+    found = surgeon.receptive_field(tiny_resnet.build(), tiny_resnet.example_inputs())
+    assert [(stage.path, stage.stride) for stage in found.stages] == [
+        *(("relu", 2), ("layer1", 4), ("layer2", 8), ("layer3", 16)),
+    ]
+    assert [stage.theoretical[0] for stage in found.stages] == [7, 43, 99, 211]
+
+
 def test_the_model_is_left_as_it_was_and_the_record_survives_json():
     model, x = tiny_resnet.build().train(), tiny_resnet.example_inputs()
     state = {k: v.clone() for k, v in model.state_dict().items()}
@@ -125,3 +133,94 @@ def test_the_model_is_left_as_it_was_and_the_record_survives_json():
     assert from_dict(type(found), to_dict(found)) == found
     assert surgeon.receptive_field(model, x) == found
     assert F.conv2d(torch.ones(1, 1, 3, 3), torch.full((1, 1, 3, 3), 2.0)).item() == 18.0  # the mode is gone
+
+
+def conv(ins, outs, kernel=3, **settings):
+    return nn.Conv2d(ins, outs, kernel, padding=kernel // 2, **settings)
+
+
+class ByHand(nn.Module):
+    """``call`` of some layers."""
+
+    def __init__(self, call, *layers):
+        super().__init__()
+        self.call, self.layers = call, nn.ModuleList(layers)
+
+    def forward(self, x):
+        return self.call(x, *self.layers)
+
+
+def layer_norm(x):
+    mean = x.mean(1, keepdim=True)
+    return (x - mean) / torch.sqrt((x - mean).pow(2).mean(1, keepdim=True) + 1e-6)
+
+
+def gated(x, gate, near, far):
+    z = torch.sigmoid(gate(x))
+    return z * near(x) + (1 - z) * far(x)
+
+
+def unpooled(x, first, second, last):
+    y, where = F.max_pool2d(first(x), 2, return_indices=True)
+    return last(F.max_unpool2d(second(y), where, 2))
+
+
+@pytest.mark.parametrize(
+    ("model", "last"),
+    [
+        (ByHand(lambda x, a, b: b(layer_norm(a(x))), nn.Conv2d(3, 6, 4, 4), conv(6, 6, 7, groups=6)), 28),
+        (nn.Sequential(conv(3, 8), nn.Softmax(1), conv(8, 8)), 5),
+        (ByHand(lambda x, a, b: a(x) - b(x), conv(3, 8), conv(3, 8)), 3),
+        (ByHand(gated, conv(3, 8, 1), conv(3, 8, 3), conv(3, 8, 9)), 9),
+        (nn.Sequential(nn.MaxPool2d(3, 1, 1, dilation=3)), 7),
+        (nn.Sequential(conv(3, 8), nn.AdaptiveMaxPool2d(16), conv(8, 8, 1)), 6),
+        (ByHand(lambda x, a, b: b(a(x).mean(1).unsqueeze(1)), conv(3, 8), conv(1, 8)), 5),
+        (nn.Sequential(*(conv(4 if i else 3, 4) for i in range(20))).half(), 41),
+        (nn.Sequential(*(conv(2 if i else 3, 2) for i in range(120))), 241),
+    ],
+    ids=["layer norm", "softmax", "difference", "gate", "dilated", "adaptive", "channel mean", "half", "deep"],
+)
+def test_nothing_cancels_and_nothing_vanishes(model, last):
+    x = torch.randn(
+        1, 3, 64, 64, dtype=next(iter(p.dtype for p in model.parameters()), torch.float32), requires_grad=True
+    )
+    found = surgeon.receptive_field(model, x)
+    assert found.note is None
+    assert (found.stages[-1].theoretical, found.stages[-1].is_clipped) == ((last, last), False)
+    assert found.global_means == 0
+
+
+def test_unpooling_reaches_beyond_its_cells():
+    found = surgeon.receptive_field(ByHand(unpooled, conv(3, 4), conv(4, 4), conv(4, 4)), torch.randn(1, 3, 64, 64))
+    assert found.stages[0].stride == 1
+    assert found.stages[0].theoretical >= (8, 8)
+
+
+@pytest.mark.parametrize(
+    "reduce",
+    [lambda y: y.amax((2, 3), keepdim=True), lambda y: F.adaptive_max_pool2d(y, 1), lambda y: y.sum((2, 3), True)],
+)
+def test_any_reduction_of_a_whole_map_is_counted_apart(reduce):
+    model = ByHand(lambda x, a, b: b(a(x) * torch.sigmoid(reduce(a(x)))), conv(3, 8), conv(8, 8))
+    found = surgeon.receptive_field(model, torch.randn(1, 3, 64, 64))
+    assert (found.stages[0].theoretical, found.global_means) == ((5, 5), 1)
+
+
+class Two(nn.Module):
+    """Two images, the smaller one first, or as large."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = conv(6, 4)
+
+    def forward(self, small, large):
+        return self.conv(torch.cat([F.interpolate(small, large.shape[-2:]), large], 1))
+
+
+def test_no_gradient_and_several_images_are_told():
+    found = surgeon.receptive_field(ByHand(lambda x, a: a(x), conv(3, 4)), torch.randn(1, 3, 1, 1))
+    assert "no map" in found.note
+    for side in (8, 32):
+        found = surgeon.receptive_field(Two(), (torch.randn(2, 3, side, side), torch.randn(2, 3, 32, 32)))
+        assert found.note is None
+        assert found.stages[0].effective == 3.0

@@ -5,6 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 import saconv_surgeon as surgeon
 from saconv_surgeon.models.running.inputs import Inputs
@@ -68,8 +70,9 @@ def test_backward_is_exclusive_and_adds_up_over_calls(clock):
     twice = SlowBackward(0.01)
     model = nn.Sequential(SlowBackward(0.03, child=SlowBackward(0.02)), twice, twice, nn.ReLU(inplace=True))
     found = layers_in_training(model, Inputs.of(X), CPU, QUICK)
-    seconds = {path: each.backward_s for path, each in found.items()}
-    expected = {"": 0, "0": 0.06, "0.child": 0.02, "1": 0.02, "3": 0}
+    assert found[""].backward_s is None  # it does nothing itself
+    seconds = {path: each.backward_s for path, each in found.items() if path}
+    expected = {"0": 0.06, "0.child": 0.02, "1": 0.02, "3": 0}
     assert seconds == pytest.approx(expected, abs=1e-4)
 
 
@@ -100,6 +103,45 @@ def test_rows_add_up_to_what_the_model_keeps(converted):
         assert saved_bytes(model.train(), Inputs.of(x)) == found.training.saved_bytes
     assert all(row.backward_s > 0 for row in found.layers if "Conv" in row.type)
     assert all(".pre_context" not in row.path for row in found.layers)
+
+
+class OnlyInTraining(nn.Module):
+    """A head and a dropout that inference does not run."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(C, K, 3, padding=1)
+        self.aux = nn.Sequential(nn.Conv2d(K, K, 3), nn.ReLU(), nn.Conv2d(K, 2, 1))
+
+    def forward(self, x):
+        y = self.conv(x)
+        return (F.dropout(y, 0.5), self.aux(y)) if self.training else y
+
+
+class Checkpointed(nn.Module):
+    def __init__(self, use_reentrant):
+        super().__init__()
+        self.a, self.b, self.use_reentrant = nn.Conv2d(C, K, 3), nn.Conv2d(K, K, 3), use_reentrant
+
+    def forward(self, x):
+        return checkpoint(self.b, self.a(x), use_reentrant=self.use_reentrant)
+
+
+@pytest.mark.parametrize(
+    "model", [OnlyInTraining(), Checkpointed(True), Checkpointed(False)], ids=["auxiliary", "reentrant", "checkpoint"]
+)
+@pytest.mark.filterwarnings("default:None of the inputs")
+def test_what_has_no_row_in_inference_gets_one(model):
+    found = surgeon.profile(model, X, timing=QUICK)
+    assert sum(row.saved_bytes or 0 for row in found.layers) == found.training.saved_bytes
+    assert sum(row.macs for row in found.layers) == found.macs
+    rows = {row.path: row for row in found.layers}
+    if isinstance(model, OnlyInTraining):
+        assert rows["aux.1"].saved_bytes > 0
+        assert rows[""].type == "OnlyInTraining"
+    elif model.use_reentrant:
+        assert rows["b"].backward_s is None  # made anew in the backward of its caller
+        assert rows[""].backward_s > rows["a"].backward_s
 
 
 def test_leaves_the_model_as_it_was():
