@@ -171,7 +171,7 @@ def unpooled(x, first, second, last):
         (ByHand(lambda x, a, b: b(layer_norm(a(x))), nn.Conv2d(3, 6, 4, 4), conv(6, 6, 7, groups=6)), 28),
         (nn.Sequential(conv(3, 8), nn.Softmax(1), conv(8, 8)), 5),
         (ByHand(lambda x, a, b: a(x) - b(x), conv(3, 8), conv(3, 8)), 3),
-        (ByHand(gated, conv(3, 8, 1), conv(3, 8, 3), conv(3, 8, 9)), 9),
+        (ByHand(gated, conv(3, 1, 1), conv(3, 8, 3), conv(3, 8, 9)), 9),
         (nn.Sequential(nn.MaxPool2d(3, 1, 1, dilation=3)), 7),
         (nn.Sequential(conv(3, 8), nn.AdaptiveMaxPool2d(16), conv(8, 8, 1)), 6),
         (ByHand(lambda x, a, b: b(a(x).mean(1).unsqueeze(1)), conv(3, 8), conv(1, 8)), 5),
