@@ -151,7 +151,9 @@ def make_gallery(folder: Path) -> None:
         if name == "diff":
             subprocess.run([sys.executable, "-m", "docs.train_sample"], cwd=work, env=environment, check=True)
         full = [sys.executable, "-m", "saconv_surgeon", *(part.format(model=MODEL) for part in command)]
-        subprocess.run([*full, "-q", "--report", str(folder / f"{name}.html")], cwd=work, env=environment, check=True)
+        file = f"{name}.html"  # a relative path, since the report says by which command it was made
+        subprocess.run([*full, "-q", "--report", file], cwd=work, env=environment, check=True)
+        shutil.move(work / file, folder / file)
 
 
 def gallery_page() -> str:

@@ -22,7 +22,7 @@ def field_blocks(profiles: Sequence[Profile], sides: Sequence[str] = ("",)) -> l
 def field_tables(profiles: Sequence[Profile], sides: Sequence[str] = ("",)) -> tuple[Table, ...]:
     """The same for a page."""
     asked = any(p.receptive_field is not None for p in profiles)
-    return (field_table(profiles, sides, TITLE, " ".join(_notes(profiles))),) if asked else ()
+    return (field_table(profiles, sides, TITLE, "; ".join(_notes(profiles))),) if asked else ()
 
 
 def field_table(profiles: Sequence[Profile], sides: Sequence[str], title: str = "", note: str = "") -> Table:
