@@ -107,13 +107,14 @@ def program_of(exported: ExportedProgram, *, plan: str = "") -> Program:
 
 
 def program_of_script(script: torch.jit.ScriptModule, inputs: Inputs) -> Program:
-    """A TorchScript module as a program, by torch's own converter; its parameters keep their names.
+    """A TorchScript module, which stays in its mode, as a program, by torch's own converter; its parameters keep their names.
 
     Raises:
         ModelError: The converter fails, or what it makes does not compute what the script computes on ``inputs``.
     """
     from torch._export.converter import TS2EPConverter  # torch has no public one
 
+    modes = [(module, module.training) for module in script.modules()]
     try:
         with quiet(), torch.no_grad():
             program = TS2EPConverter(script.eval(), inputs.args, dict(inputs.kwargs)).convert()
@@ -127,6 +128,9 @@ def program_of_script(script: torch.jit.ScriptModule, inputs: Inputs) -> Program
         raise ModelError(
             f"torch cannot convert this TorchScript module to a program ({type(error).__name__}: {first_line(error)})"
         ) from error
+    finally:
+        for each, training in modes:
+            each.training = training
     if not moved.bit_equal:
         raise ModelError(
             f"the program that torch made of the TorchScript module differs from it (max_rel {moved.max_rel:.1e})"

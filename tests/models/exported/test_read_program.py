@@ -141,3 +141,10 @@ def test_a_program_that_does_not_run(tmp_path):
     assert result.exit_code == 3
     assert "cannot be run on 1×5×9×9" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_scripted_model_in_memory_stays_in_its_mode():
+    script = torch.jit.script(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))).train()
+    [*script.children()][1].eval()
+    surgeon.profile(script, torch.randn(1, 3, 16, 16), timing=None)
+    assert [module.training for module in script.modules()] == [True, True, False]
