@@ -27,7 +27,7 @@ from saconv_surgeon.planning.asked import Asked
 from saconv_surgeon.planning.plan import Material, plan_model
 from saconv_surgeon.profiling.price import price_made
 from saconv_surgeon.profiling.profile import profile_model
-from saconv_surgeon.profiling.receptive_field.receptive_field import receptive_field_of
+from saconv_surgeon.profiling.receptive_field.measure_fields import receptive_field_of
 from saconv_surgeon.records import (
     Base,
     BudgetedPlan,

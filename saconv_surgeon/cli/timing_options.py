@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, TypeVar
 
 import click
 
 from saconv_surgeon.cli.takes import finite, is_given, option
 from saconv_surgeon.errors import UsageError
-from saconv_surgeon.records import Timing
+from saconv_surgeon.records import Profile, Timing
+from saconv_surgeon.records.progress import OnStep
+
+P = TypeVar("P", Profile, Profile | None)
 
 MOST_THREADS = max(4 * (os.cpu_count() or 1), 64)
 """With more, a thread pool fails."""
@@ -119,6 +122,15 @@ class FieldOptions:
         is_flag=True,
         help="What each stage sees of the input: theoretical and effective receptive field.",
     )
+
+    def told(self, record: P, model: Any, inputs: Any, seed: int, on_step: OnStep) -> P:
+        """The profile ``record`` of ``model`` with its receptive fields, if they were asked for."""
+        if record is None or not self.receptive_field:
+            return record
+        from saconv_surgeon import api
+
+        on_step("looking at receptive fields", 0.0)
+        return replace(record, receptive_field=api.receptive_field(model, inputs, seed=seed))
 
 
 SETTINGS_OF_TIME = {

@@ -13,24 +13,23 @@ SUMMED = ("parameters", "macs", "latency_s", "backward_s", "saved_bytes")
 
 @dataclass
 class Part:
-    """A module: its name in the one that holds it, its own row if it has one, and its parts, in order."""
+    """A module: its name in the one that holds it, its own row if it has one, and its parts, in order.
+
+    It is complete before it is asked for ``totals``, which are kept.
+    """
 
     name: str
     row: LayerCost | None = None
     parts: list[Part] = field(default_factory=list)
+    totals: dict[str, float | None] = field(default_factory=dict, repr=False)
 
     def total(self, figure: str) -> float | None:
-        """The figure of this part and all that is in it; None if nothing in it has the figure."""
-        known = [value for row in self.rows if (value := getattr(row, figure)) is not None]
-        return sum(known) if known else None
-
-    @property
-    def rows(self) -> Iterator[LayerCost]:
-        """Its own and those of all that is in it."""
-        if self.row is not None:
-            yield self.row
-        for part in self.parts:
-            yield from part.rows
+        """The figure of this part and all that is in it, added up once; None if nothing in it has the figure."""
+        if figure not in self.totals:
+            own = None if self.row is None else getattr(self.row, figure)
+            known = [value for value in (own, *(part.total(figure) for part in self.parts)) if value is not None]
+            self.totals[figure] = sum(known) if known else None
+        return self.totals[figure]
 
     @property
     def type(self) -> str:

@@ -24,9 +24,6 @@ from saconv_surgeon.errors import NoEffectWarning
 from saconv_surgeon.records import Mode, to_dict
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from saconv_surgeon.models.running.inputs import Inputs
     from saconv_surgeon.surgery.converted_model import Conversion
 
 
@@ -150,9 +147,11 @@ def convert(
             conversion = api.price(
                 conversion, opened.model, opened.inputs, name=opened.name, timing=timing, on_step=on_step
             )
-        if conversion.converted and fields.receptive_field:
-            on_step("looking at receptive fields", 0.0)
-            conversion = _with_fields(conversion, opened.model, opened.inputs, run_on.seed)
+            conversion = replace(
+                conversion,
+                before=fields.told(conversion.before, opened.model, opened.inputs, run_on.seed, on_step),
+                after=fields.told(conversion.after, conversion.model, opened.inputs, run_on.seed, on_step),
+            )
     if known is not None:
         conversion = replace(conversion, base_tensors=known)
     record = conversion.to_dict()
@@ -174,19 +173,6 @@ def convert(
     conclude(conversion, saved, gates, proof=proof, strict=measured.strict, quiet=talk.quiet, hints=hints)
     if planned is not None and not planned.kept:
         fail("a budget is not kept; see the report", EXIT_CHECK_FAILED)
-
-
-def _with_fields(conversion: Conversion, original: nn.Module, inputs: Inputs, seed: int) -> Conversion:
-    from saconv_surgeon import api
-
-    assert conversion.before is not None
-    assert conversion.after is not None
-    before, after = (api.receptive_field(model, inputs, seed=seed) for model in (original, conversion.model))
-    return replace(
-        conversion,
-        before=replace(conversion.before, receptive_field=before),
-        after=replace(conversion.after, receptive_field=after),
-    )
 
 
 def _hints(conversion: Conversion, outputs: Sequence[Path]) -> Iterator[str]:

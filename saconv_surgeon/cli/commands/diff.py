@@ -87,8 +87,8 @@ def _diff_of_models(
     inputs = replace(first.inputs, batch_axis=first.inputs.batch_axis or second.inputs.batch_axis)
     with progress(talk.quiet) as on_step:
         record = api.diff(first.model, second.model, inputs, names=names, timing=timing, image=image, on_step=on_step)
-        if not fields.receptive_field:
-            return record
-        on_step("looking at receptive fields", 0.0)
-        of_a, of_b = (api.receptive_field(each.model, inputs, seed=run_on.seed) for each in (first, second))
-        return replace(record, a=replace(record.a, receptive_field=of_a), b=replace(record.b, receptive_field=of_b))
+        return replace(
+            record,
+            a=fields.told(record.a, first.model, inputs, run_on.seed, on_step),
+            b=fields.told(record.b, second.model, inputs, run_on.seed, on_step),
+        )

@@ -77,9 +77,7 @@ def profile(
     opened = open_model(model, source, run_on, talk, abstract=abstract)
     with progress(talk.quiet) as on_step:
         record = api.profile(opened.model, opened.inputs, name=opened.name, timing=timing, on_step=on_step)
-        if fields.receptive_field:
-            on_step("looking at receptive fields", 0.0)
-            record = replace(record, receptive_field=api.receptive_field(opened.model, opened.inputs, seed=run_on.seed))
+        record = fields.told(record, opened.model, opened.inputs, run_on.seed, on_step)
     if before is not None:
         record = replace(record, comparison=compared_with(before, record, str(earlier)))
     gates = judge(result.gates, to_dict(record))

@@ -20,7 +20,7 @@ MOST_PIXELS = 100_000_000
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class PictureInput:
     """``inputs`` with the picture in the place of the images; ``grey`` is it as it is seen, (H, W), from 0 to 1."""
 
     inputs: Inputs
@@ -28,7 +28,7 @@ class Picture:
     normalised: str
 
 
-def picture_as_input(path: Path, model: nn.Module, inputs: Inputs) -> Picture:
+def picture_as_input(path: Path, model: nn.Module, inputs: Inputs) -> PictureInput:
     """The picture at ``path``, scaled and cropped in the middle to the size of the images in ``inputs``, as a batch of one.
 
     Values are from 0 to 1, then normalised as timm's own configuration of the model says, not at all for Ultralytics' models, and
@@ -47,7 +47,7 @@ def picture_as_input(path: Path, model: nn.Module, inputs: Inputs) -> Picture:
     batch = channels.unsqueeze(0).to(place)
     given = inputs.samples(0, 1) if inputs.batch else inputs
     replaced = given.mapped(lambda t: batch.clone() if t.shape[1:] == place.shape[1:] and t.dim() == 4 else t)
-    return Picture(replaced, seen.mean(dim=0), said)
+    return PictureInput(replaced, seen.mean(dim=0), said)
 
 
 def _read(path: Path, height: int, width: int, channels: int) -> Tensor:

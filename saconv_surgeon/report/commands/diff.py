@@ -8,13 +8,13 @@ from saconv_surgeon.report.page import Page, paired_layers
 from saconv_surgeon.report.report import Report, visible
 from saconv_surgeon.report.sections.cost_of_two import cost_of_two, page_totals, page_verdicts
 from saconv_surgeon.report.sections.cost_words import footnotes
+from saconv_surgeon.report.sections.field_table import field_gallery, field_tables
 from saconv_surgeon.report.sections.gate_lines import gate_blocks, gate_lines
 from saconv_surgeon.report.sections.layer_changes import layer_changes
 from saconv_surgeon.report.sections.output_changes import divergence_page, output_changes, output_verdicts
-from saconv_surgeon.report.sections.receptive_field import field_gallery, field_tables
-from saconv_surgeon.report.sections.roofline import roofline_chart
+from saconv_surgeon.report.sections.roofline_table import roofline_chart
 from saconv_surgeon.report.sections.structure import structure, structure_page
-from saconv_surgeon.report.sections.switch_maps import switch_blocks, switch_gallery, switch_tables
+from saconv_surgeon.report.sections.switch_pictures import switch_blocks, switch_gallery, switch_tables
 from saconv_surgeon.report.sections.use_of_layers import use_of_layers, use_pages
 from saconv_surgeon.report.sections.weight_changes import weight_changes, weight_pages
 

@@ -12,12 +12,12 @@ from saconv_surgeon.report.report import Report, visible
 from saconv_surgeon.report.sections.cost_of_one import batches, page_totals, totals, training
 from saconv_surgeon.report.sections.cost_words import footnotes
 from saconv_surgeon.report.sections.earlier_report import since, since_pages
+from saconv_surgeon.report.sections.field_table import field_blocks, field_gallery, field_tables
 from saconv_surgeon.report.sections.gate_lines import gate_blocks, gate_lines
 from saconv_surgeon.report.sections.layer_table import layer_table
 from saconv_surgeon.report.sections.model_tree import model_tree, page_tree
-from saconv_surgeon.report.sections.receptive_field import field_blocks, field_gallery, field_tables
-from saconv_surgeon.report.sections.roofline import roofline_blocks, roofline_chart
-from saconv_surgeon.report.sections.roofline import warnings as roofline_warnings
+from saconv_surgeon.report.sections.roofline_table import roofline_blocks, roofline_chart
+from saconv_surgeon.report.sections.roofline_table import warnings as roofline_warnings
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ from saconv_surgeon.report.sections.cost_words import (
     settings,
     verdicts,
 )
+from saconv_surgeon.report.sections.field_table import field_blocks, field_gallery, field_tables
 from saconv_surgeon.report.sections.gate_lines import gate_lines
-from saconv_surgeon.report.sections.receptive_field import field_blocks, field_gallery, field_tables
-from saconv_surgeon.report.sections.roofline import roofline_blocks, roofline_chart
-from saconv_surgeon.report.sections.roofline import warnings as roofline_warnings
+from saconv_surgeon.report.sections.roofline_table import roofline_blocks, roofline_chart
+from saconv_surgeon.report.sections.roofline_table import warnings as roofline_warnings
 
 WIDE = 110
 
